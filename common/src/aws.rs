@@ -1,0 +1,5 @@
+//! What both accounts need of AWS: clients, the member session, the tables, the evidence bucket.
+//!
+//! The one place of this crate with I/O. Nothing here decides anything.
+
+pub mod config;

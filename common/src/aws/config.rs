@@ -1,0 +1,70 @@
+//! How a Lambda of Redress reaches AWS: credentials from its environment, one HTTP client for all services.
+//!
+//! The default provider chain is left out on purpose: a Lambda has its credentials in the environment, and
+//! the chain's other links (profiles, SSO, IMDS) cost size and start-up time.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+
+/// The Lambda's environment lacks something that the runtime or the template must set.
+#[derive(Debug, thiserror::Error)]
+#[error("environment variable `{name}` is not set; the Lambda runtime or the stack's template sets it")]
+pub struct MissingVariable {
+    name: &'static str,
+}
+
+/// A variable that must be there.
+///
+/// # Errors
+/// When it is not set or not Unicode.
+pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
+    std::env::var(name).map_err(|_| MissingVariable { name })
+}
+
+/// The SDK configuration of a Lambda: its own role, its Region, and `AWS_ENDPOINT_URL` when set (the lab sets it).
+///
+/// # Errors
+/// When a variable that the Lambda runtime always sets is missing.
+pub fn from_environment() -> Result<SdkConfig, MissingVariable> {
+    let credentials = Credentials::new(
+        variable("AWS_ACCESS_KEY_ID")?,
+        variable("AWS_SECRET_ACCESS_KEY")?,
+        std::env::var("AWS_SESSION_TOKEN").ok(),
+        None,
+        "environment",
+    );
+    let mut builder = SdkConfig::builder()
+        .region(Region::new(variable("AWS_REGION")?))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(
+            aws_smithy_http_client::Builder::new()
+                .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
+                    aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
+                ))
+                .build_https(),
+        )
+        .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
+            aws_smithy_async::rt::sleep::TokioSleep::new(),
+        ))
+        .time_source(aws_smithy_async::time::SharedTimeSource::new(
+            aws_smithy_async::time::SystemTimeSource::new(),
+        ))
+        .retry_config(RetryConfig::standard().with_max_attempts(4))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(3))
+                .operation_attempt_timeout(Duration::from_secs(10))
+                .build(),
+        )
+        .behavior_version(aws_smithy_runtime_api::client::behavior_version::BehaviorVersion::latest());
+    if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL") {
+        builder = builder.endpoint_url(endpoint);
+    }
+    Ok(builder.build())
+}

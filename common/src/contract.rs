@@ -1,0 +1,334 @@
+//! What passes between the administrator account and a member account, and between a member's runbooks
+//! and its functions. A field added here is seen by both sides or by neither.
+//!
+//! Field names are PascalCase on the wire, as in every AWS API.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::arn::Arn;
+use crate::ids::{AccountId, ControlId, Region, RemediationId};
+
+/// What a runbook is asked to do. The default of every document is `DryRun`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Mode {
+    /// Say what would be changed; change nothing.
+    #[default]
+    DryRun,
+    /// Store the pre-image, change, verify.
+    Apply,
+    /// Put the pre-image of an earlier remediation back, unless the resource drifted since.
+    Restore,
+}
+
+impl Mode {
+    /// As the runbook's `Mode` parameter writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DryRun => "DryRun",
+            Self::Apply => "Apply",
+            Self::Restore => "Restore",
+        }
+    }
+}
+
+/// How a remediation ended, seen from the member account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// `DryRun`: the change was worked out and not made.
+    Planned,
+    /// The resource held what the control asks for before anything was done; nothing was changed.
+    AlreadyCompliant,
+    /// Changed, and read back as it should be.
+    Verified,
+    /// Changed, but the read-back does not show it. Undoable.
+    Unverified,
+    /// The pre-image was put back, and read back equal to it.
+    Restored,
+    /// `Restore` found the resource changed by somebody else since; nothing was changed.
+    Drifted,
+    /// The resource does not exist (any more); nothing was changed.
+    NotFound,
+    /// It could not be done; `Error` says why. What was changed before can be undone.
+    Failed,
+}
+
+impl Outcome {
+    /// As the evidence object's metadata and the runbook's outputs write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "Planned",
+            Self::AlreadyCompliant => "AlreadyCompliant",
+            Self::Verified => "Verified",
+            Self::Unverified => "Unverified",
+            Self::Restored => "Restored",
+            Self::Drifted => "Drifted",
+            Self::NotFound => "NotFound",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// The state of a resource as a control reads it, before or after.
+///
+/// `present` is false when there is no such setting at all, which is not the same as an empty one: undoing
+/// must delete what was not there. `state` is what the control's inspect calls returned and selected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Image {
+    /// Whether the setting exists.
+    pub present: bool,
+    /// The selected parts of what AWS answered; an empty object when not present.
+    pub state: Value,
+}
+
+/// One mutating AWS call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Call {
+    /// The service, by its SDK name: `s3`, `ec2`.
+    pub service: String,
+    /// The operation: `PutPublicAccessBlock`.
+    pub operation: String,
+    /// Its parameters, by their API names.
+    pub parameters: Value,
+}
+
+/// The exact change that a remediation makes: its mutating calls, in order. Empty when nothing is to be done.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Change(pub Vec<Call>);
+
+/// The input of the member's `redress-recorder` function. Sent by the steps of an API-shaped runbook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "Verb")]
+pub enum RecorderRequest {
+    /// Before the change (or for a dry run): store pre-image and planned change, create-only.
+    Prepare(Prepare),
+    /// After it: add outcome and post-image to the evidence.
+    Finish(Finish),
+    /// For `Restore`: read the source remediation's pre-image, check drift, and store what is there now.
+    Load(Prepare),
+}
+
+/// What the recorder needs before a change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Prepare {
+    /// What the runbook was started with.
+    #[serde(flatten)]
+    pub job: Job,
+    /// The state now: the pre-image.
+    #[serde(flatten)]
+    pub image: Image,
+    /// The calls that would be made; for `Load`, empty.
+    #[serde(default)]
+    pub change: Change,
+}
+
+/// What the recorder needs after a change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Finish {
+    /// What the runbook was started with.
+    #[serde(flatten)]
+    pub job: Job,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The state now: the post-image.
+    #[serde(flatten)]
+    pub image: Image,
+    /// What failed, when something did. Never holds a secret: it is AWS's error message.
+    #[serde(default)]
+    pub error: String,
+}
+
+/// What every runbook and function of one remediation is told. All of it comes from the orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Job {
+    /// The remediation.
+    pub remediation_id: RemediationId,
+    /// The control.
+    pub control: ControlId,
+    /// The resource's ARN.
+    pub resource_arn: Arn,
+    /// The resource's name, captured from its ARN by the control's pattern.
+    pub resource_name: String,
+    /// What to do.
+    pub mode: Mode,
+    /// The claim's fence, decimal.
+    pub fence: String,
+    /// Where this remediation's evidence goes.
+    pub evidence_key: String,
+    /// For `Restore`: where the evidence of the remediation to undo lies. Empty otherwise.
+    #[serde(default)]
+    pub source_evidence_key: String,
+}
+
+/// The recorder's answer. Every field is always there, so that a runbook may select it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RecorderResponse {
+    /// `Proceed`, or the outcome with which the runbook must end now (`Drifted`).
+    pub decision: String,
+    /// For `Load`: whether the pre-image was there (`true` or `false`).
+    pub present: bool,
+    /// For `Load`: the pre-image's state, to restore; an empty object otherwise.
+    pub state: Value,
+    /// SHA-256 of the canonical JSON of the change, hexadecimal: what an approval binds to.
+    pub change_sha256: String,
+}
+
+/// The input of the member's `redress-remediate` function, which does a native control from inspect to verify.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RemediateRequest {
+    /// What the runbook was started with.
+    #[serde(flatten)]
+    pub job: Job,
+    /// The native function, as the control file names it: `ec2_open_port`.
+    pub native: String,
+    /// The account and Region that the runbook runs in, from SSM's own variables.
+    pub account_id: AccountId,
+    /// See `account_id`.
+    pub region: Region,
+    /// The control's parameters: strings, numbers, booleans and lists, by name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Value>,
+}
+
+/// The answer of `redress-remediate`. An AWS error is an answer too (`Failed`); the function itself fails only
+/// when it could not record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RemediateResponse {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// SHA-256 of the canonical JSON of the change, hexadecimal.
+    pub change_sha256: String,
+    /// What failed, when something did.
+    pub error: String,
+}
+
+/// A remediation's evidence: the object in the member's bucket. Version 1 of it is stored before the change
+/// (create-only); the finished one is a newer version of the same key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Evidence {
+    /// Format version, 1.
+    pub version: u32,
+    /// What was asked for.
+    pub job: Job,
+    /// The account.
+    pub account_id: AccountId,
+    /// The Region.
+    pub region: Region,
+    /// When the pre-image was stored.
+    pub recorded_at: jiff::Timestamp,
+    /// Pre-image and change ([`Before`]), envelope-encrypted.
+    pub before: Sealed,
+    /// SHA-256 of the pre-image's canonical JSON.
+    pub pre_image_sha256: String,
+    /// SHA-256 of the change's canonical JSON.
+    pub change_sha256: String,
+    /// What came out; absent until the end.
+    pub result: Option<EvidenceResult>,
+}
+
+/// The second half of [`Evidence`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EvidenceResult {
+    /// When.
+    pub finished_at: jiff::Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What failed.
+    pub error: String,
+    /// The post-image ([`Image`]), envelope-encrypted.
+    pub after: Sealed,
+    /// SHA-256 of the post-image's canonical JSON.
+    pub post_image_sha256: String,
+}
+
+/// The plaintext of [`Evidence::before`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Before {
+    /// The state before.
+    pub pre_image: Image,
+    /// The change to be made.
+    pub change: Change,
+}
+
+/// An envelope: AES-256-GCM under a KMS data key, with encryption context `{RemediationId, AccountId}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Sealed {
+    /// ARN of the KMS key.
+    pub key_id: String,
+    /// The data key, encrypted by KMS, base64.
+    pub encrypted_data_key: String,
+    /// 96-bit nonce, base64.
+    pub nonce: String,
+    /// Ciphertext and tag, base64.
+    pub ciphertext: String,
+}
+
+/// Names of the parameters of the control runbook `Redress-Control`, all strings.
+pub mod parameter {
+    /// Role of the control runbook.
+    pub const AUTOMATION_ASSUME_ROLE: &str = "AutomationAssumeRole";
+    /// Role of the remediation runbook (`Redress-Remediate-<family>`).
+    pub const REMEDIATION_ASSUME_ROLE: &str = "RemediationAssumeRole";
+    /// See [`super::Job`].
+    pub const REMEDIATION_ID: &str = "RemediationId";
+    /// See [`super::Job`].
+    pub const CONTROL: &str = "Control";
+    /// See [`super::Job`].
+    pub const RESOURCE_ARN: &str = "ResourceArn";
+    /// See [`super::Job`].
+    pub const RESOURCE_NAME: &str = "ResourceName";
+    /// See [`super::Job`].
+    pub const MODE: &str = "Mode";
+    /// See [`super::Job`].
+    pub const FENCE: &str = "Fence";
+    /// See [`super::Job`].
+    pub const EVIDENCE_KEY: &str = "EvidenceKey";
+    /// See [`super::Job`].
+    pub const SOURCE_EVIDENCE_KEY: &str = "SourceEvidenceKey";
+    /// The member's evidence bucket.
+    pub const EVIDENCE_BUCKET: &str = "EvidenceBucket";
+}
+
+/// Metadata keys of the evidence object (`x-amz-meta-…`), which the control runbook reads with `HeadObject`.
+/// On an unfinished object only the first two hashes are there.
+pub mod metadata {
+    /// [`super::Outcome`]; `Started` until the end.
+    pub const OUTCOME: &str = "outcome";
+    /// Hash of the pre-image.
+    pub const PRE_IMAGE: &str = "pre-image-sha256";
+    /// Hash of the change.
+    pub const CHANGE: &str = "change-sha256";
+    /// Hash of the post-image; empty until the end.
+    pub const POST_IMAGE: &str = "post-image-sha256";
+}
+
+/// Names of the outputs of the control runbook, as `GetAutomationExecution` returns them.
+pub mod output {
+    /// [`super::Outcome`].
+    pub const OUTCOME: &str = "LogResults.Outcome";
+    /// Version of the evidence object.
+    pub const VERSION_ID: &str = "LogResults.VersionId";
+    /// Hash of the pre-image.
+    pub const PRE_IMAGE: &str = "LogResults.PreImageSha256";
+    /// Hash of the change.
+    pub const CHANGE: &str = "LogResults.ChangeSha256";
+    /// Hash of the post-image.
+    pub const POST_IMAGE: &str = "LogResults.PostImageSha256";
+}

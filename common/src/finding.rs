@@ -1,0 +1,154 @@
+//! One failed check on one resource, whatever told us, as one [`Finding`].
+//!
+//! Each reporter's wire format is known by one submodule and by nothing else. Parsing is pure, total
+//! (any bytes give a value or a typed error, never a panic) and bounded in size.
+
+pub mod asff;
+pub mod config;
+pub mod envelope;
+pub mod guardduty;
+pub mod ocsf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::arn::Arn;
+use crate::ids::{AccountId, ControlId, Generation, Region};
+
+pub use envelope::{Inbound, ParseError, parse};
+
+/// A finding, normalised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The reporter's own id of the finding; for Config, one made of rule and resource.
+    pub id: String,
+    /// Security Hub's product, needed to update the finding there. `None` when Security Hub did not tell us.
+    pub product_arn: Option<Arn>,
+    /// The state of the world it speaks of.
+    pub generation: Generation,
+    /// The failed check, in its reporter's words. [`crate::catalogue::Catalogue::resolve`] gives the control.
+    pub check: Check,
+    /// The account that holds the resource.
+    pub account: AccountId,
+    /// The Region that holds the resource.
+    pub region: Region,
+    /// The resource.
+    pub resource: Resource,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The reporter's title.
+    pub title: String,
+    /// Where the finding stands in Security Hub; `New` for reporters without workflow.
+    pub workflow: WorkflowStatus,
+    /// What brought it here.
+    pub trigger: Trigger,
+    /// When the event that brought it was made.
+    pub event_time: Timestamp,
+}
+
+/// The failed check, in the words of its reporter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Check {
+    /// A Security Hub control id, of a consolidated finding or translated from a standard's own.
+    Control(ControlId),
+    /// The name of an AWS Config rule, such as `securityhub-s3-bucket-…-1a2b3c4d` or `required-tags`.
+    ConfigRule(String),
+    /// A GuardDuty finding type, such as `Recon:EC2/PortProbeUnprotectedPort`.
+    GuardDutyType(String),
+}
+
+/// The resource of a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// Its ARN; an account is its root's ARN ([`Arn::account_root`]).
+    pub arn: Arn,
+    /// Its type as CloudFormation names it, such as `AWS::S3::Bucket`; `AWS::::Account` for an account.
+    pub kind: String,
+    /// Its name or id: the last part of the ARN.
+    pub name: String,
+}
+
+/// Severity as a number from 0 to 100 (Security Hub's `Normalized`) and its label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Severity {
+    /// 0 to 100.
+    pub score: u8,
+    /// The label that goes with it.
+    pub label: SeverityLabel,
+}
+
+/// Security Hub's severity labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are AWS's")]
+pub enum SeverityLabel {
+    Informational,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl SeverityLabel {
+    /// The label as ASFF writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "INFORMATIONAL",
+            Self::Low => "LOW",
+            Self::Medium => "MEDIUM",
+            Self::High => "HIGH",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+/// Security Hub's workflow status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are AWS's")]
+pub enum WorkflowStatus {
+    New,
+    Notified,
+    Resolved,
+    Suppressed,
+}
+
+/// What brought a finding here. Everything but `Config`, `Import` and `GuardDuty` is a person asking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trigger {
+    /// AWS Config saw a resource become NON_COMPLIANT.
+    Config,
+    /// Security Hub imported or updated a finding.
+    Import,
+    /// GuardDuty reported a finding.
+    GuardDuty,
+    /// Somebody chose a Security Hub custom action on it.
+    CustomAction(CustomAction),
+    /// Somebody asked with the `redress` command.
+    Operator {
+        /// The ARN of the asking principal, as EventBridge or STS vouches for it.
+        by: String,
+        /// What was asked for.
+        mode: crate::contract::Mode,
+    },
+}
+
+impl Trigger {
+    /// Whether a person asked, rather than a rule.
+    #[must_use]
+    pub const fn is_manual(&self) -> bool {
+        matches!(self, Self::CustomAction(_) | Self::Operator { .. })
+    }
+}
+
+/// The Security Hub custom actions that Redress creates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CustomAction {
+    /// `RedressRemediate`: fix it.
+    Remediate,
+    /// `RedressDryRun`: say what would be changed.
+    DryRun,
+    /// `RedressUndo`: put back what the last remediation of this resource changed.
+    Undo,
+}

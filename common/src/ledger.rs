@@ -1,0 +1,1 @@
+//! The audit ledger: what one record holds, and how records are chained.

@@ -1,0 +1,18 @@
+//! `redress-common`: the language that the administrator account and the member accounts speak.
+//!
+//! Everything here is a value or a pure function of values, but for [`aws`], which holds what both
+//! sides need of AWS. It knows nothing of Lambda, of policy or of any single control.
+//!
+//! Start at [`finding`] (what came in), [`contract`] (what passes between the accounts) and
+//! [`ledger`] (what is written down).
+
+pub mod arn;
+pub mod aws;
+pub mod catalogue;
+pub mod contract;
+pub mod finding;
+pub mod ids;
+pub mod ledger;
+pub mod names;
+pub mod notification;
+pub mod state;

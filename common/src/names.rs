@@ -1,0 +1,79 @@
+//! The names of what the templates in `stacksets/` create. Code and templates agree here; the
+//! end-to-end tests fail when they do not.
+
+use crate::arn::Partition;
+use crate::ids::{AccountId, ControlId, Region, RemediationId};
+
+/// Append-only audit table in the administrator account.
+pub const AUDIT_TABLE: &str = "RedressAuditLog";
+/// Claims, chain heads, settings and the catalogue, in the administrator account.
+pub const STATE_TABLE: &str = "RedressState";
+/// The event bus that every account forwards to.
+pub const HUB_BUS: &str = "redress-hub";
+/// What the orchestrator reads.
+pub const FINDINGS_QUEUE: &str = "redress-findings";
+/// Findings that could not be handled, each with its reason.
+pub const FINDINGS_DLQ: &str = "redress-findings-dlq";
+/// What the completion function reads.
+pub const COMPLETIONS_QUEUE: &str = "redress-completions";
+/// Outcomes that could not be handled.
+pub const COMPLETIONS_DLQ: &str = "redress-completions-dlq";
+/// Where people hear of remediations.
+pub const NOTIFICATIONS_TOPIC: &str = "SecurityRemediationNotifications";
+/// The role that the administrator account assumes in a member account, with an ExternalId.
+pub const CROSS_ACCOUNT_ROLE: &str = "SecurityRemediationCrossAccountRole";
+/// The role that the control runbook runs as.
+pub const CONTROL_ROLE: &str = "Redress-Control";
+/// The one control runbook.
+pub const CONTROL_DOCUMENT: &str = "Redress-Control";
+/// The member function that stores pre-images and outcomes.
+pub const RECORDER_FUNCTION: &str = "redress-recorder";
+/// The member function that runs the native controls.
+pub const REMEDIATE_FUNCTION: &str = "redress-remediate";
+/// Alias of the member's key.
+pub const MEMBER_KEY_ALIAS: &str = "alias/redress-member";
+/// The `source` of every event that Redress itself puts on a bus.
+pub const EVENT_SOURCE: &str = "redress";
+/// The `detail-type` with which the command line asks for an undo.
+pub const UNDO_DETAIL_TYPE: &str = "Redress Undo Requested";
+/// The `detail-type` with which the command line asks for a remediation or a dry run of a finding.
+pub const REMEDIATE_DETAIL_TYPE: &str = "Redress Remediation Requested";
+/// Every session that Redress opens in a member account starts with this; the loop guard looks for it.
+pub const SESSION_PREFIX: &str = "redress-";
+
+/// The remediation runbook of a control.
+#[must_use]
+pub fn control_document(control: &ControlId) -> String {
+    format!("Redress-{control}")
+}
+
+/// The execution role of a service family, such as `Redress-Remediate-S3`.
+#[must_use]
+pub fn family_role(control: &ControlId) -> String {
+    format!("Redress-Remediate-{}", control.family())
+}
+
+/// A role ARN in an account.
+#[must_use]
+pub fn role_arn(partition: Partition, account: &AccountId, role: &str) -> String {
+    format!("arn:{partition}:iam::{account}:role/{role}")
+}
+
+/// The member's evidence bucket. One an account, in its home region.
+#[must_use]
+pub fn evidence_bucket(account: &AccountId, home: &Region) -> String {
+    format!("security-remediation-logs-{account}-{home}")
+}
+
+/// Where a remediation's evidence lies in that bucket; the day is the day of the claim (UTC).
+#[must_use]
+pub fn evidence_key(id: RemediationId, claimed: jiff::Timestamp) -> String {
+    let day = claimed.to_zoned(jiff::tz::TimeZone::UTC);
+    format!("year={:04}/month={:02}/day={:02}/remediation-{id}.json", day.year(), day.month(), day.day())
+}
+
+/// The name of the session that the orchestrator opens in a member account for a remediation.
+#[must_use]
+pub fn session_name(id: RemediationId) -> String {
+    format!("{SESSION_PREFIX}{id}")
+}

@@ -1,0 +1,23 @@
+//! The message that people get on the SNS topic. It never carries a pre-image, a parameter or a secret.
+
+use serde::{Deserialize, Serialize};
+
+/// The SNS message, in the seed's format. Written as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Notification {
+    /// The remediation.
+    pub remediation_id: String,
+    /// `Success`, or the remediation's state ([`crate::state::State`]) when it is anything else.
+    pub status: String,
+    /// The account.
+    pub account: String,
+    /// The resource's ARN.
+    pub resource: String,
+    /// What was (or would be) done: `Block public access`.
+    pub action: String,
+    /// When, RFC 3339.
+    pub executed_at: String,
+    /// The finding's title.
+    pub finding: String,
+}

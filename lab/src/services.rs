@@ -1,0 +1,1 @@
+//! The services that the lab answers itself, one module each.
