@@ -1,1 +1,120 @@
-fn main() {}
+//! Every developer command, in Rust: `cargo xtask <command>`.
+//!
+//! It starts other programs and reads what they say. It links nothing of the project, so that it builds in
+//! seconds and still runs when the project does not compile.
+
+mod package;
+mod phase;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::phase::{Phases, cargo};
+
+/// Developer commands of Redress.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds everything and shows the main job: an organisation, six bad resources, six repairs, one undo.
+    Demo {
+        /// One JSON document on standard output instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Passed on to `redress lab demo`.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Builds and tests everything, the end-to-end tests over the lab included.
+    Test {
+        /// Only tests whose name contains this; then the checks of formatting and generated files are left out.
+        filter: Option<String>,
+    },
+    /// What `.ci/run` calls: the same as `test`.
+    Ci,
+    /// Writes the SSM documents, IAM policies and catalogue from the control files.
+    Generate,
+    /// Formatting, clippy without warnings, generated files current. Clippy checks every dependency once more: minutes the first time.
+    Lint,
+    /// Builds the Lambda functions as they ship, and says how big each is.
+    Package {
+        /// Another target than this machine's, such as `aarch64-unknown-linux-gnu` (needs a linker for it).
+        #[arg(long)]
+        target: Option<String>,
+    },
+    /// Measures what DESIGN promises.
+    Bench {
+        /// Passed on to `cargo bench`.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let phases = Phases::start();
+    let done = match Arguments::parse().command {
+        Command::Demo { json, rest } => demo(&phases, json, rest),
+        Command::Test { filter } => test::run(&phases, filter.as_deref()),
+        Command::Ci => test::run(&phases, None),
+        Command::Generate => tools::generate(&phases),
+        Command::Lint => lint(&phases),
+        Command::Package { target } => package::run(&phases, target.as_deref()),
+        Command::Bench { rest } => bench(&phases, rest),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(phases: &Phases, json: bool, rest: Vec<String>) -> Result<(), String> {
+    tools::python(phases)?;
+    tools::build(phases)?;
+    let mut demo = std::process::Command::new(tools::built("redress"));
+    demo.args(["lab", "demo"]);
+    if json {
+        demo.arg("--json");
+    }
+    demo.args(rest);
+    let status =
+        demo.status().map_err(|error| format!("cannot start {}: {error}", tools::built("redress").display()))?;
+    // The demo has said itself what failed.
+    status.success().then_some(()).ok_or_else(|| format!("the demo ended with {status}"))
+}
+
+fn lint(phases: &Phases) -> Result<(), String> {
+    phases.run("formatting", cargo(["fmt", "--all", "--check"]))?;
+    phases.run("clippy", cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    tools::build(phases)?;
+    tools::generated_is_current(phases)
+}
+
+fn bench(phases: &Phases, rest: Vec<String>) -> Result<(), String> {
+    tools::python(phases)?;
+    let mut bench = cargo(["bench", "--workspace"]);
+    bench.args(rest);
+    phases.run("benchmarks", bench)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

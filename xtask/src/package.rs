@@ -1,0 +1,79 @@
+//! `cargo xtask package`: the Lambda functions as they ship, each a zip with one file `bootstrap` in it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use crate::phase::{Phases, cargo, succeed};
+use crate::tools;
+
+/// Package and its functions, the binaries by the names that Cargo gives them.
+const FUNCTIONS: [(&str, &[&str]); 2] =
+    [("redress-admin", &["orchestrator", "completion"]), ("redress-member", &["recorder", "remediate"])];
+
+/// DESIGN §10.
+const LIMIT: u64 = 6_000_000;
+
+/// Zip knows no time before this; a fixed one makes the same binary the same zip.
+const TIMESTAMP: Duration = Duration::from_secs(315_619_200);
+
+/// Builds, zips and reports.
+pub(crate) fn run(phases: &Phases, target: Option<&str>) -> Result<(), String> {
+    // One build per crate: together, each function would carry the other account's features.
+    for (package, _) in FUNCTIONS {
+        let mut build = cargo(["build", "--profile", "lambda", "--bins", "--package", package]);
+        if let Some(target) = target {
+            build.args(["--target", target]);
+        }
+        phases.run(&format!("build {package} for Lambda (fat LTO: minutes)"), build)?;
+    }
+    let profile = target.map_or_else(tools::target_dir, |target| tools::target_dir().join(target)).join("lambda");
+    let out = tools::target_dir().join("package");
+    let mut too_big = Vec::new();
+    println!("{:<24} {:>12} {:>12}", "function", "binary", "zip");
+    for function in FUNCTIONS.iter().flat_map(|(_, functions)| *functions) {
+        let (binary, zip) = zip(&profile.join(function), &out, function)
+            .map_err(|error| format!("cannot package `{function}` into {}: {error}", out.display()))?;
+        println!("{:<24} {:>12} {:>12}", format!("redress-{function}"), megabytes(binary), megabytes(zip));
+        if zip > LIMIT {
+            too_big.push(*function);
+        }
+    }
+    println!("in {}", out.display());
+    if too_big.is_empty() { Ok(()) } else { Err(format!("over {}: {}", megabytes(LIMIT), too_big.join(", "))) }
+}
+
+/// Sizes of the binary and of its zip.
+fn zip(binary: &Path, out: &Path, function: &str) -> Result<(u64, u64), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let folder = out.join(function);
+    fs::create_dir_all(&folder).map_err(text)?;
+    let bootstrap = folder.join("bootstrap");
+    fs::copy(binary, &bootstrap).map_err(|error| format!("{}: {error}", binary.display()))?;
+    let file = fs::File::options().write(true).open(&bootstrap).map_err(text)?;
+    file.set_modified(SystemTime::UNIX_EPOCH + TIMESTAMP).map_err(text)?;
+    let archive = out.join(format!("redress-{function}.zip"));
+    // Python is there already, for the lab; it keeps the file's mode, which Lambda needs.
+    let mut python = Command::new("python3");
+    python.args(["-m", "zipfile", "-c"]).arg(&archive).arg("bootstrap").current_dir(&folder).stdout(Stdio::null());
+    succeed(&mut python)?;
+    let size = |path: &Path| fs::metadata(path).map(|data| data.len()).map_err(text);
+    Ok((size(&bootstrap)?, size(&archive)?))
+}
+
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes / 100_000;
+    format!("{}.{} MB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_told_in_megabytes() {
+        assert_eq!(megabytes(5_240_000), "5.2 MB");
+        assert_eq!(megabytes(LIMIT), "6.0 MB");
+    }
+}

@@ -1,0 +1,126 @@
+//! `cargo xtask test`: everything, in one build, ending with one line that counts.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::phase::{Phases, cargo, seconds};
+use crate::tools;
+
+/// What came out, summed over the test binaries; a check that fails counts as a failed test.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+impl Count {
+    /// Adds what a test binary says at its end: `test result: ok. 5 passed; 0 failed; 1 ignored; …`.
+    fn add(&mut self, line: &str) -> bool {
+        let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+            return false;
+        };
+        for part in numbers.split("; ") {
+            let Some((number, what)) = part.split_once(' ') else { continue };
+            let Ok(number) = number.parse::<u32>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn line(&self) -> String {
+        let skipped = if self.skipped == 0 { String::new() } else { format!(", {} skipped", self.skipped) };
+        format!("{} passed, {} failed{skipped}", self.passed, self.failed)
+    }
+}
+
+/// Runs it all. The last line on standard output is the count, whatever happens.
+pub(crate) fn run(phases: &Phases, filter: Option<&str>) -> Result<(), String> {
+    let mut count = Count::default();
+    let mut problems = Vec::new();
+    match tools::python(phases).and_then(|()| tools::build(phases)) {
+        Ok(()) => {
+            if filter.is_none() {
+                let fmt = phases.run("formatting", cargo(["fmt", "--all", "--check"]));
+                problems.extend(fmt.err().map(|error| format!("{error}; run `cargo fmt --all`")));
+                problems.extend(tools::generated_is_current(phases).err());
+            }
+            problems.extend(phases.step("tests", || test(&mut count, filter)).err());
+        }
+        Err(error) => problems.push(error),
+    }
+    // A crash or a build error shows in no binary's own count.
+    let unseen = u32::try_from(problems.len()).unwrap_or(u32::MAX);
+    count.failed = count.failed.max(unseen);
+    for problem in &problems {
+        eprintln!("xtask: {problem}");
+    }
+    eprintln!("  took {}", seconds(phases.elapsed()));
+    println!("{}", count.line());
+    if count.failed == 0 { Ok(()) } else { Err("not everything passed".to_owned()) }
+}
+
+fn test(count: &mut Count, filter: Option<&str>) -> Result<(), String> {
+    let mut tests: Command = cargo(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(filter).stdout(Stdio::piped());
+    let mut child = tests.spawn().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.map_err(|error| format!("cannot read what the tests say: {error}"))?;
+            let line = String::from_utf8_lossy(&line);
+            let counted = count.add(&line);
+            if counted || worth_reading(&line) {
+                println!("{line}");
+            }
+        }
+    }
+    let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`cargo test` ended with {status}; what failed is said above")) }
+}
+
+/// A test that passed is not news; whatever else a test binary prints is.
+fn worth_reading(line: &str) -> bool {
+    let announces = line.starts_with("running ") && line.ends_with(['s', 't']) && line.contains(" test");
+    let passed = line.starts_with("test ") && line.ends_with(" ... ok");
+    !(line.trim().is_empty() || announces || passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_of_all_binaries_are_added_up() {
+        let mut count = Count::default();
+        assert!(
+            count.add("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s")
+        );
+        assert!(
+            count.add(
+                "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.00s"
+            )
+        );
+        assert!(!count.add("test ledger::tests::a_chain ... ok"));
+        assert_eq!(count, Count { passed: 7, failed: 3, skipped: 1 });
+        assert_eq!(count.line(), "7 passed, 3 failed, 1 skipped");
+    }
+
+    #[test]
+    fn the_last_line_leaves_skipped_out_when_nothing_was_skipped() {
+        assert_eq!(Count { passed: 1, failed: 0, skipped: 0 }.line(), "1 passed, 0 failed");
+    }
+
+    #[test]
+    fn only_what_did_not_pass_is_shown() {
+        assert!(!worth_reading("test arn::tests::every_partition ... ok"));
+        assert!(!worth_reading("running 12 tests"));
+        assert!(!worth_reading(""));
+        assert!(worth_reading("test arn::tests::every_partition ... FAILED"));
+        assert!(worth_reading("thread 'main' panicked at src/lib.rs:1"));
+    }
+}
