@@ -1,0 +1,341 @@
+"""The lab's base emulator: MiniStack, and what the gateway asks of it beyond AWS's own API.
+
+MiniStack serves most services and holds every account's IAM state, so it also judges the calls that
+the gateway serves elsewhere. The gateway alone may ask for that: it knows LAB_TOKEN. Two ways in:
+
+* header `x-lab` (base64 JSON) on an ordinary AWS request. `{"judge_only": true}` stops after the verdict: an
+  allowed request is answered 200 with `x-lab-allowed`, a refused one as AWS refuses it. `service`,
+  `action` and `resources` replace what MiniStack reads from the request.
+* `POST /_lab/<question>`: see QUESTIONS.
+
+Every answer to a signed request carries `x-lab-checks`: the authorisation checks that were made.
+"""
+
+import asyncio
+import base64
+import concurrent.futures
+import contextvars
+import datetime
+import json
+import os
+import secrets
+import threading
+import time
+
+PORT = int(os.environ["LAB_BASE_PORT"])
+TOKEN = os.environ["LAB_TOKEN"].encode()
+
+import botocore.config
+import botocore.credentials
+import botocore.exceptions
+import botocore.response
+import botocore.session
+import ministack.app as ministack
+from ministack.core import iam_actions, iam_evaluator
+from ministack.core.arn import ArnParseError, parse_arn
+from ministack.core.responses import get_account_id, request_scope
+from ministack.services import eventbridge, iam, lambda_svc, sts
+
+# --- One request: what the gateway orders, and the checks made -------------------------------------------
+
+
+class Asked:
+    """The gateway's orders for the current request, and the checks made for it."""
+
+    def __init__(self, orders):
+        self.orders = orders
+        self.checks = []
+
+
+asked: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("lab_asked", default=None)
+
+
+def order(name, default=None):
+    current = asked.get()
+    return default if current is None else current.orders.get(name, default)
+
+
+def observe_authorisation():
+    """Note every check of `enforce`, and let the gateway's orders name action and resources."""
+    enforce, action_of, resource_of = (
+        iam_evaluator.enforce, iam_actions.extract_iam_action, iam_actions.extract_resource_arn)
+    detect = ministack.detect_service
+
+    def observed(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+        # Several ordered resources stand for one request: all of them must be allowed.
+        resources = order("resources") or [resource_arn]
+        denied = None
+        for resource in resources:
+            denied = enforce(access_key_id, iam_action, service, region, resource, service_context)
+            if asked.get() is not None:
+                caller = iam_evaluator.resolve_caller_identity(access_key_id) or {}
+                asked.get().checks.append({
+                    "principal": caller.get("userArn", ""), "account": get_account_id(), "action": iam_action,
+                    "resource": resource, "allowed": denied is None})
+            if denied:
+                break
+        return denied
+
+    iam_evaluator.enforce = observed
+    iam_actions.extract_iam_action = lambda *args: order("action") or action_of(*args)
+    iam_actions.extract_resource_arn = lambda *args: (order("resources") or [None])[0] or resource_of(*args)
+    ministack.detect_service = lambda *args: order("service") or detect(*args)
+
+
+class Handlers(dict):
+    """MiniStack's services; a request that is only to be judged ends here instead."""
+
+    def get(self, name, default=None):
+        return allowed if order("judge_only") else super().get(name, default)
+
+
+async def allowed(method, path, headers, body, query_params):
+    return 200, {"x-lab-allowed": "yes", "Content-Type": "application/json"}, b"{}"
+
+
+def leave_to_the_gateway():
+    """Event delivery, schedules and queue polling are the gateway's: MiniStack must not do them too."""
+    lambda_svc._ensure_poller = lambda: None
+    eventbridge._dispatch_event = lambda *args, **kwargs: None
+    eventbridge.start_scheduler = lambda: None
+    put_permission = eventbridge._put_permission
+
+    def put_permission_or_policy(data):
+        if data.get("Policy"):
+            eventbridge._event_bus_policies[data.get("EventBusName", "default")] = json.loads(data["Policy"])
+            return eventbridge.json_response({})
+        return put_permission(data)
+
+    eventbridge._put_permission = put_permission_or_policy
+
+
+# --- Questions ---------------------------------------------------------------------------------------
+
+
+def refusal(code, message, status=403):
+    return {"error": {"status": status, "code": code, "message": message}}
+
+
+def caller(question):
+    """Whose access key this is."""
+    key = question["access_key_id"]
+    with request_scope(account_of(key), question.get("region") or "us-east-1"):
+        known = iam_evaluator.resolve_caller_identity(key)
+    return {"account": known["accountId"], "arn": known["userArn"]} if known else refusal(
+        "UnrecognizedClientException", "The security token included in the request is invalid.")
+
+
+def account_of(access_key_id):
+    session = sts._sessions.get(access_key_id)
+    if session:
+        return session["Arn"].split(":")[4]
+    return ministack._request_account_scope(access_key_id)
+
+
+def operation(question):
+    """The API name of a REST request's operation."""
+    service = question["service"]
+    if service not in iam_actions._REST_ROUTE_CACHE:
+        iam_actions._BOTOCORE_SERVICE_MAP.setdefault(service, [service])
+    name = iam_actions._match_rest_action(service, question["method"], question["path"], question.get("query"))
+    return {"operation": name}
+
+
+def session(question):
+    """A session of a role for an AWS service, if the role's trust policy lets that service in."""
+    role_arn, service, name = question["role_arn"], question["service_principal"], question["session_name"]
+    try:
+        spec = parse_arn(role_arn)
+    except ArnParseError:
+        return refusal("ValidationError", f"{role_arn} is invalid", 400)
+    role = iam._roles.get_scoped(spec.account_id, None, spec.resource.rsplit("/", 1)[-1])
+    not_assumable = refusal("AccessDenied", f"{service} is not authorized to perform: sts:AssumeRole on resource: {role_arn}")
+    if role is None:
+        return not_assumable
+    context = iam_evaluator.EvalContext(
+        principal_arn="*", principal_type="Service", principal_account="", action="sts:AssumeRole",
+        resource_arn=role_arn, region=question.get("region", ""),
+        service_context={"aws:sourceaccount": question.get("source_account") or spec.account_id,
+                         "aws:sourcearn": question.get("source_arn")})
+    trust = role.get("AssumeRolePolicyDocument", "{}")
+    if iam_evaluator.evaluate_resource_policy(trust, context, service=service).decision != "Allow":
+        return not_assumable
+    key, secret, token = "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), secrets.token_urlsafe(96)
+    arn, _ = sts._assumed_role_arn(role_arn, name)
+    sts.register_session(key, {
+        "Arn": arn, "UserId": f"{role.get('RoleId', 'AROA')}:{name}", "SecretAccessKey": secret, "SessionToken": token,
+        "Expiration": time.time() + 43200, "AccountId": spec.account_id, "PrincipalType": "AssumedRole"})
+    return {"ok": {"AccessKeyId": key, "SecretAccessKey": secret, "SessionToken": token}}
+
+
+def check(question):
+    """Whether a caller may do an action on a resource: by its identity policies, or by the `policy` of the resource."""
+    arn, action, resource = question["caller_arn"], question["action"], question["resource"]
+    account = arn.split(":")[4] if arn.count(":") > 4 else ""
+    context = iam_evaluator.EvalContext(
+        principal_arn=arn, principal_type="AssumedRole", principal_account=account, action=action,
+        resource_arn=resource, region=question.get("region", ""),
+        service_context={key.lower(): value for key, value in (question.get("context") or {}).items()})
+    if "policy" in question:
+        verdict = iam_evaluator.evaluate_resource_policy(
+            question["policy"], context, service=question.get("service_principal")).decision
+    elif arn.endswith(":root"):
+        verdict = "Allow"
+    else:
+        layers = identity_policies(arn, account)
+        verdict = iam_evaluator.evaluate(context, *layers).decision if layers else "ImplicitDeny"
+    if verdict == "Allow":
+        return {"ok": {}}
+    return refusal("AccessDeniedException", f"User: {arn} is not authorized to perform: {action} on resource: {resource}")
+
+
+def identity_policies(arn, account):
+    """What a principal may do, and what limits it (permissions boundary, session policies)."""
+    key = next((key for key, held in sts._sessions.items() if held.get("Arn") == arn), None)
+    if key is not None:
+        principal = iam_evaluator.resolve_principal(key, account)
+        return None if isinstance(principal, iam_evaluator.AuthError) else [principal.policies, *principal.limits]
+    name = arn.rsplit("/", 1)[-1]
+    with request_scope(account, "us-east-1"):
+        return [iam_evaluator._gather_user_policies(name, account),
+                *iam_evaluator._permissions_boundary(iam._users, name, account)]
+
+
+# --- Calls by botocore, for whoever has no SDK of its own ----------------------------------------------
+
+
+class CallersCredentials(botocore.credentials.Credentials):
+    """The credentials of the call that this thread is making: one client serves every caller."""
+
+    current = threading.local()
+
+    def get_frozen_credentials(self):
+        return self.current.credentials
+
+
+credentials = CallersCredentials("lab", "lab")
+boto = botocore.session.Session(session_vars={"config_file": (None, None, os.devnull, None)})
+boto._credentials = credentials
+clients, clients_lock = {}, threading.Lock()
+CONFIG = botocore.config.Config(
+    retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=64, s3={"addressing_style": "path"},
+    inject_host_prefix=False, request_checksum_calculation="when_required", response_checksum_validation="when_required")
+
+
+def client(service, region, endpoint):
+    with clients_lock:
+        if (service, region, endpoint) not in clients:
+            clients[service, region, endpoint] = boto.create_client(
+                service, region_name=region, endpoint_url=endpoint, config=CONFIG)
+        return clients[service, region, endpoint]
+
+
+def call(question):
+    """One AWS API call, signed by the given credentials."""
+    given = question["credentials"]
+    credentials.current.credentials = botocore.credentials.ReadOnlyCredentials(
+        given["AccessKeyId"], given["SecretAccessKey"], given.get("SessionToken"))
+    try:
+        answer = client(question["service"], question["region"], question["endpoint"])._make_api_call(
+            question["operation"], question.get("parameters") or {})
+    except botocore.exceptions.ClientError as error:
+        told = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+        return refusal(told.get("Code", "Unknown"), told.get("Message") or str(error), status)
+    except (botocore.exceptions.ParamValidationError, botocore.exceptions.UnknownServiceError) as error:
+        return refusal("ValidationException", str(error), 400)
+    except KeyError:
+        return refusal("UnknownOperationException", f"{question['service']} has no operation {question['operation']}", 400)
+    except botocore.exceptions.BotoCoreError as error:
+        return refusal("InternalFailure", str(error), 500)
+    answer.pop("ResponseMetadata", None)
+    return {"ok": plain(answer)}
+
+
+def plain(value):
+    """A botocore answer as JSON: bodies as text, blobs as base64, times as RFC 3339."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, botocore.response.StreamingBody):
+        return value.read().decode("utf-8", "replace")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.timezone.utc).isoformat().replace("+00:00", "Z")
+    return value
+
+
+# --- ASGI -------------------------------------------------------------------------------------------------
+
+QUESTIONS = {"caller": caller, "operation": operation, "session": session, "check": check}
+workers = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="lab-call")
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return await ministack.app(scope, receive, send)
+    headers = dict(scope["headers"])
+    trusted = secrets.compare_digest(headers.get(b"x-lab-token", b""), TOKEN)
+    if scope["path"].startswith("/_lab/"):
+        return await answer(scope["path"].removeprefix("/_lab/"), trusted, receive, send)
+
+    orders = json.loads(base64.b64decode(headers.get(b"x-lab", b""))) if trusted and b"x-lab" in headers else {}
+    current = Asked(orders)
+    asked.set(current)
+
+    async def with_checks(message):
+        if message["type"] == "http.response.start" and current.checks:
+            noted = base64.b64encode(json.dumps(current.checks[:64]).encode())
+            message = {**message, "headers": [*message["headers"], (b"x-lab-checks", noted)]}
+        await send(message)
+
+    # The client must not see the gateway's own headers come back in a signature or a log.
+    scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n not in (b"x-lab", b"x-lab-token")]}
+    await ministack.app(scope, receive, with_checks)
+
+
+async def answer(name, trusted, receive, send):
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    if not trusted:
+        status, reply = 403, {"message": "this endpoint is the lab gateway's"}
+    elif name == "call":
+        status, reply = 200, await asyncio.get_running_loop().run_in_executor(workers, call, json.loads(body))
+    elif name in QUESTIONS:
+        status, reply = 200, QUESTIONS[name](json.loads(body or b"{}"))
+    else:
+        status, reply = 404, {"message": f"no such question: {name}"}
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(reply).encode()})
+
+
+def exit_with_parent():
+    """The lab holds our standard input open: when it ends, however it ends, so do we."""
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def main():
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    observe_authorisation()
+    leave_to_the_gateway()
+    ministack.SERVICE_HANDLERS = Handlers(ministack.SERVICE_HANDLERS)
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    config = Config()
+    config.bind = [f"127.0.0.1:{PORT}"]
+    config.keep_alive_timeout = 600
+    config.loglevel = os.environ.get("LOG_LEVEL", "WARNING")
+    asyncio.run(serve(app, config))
+
+
+if __name__ == "__main__":
+    main()
