@@ -42,13 +42,7 @@ pub fn from_environment() -> Result<SdkConfig, MissingVariable> {
     let mut builder = SdkConfig::builder()
         .region(Region::new(variable("AWS_REGION")?))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(
-            aws_smithy_http_client::Builder::new()
-                .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
-                    aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
-                ))
-                .build_https(),
-        )
+        .http_client(http_client())
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
             aws_smithy_async::rt::sleep::TokioSleep::new(),
         ))
@@ -67,4 +61,11 @@ pub fn from_environment() -> Result<SdkConfig, MissingVariable> {
         builder = builder.endpoint_url(endpoint);
     }
     Ok(builder.build())
+}
+
+/// The HTTP client of every AWS client: rustls with ring.
+#[must_use]
+pub fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+    use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
