@@ -1,1 +1,5 @@
-//! Placeholder.
+//! `redress-tests`: end-to-end tests over the lab, and what they share.
+//!
+//! The tests are in `tests/`, one file a contract. The figures of DESIGN §10 are in `benches/`.
+
+pub mod grants;

@@ -1,0 +1,202 @@
+//! Least privilege, proved both ways: which lines of the deployed roles' policies the recorded calls used.
+//!
+//! Pure: policies and checks in, unused lines out. Conditions are left to the lab's policy engine, which
+//! judged every recorded call; here a line counts as used when an allowed check matches its action and resource.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::Value;
+
+/// One line of a policy: one action on one resource, allowed to one role.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// The role's name.
+    pub role: String,
+    /// The role's account.
+    pub account: String,
+    /// The policy that holds the line.
+    pub policy: String,
+    /// `dynamodb:PutItem`.
+    pub action: String,
+    /// The statement's resources.
+    pub resources: Vec<String>,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({}): {} on {}", self.account, self.role, self.policy, self.action, self.resources.join(", "))
+    }
+}
+
+/// An allowed authorisation check of a call by a role.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Used {
+    /// The role's name.
+    pub role: String,
+    /// The role's account.
+    pub account: String,
+    /// `dynamodb:PutItem`.
+    pub action: String,
+    /// The resource that was checked.
+    pub resource: String,
+}
+
+/// The allow lines of one policy document.
+#[must_use]
+pub fn grants(account: &str, role: &str, policy: &str, document: &Value) -> Vec<Grant> {
+    let mut lines = Vec::new();
+    for statement in list(&document["Statement"]) {
+        if statement["Effect"] != "Allow" {
+            continue;
+        }
+        let resources: Vec<String> = list(&statement["Resource"]).into_iter().filter_map(text).collect();
+        for action in list(&statement["Action"]).into_iter().filter_map(text) {
+            lines.push(Grant {
+                role: role.to_owned(),
+                account: account.to_owned(),
+                policy: policy.to_owned(),
+                action,
+                resources: resources.clone(),
+            });
+        }
+    }
+    lines
+}
+
+/// The lines that nothing used.
+#[must_use]
+pub fn unused<'a>(grants: &'a [Grant], used: &BTreeSet<Used>) -> Vec<&'a Grant> {
+    grants
+        .iter()
+        .filter(|grant| {
+            !used.iter().any(|call| {
+                call.role == grant.role
+                    && call.account == grant.account
+                    && matches(&grant.action.to_lowercase(), &call.action.to_lowercase())
+                    && grant.resources.iter().any(|pattern| matches(pattern, &call.resource))
+            })
+        })
+        .collect()
+}
+
+/// The document without its `index`-th allow line, as [`grants`] counts them: for a test that removes it.
+#[must_use]
+pub fn without_line(document: &Value, index: usize) -> Value {
+    let mut document = document.clone();
+    let mut seen = 0;
+    let mut statements = list(&document["Statement"]);
+    for statement in &mut statements {
+        if statement["Effect"] != "Allow" {
+            continue;
+        }
+        let actions = list(&statement["Action"]);
+        if (seen..seen + actions.len()).contains(&index) {
+            let mut kept = actions;
+            kept.remove(index - seen);
+            statement["Action"] = Value::Array(kept);
+            break;
+        }
+        seen += actions.len();
+    }
+    statements.retain(|statement| statement["Action"].as_array().is_none_or(|actions| !actions.is_empty()));
+    document["Statement"] = Value::Array(statements);
+    document
+}
+
+/// The role and account of an assumed-role ARN.
+#[must_use]
+pub fn role_of(principal: &str) -> Option<(String, String)> {
+    let mut parts = principal.splitn(6, ':');
+    let account = parts.nth(4)?;
+    let role = parts.next()?.strip_prefix("assumed-role/")?.split('/').next()?;
+    Some((account.to_owned(), role.to_owned()))
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items.clone(),
+        Value::Null => Vec::new(),
+        one => vec![one.clone()],
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// IAM's wildcards: `*` for any run of characters, `?` for one.
+fn matches(pattern: &str, given: &str) -> bool {
+    let (pattern, given): (Vec<char>, Vec<char>) = (pattern.chars().collect(), given.chars().collect());
+    let (mut p, mut g, mut star) = (0, 0, None);
+    while g < given.len() {
+        if p < pattern.len() && (pattern[p] == '?' || pattern[p] == given[g]) && pattern[p] != '*' {
+            p += 1;
+            g += 1;
+        } else if p < pattern.len() && pattern[p] == '*' {
+            star = Some((p, g));
+            p += 1;
+        } else if let Some((at, from)) = star {
+            p = at + 1;
+            g = from + 1;
+            star = Some((at, g));
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn policy() -> Value {
+        json!({"Statement": [
+            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "arn:aws:s3:::b/*"},
+            {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "*"},
+            {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": ["arn:aws:kms:eu-west-1:1:key/a"]},
+        ]})
+    }
+
+    fn used(action: &str, resource: &str) -> Used {
+        Used { role: "r".into(), account: "1".into(), action: action.into(), resource: resource.into() }
+    }
+
+    #[test]
+    fn a_line_that_no_call_matches_is_reported() {
+        let lines = grants("1", "r", "p", &policy());
+        assert_eq!(lines.len(), 3);
+        let calls = BTreeSet::from([used("s3:GetObject", "arn:aws:s3:::b/key"), used("kms:Decrypt", "arn:aws:kms:eu-west-1:1:key/other")]);
+        let unused: Vec<&str> = unused(&lines, &calls).iter().map(|grant| grant.action.as_str()).collect();
+        assert_eq!(unused, ["s3:PutObject", "kms:Decrypt"]);
+    }
+
+    #[test]
+    fn removing_a_line_leaves_every_other_one() {
+        let all = grants("1", "r", "p", &policy());
+        for index in 0..all.len() {
+            let mut expected = all.clone();
+            expected.remove(index);
+            assert_eq!(grants("1", "r", "p", &without_line(&policy(), index)), expected);
+        }
+    }
+
+    #[test]
+    fn wildcards_match_as_iam_says() {
+        assert!(matches("arn:aws:s3:::b/*", "arn:aws:s3:::b/year=2026/x.json"));
+        assert!(matches("a*c?e", "abbbcde"));
+        assert!(!matches("arn:aws:s3:::b", "arn:aws:s3:::bb"));
+        assert!(matches("*", ""));
+    }
+
+    #[test]
+    fn the_role_is_read_from_a_session_arn() {
+        assert_eq!(role_of("arn:aws:sts::111122223333:assumed-role/Redress-Control/x"), Some(("111122223333".into(), "Redress-Control".into())));
+        assert_eq!(role_of("arn:aws:iam::111122223333:root"), None);
+    }
+}
