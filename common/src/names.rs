@@ -22,6 +22,20 @@ pub const COMPLETIONS_DLQ: &str = "redress-completions-dlq";
 pub const NOTIFICATIONS_TOPIC: &str = "SecurityRemediationNotifications";
 /// The role that the administrator account assumes in a member account, with an ExternalId.
 pub const CROSS_ACCOUNT_ROLE: &str = "SecurityRemediationCrossAccountRole";
+/// The orchestrator function, in the administrator account.
+pub const ORCHESTRATOR_FUNCTION: &str = "redress-orchestrator";
+/// The completion function, in the administrator account.
+pub const COMPLETION_FUNCTION: &str = "redress-completion";
+/// The role of [`ORCHESTRATOR_FUNCTION`].
+pub const ORCHESTRATOR_ROLE: &str = "Redress-Orchestrator";
+/// The role of [`COMPLETION_FUNCTION`].
+pub const COMPLETION_ROLE: &str = "Redress-Completion";
+/// The role, in the administrator account, that people use the `redress` command with.
+pub const OPERATOR_ROLE: &str = "Redress-Operator";
+/// The role, in a member account, with which [`OPERATOR_ROLE`] reads evidence; asks for the ExternalId.
+pub const EVIDENCE_READER_ROLE: &str = "Redress-Evidence-Reader";
+/// The role with which EventBridge forwards to [`HUB_BUS`].
+pub const EVENT_FORWARDER_ROLE: &str = "Redress-Event-Forwarder";
 /// The role that the control runbook runs as.
 pub const CONTROL_ROLE: &str = "Redress-Control";
 /// The one control runbook.
@@ -30,6 +44,12 @@ pub const CONTROL_DOCUMENT: &str = "Redress-Control";
 pub const RECORDER_FUNCTION: &str = "redress-recorder";
 /// The member function that runs the native controls.
 pub const REMEDIATE_FUNCTION: &str = "redress-remediate";
+/// The role of [`RECORDER_FUNCTION`].
+pub const RECORDER_ROLE: &str = "Redress-Recorder";
+/// The role of [`REMEDIATE_FUNCTION`].
+pub const REMEDIATE_ROLE: &str = "Redress-Remediate";
+/// Alias of the administrator account's key.
+pub const ADMINISTRATOR_KEY_ALIAS: &str = "alias/redress";
 /// Alias of the member's key.
 pub const MEMBER_KEY_ALIAS: &str = "alias/redress-member";
 /// The `source` of every event that Redress itself puts on a bus.
@@ -38,6 +58,12 @@ pub const EVENT_SOURCE: &str = "redress";
 pub const UNDO_DETAIL_TYPE: &str = "Redress Undo Requested";
 /// The `detail-type` with which the command line asks for a remediation or a dry run of a finding.
 pub const REMEDIATE_DETAIL_TYPE: &str = "Redress Remediation Requested";
+/// The Security Hub custom action that asks to fix a finding. Its id; the ARN ends in it.
+pub const ACTION_REMEDIATE: &str = "RedressRemediate";
+/// The custom action that asks what fixing would change.
+pub const ACTION_DRY_RUN: &str = "RedressDryRun";
+/// The custom action that asks to put back what was changed.
+pub const ACTION_UNDO: &str = "RedressUndo";
 /// Every session that Redress opens in a member account starts with this; the loop guard looks for it.
 pub const SESSION_PREFIX: &str = "redress-";
 
