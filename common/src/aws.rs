@@ -3,3 +3,6 @@
 //! The one place of this crate with I/O. Nothing here decides anything.
 
 pub mod config;
+pub mod envelope;
+pub mod evidence;
+pub mod failure;

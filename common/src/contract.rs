@@ -81,9 +81,38 @@ impl Outcome {
 #[serde(rename_all = "PascalCase")]
 pub struct Image {
     /// Whether the setting exists.
+    #[serde(deserialize_with = "from_ssm::boolean")]
     pub present: bool,
     /// The selected parts of what AWS answered; an empty object when not present.
+    #[serde(deserialize_with = "from_ssm::object")]
     pub state: Value,
+}
+
+/// SSM fills a step's input from variables, which may come as their text: a boolean as `"true"`, a map as its
+/// JSON. These two are taken in both forms; everything else in one.
+mod from_ssm {
+    use serde::de::{Deserialize, Deserializer, Error, Unexpected};
+    use serde_json::Value;
+
+    pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(value) => Ok(value),
+            Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            _ => Err(D::Error::invalid_value(Unexpected::Other("another value"), &"true or false")),
+        }
+    }
+
+    pub(super) fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        let value = match Value::deserialize(deserializer)? {
+            Value::String(text) => serde_json::from_str(&text).unwrap_or_default(),
+            value => value,
+        };
+        match value {
+            Value::Object(_) => Ok(value),
+            _ => Err(D::Error::invalid_value(Unexpected::Other("another value"), &"an object")),
+        }
+    }
 }
 
 /// One mutating AWS call.
@@ -331,4 +360,32 @@ pub mod output {
     pub const CHANGE: &str = "LogResults.ChangeSha256";
     /// Hash of the post-image.
     pub const POST_IMAGE: &str = "LogResults.PostImageSha256";
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_image_is_taken_with_its_values_as_json_or_as_text() {
+        let image = Image { present: true, state: json!({"A": 1}) };
+        for given in [
+            json!({"Present": true, "State": {"A": 1}}),
+            json!({"Present": "true", "State": "{\"A\":1}"}),
+            json!({"Present": "True", "State": {"A": 1}}),
+        ] {
+            assert_eq!(serde_json::from_value::<Image>(given).unwrap(), image);
+        }
+        for given in [
+            json!({"Present": 1, "State": {}}),
+            json!({"Present": "yes", "State": {}}),
+            json!({"Present": true, "State": []}),
+            json!({"Present": true, "State": "A=1"}),
+            json!({"Present": true}),
+        ] {
+            assert!(serde_json::from_value::<Image>(given.clone()).is_err(), "{given}");
+        }
+    }
 }
