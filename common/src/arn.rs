@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, Region};
+use crate::ids::{AccountId, Region, excerpt};
 
 /// A partition: a group of Regions with accounts and ARNs of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -185,11 +185,10 @@ impl FromStr for Arn {
     type Err = ArnError;
 
     fn from_str(text: &str) -> Result<Self, ArnError> {
-        let cut = |s: &str| s.chars().take(80).collect::<String>();
         if text.len() > Self::MAX_LENGTH {
             return Err(ArnError::TooLong { length: text.len() });
         }
-        let malformed = || ArnError::Malformed { given: cut(text) };
+        let malformed = || ArnError::Malformed { given: excerpt(text) };
         if text.chars().any(|c| c.is_control()) {
             return Err(malformed());
         }
@@ -202,12 +201,12 @@ impl FromStr for Arn {
         if !service_ok || resource.is_empty() {
             return Err(malformed());
         }
-        let part_error = |source| ArnError::Part { given: cut(text), source };
+        let part_error = |source| ArnError::Part { given: excerpt(text), source };
         let partition_value = match partition {
             "aws" => Partition::Aws,
             "aws-us-gov" => Partition::UsGov,
             "aws-cn" => Partition::China,
-            other => return Err(ArnError::UnknownPartition { partition: cut(other) }),
+            other => return Err(ArnError::UnknownPartition { partition: excerpt(other) }),
         };
         let region_value = match region {
             "" => None,

@@ -3,11 +3,14 @@
 //! Each reporter's wire format is known by one submodule and by nothing else. Parsing is pure, total
 //! (any bytes give a value or a typed error, never a panic) and bounded in size.
 
-pub mod asff;
-pub mod config;
-pub mod envelope;
-pub mod guardduty;
-pub mod ocsf;
+mod asff;
+mod config;
+mod envelope;
+mod guardduty;
+mod json;
+mod ocsf;
+mod own;
+mod resource;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::arn::Arn;
 use crate::ids::{AccountId, ControlId, Generation, Region};
 
-pub use envelope::{Inbound, ParseError, parse};
+pub use envelope::{Inbound, MAX_BODY, MAX_CUSTOM_ACTION_FINDINGS, MAX_FINDINGS, ParseError, parse};
 
 /// A finding, normalised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,11 @@ pub struct Finding {
     pub trigger: Trigger,
     /// When the event that brought it was made.
     pub event_time: Timestamp,
+}
+
+impl Finding {
+    /// No title is longer, in characters: ASFF's own limit.
+    pub const MAX_TITLE: usize = 256;
 }
 
 /// The failed check, in the words of its reporter.
@@ -77,6 +85,43 @@ pub struct Severity {
     pub label: SeverityLabel,
 }
 
+impl Severity {
+    /// The severity of a label, with the score that Security Hub gives it.
+    #[must_use]
+    pub const fn of_label(label: SeverityLabel) -> Self {
+        let score = match label {
+            SeverityLabel::Informational => 0,
+            SeverityLabel::Low => 1,
+            SeverityLabel::Medium => 40,
+            SeverityLabel::High => 70,
+            SeverityLabel::Critical => 90,
+        };
+        Self { score, label }
+    }
+
+    /// The severity of a score, with the label that Security Hub gives it.
+    #[must_use]
+    pub const fn of_score(score: u8) -> Self {
+        let label = match score {
+            0 => SeverityLabel::Informational,
+            1..40 => SeverityLabel::Low,
+            40..70 => SeverityLabel::Medium,
+            70..90 => SeverityLabel::High,
+            90.. => SeverityLabel::Critical,
+        };
+        Self { score, label }
+    }
+
+    /// The severity of a score that is ten times GuardDuty's, whose low findings begin at 1.0.
+    #[must_use]
+    pub const fn of_guardduty(score: u8) -> Self {
+        match score {
+            0..10 => Self { score, label: SeverityLabel::Informational },
+            _ => Self::of_score(score),
+        }
+    }
+}
+
 /// Security Hub's severity labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -90,6 +135,9 @@ pub enum SeverityLabel {
 }
 
 impl SeverityLabel {
+    /// Every label, from the mildest.
+    pub const ALL: [Self; 5] = [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
+
     /// The label as ASFF writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

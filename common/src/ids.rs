@@ -19,10 +19,17 @@ pub struct InvalidId {
 
 impl InvalidId {
     pub(crate) fn new(given: &str, expected: &'static str) -> Self {
-        // Hostile input must not flood a log line or the ledger.
-        let given = given.chars().take(80).collect();
-        Self { given, expected }
+        Self { given: excerpt(given), expected }
     }
+}
+
+/// Hostile text, fit for a log line and the ledger: cut to 80 characters, and what would steer a terminal or
+/// turn the reading direction replaced.
+pub(crate) fn excerpt(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().take(80).map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 macro_rules! text_id {
@@ -83,10 +90,12 @@ text_id!(
 text_id!(
     /// An AWS Region name, such as `eu-central-1` or `us-gov-west-1`.
     Region,
-    "an AWS Region name",
+    "a Region name of partition `aws`, `aws-us-gov` or `aws-cn`",
     |text| {
         let parts: Vec<&str> = text.split('-').collect();
-        text.len() <= 32
+        // Partitions that Redress does not serve: its ARNs would be wrong there.
+        let foreign = ["us-iso", "eu-iso", "eusc-"].iter().any(|start| text.starts_with(start));
+        !foreign && text.len() <= 32
             && parts.len() >= 3
             && parts[..parts.len() - 1]
                 .iter()

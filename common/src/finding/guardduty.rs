@@ -1,1 +1,98 @@
-//! The wire format of this reporter.
+//! GuardDuty's `GuardDuty Finding`. Its severity is a number from 1 to 10; the resource is described, seldom by ARN.
+
+use super::envelope::{Event, Inbound};
+use super::json::Node;
+use super::resource::same_account;
+use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus};
+use crate::ids::{AccountId, Generation, Region, excerpt};
+
+pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
+    let detail = &event.detail;
+    let service = detail.need("service")?;
+    if service.get("archived").is_some_and(|archived| archived.is_true()) {
+        return Ok(Inbound::nothing("the guardduty finding is archived"));
+    }
+    if is_sample(&service) {
+        return Ok(Inbound::nothing("the guardduty finding is a sample"));
+    }
+    Ok(Inbound::Findings(vec![finding(event)]))
+}
+
+fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
+    let detail = &event.detail;
+    let account: AccountId = detail.need("accountId")?.parse()?;
+    let region: Region = detail.need("region")?.parse()?;
+    same_account("the event", &event.account, &account)?;
+
+    let kind = detail.need_text("type")?;
+    let resource = if is_attack_sequence(kind) {
+        // A sequence spans many resources: what is under attack is the account.
+        Resource::account(&account, &region)
+    } else {
+        resource(&detail.need("resource")?, &account, &region)?
+    };
+    resource.bind(&account, &region)?;
+    Ok(Finding {
+        id: detail.need_text("id")?.to_owned(),
+        product_arn: None,
+        generation: Generation(detail.need("updatedAt")?.time()?.as_millisecond()),
+        check: Check::GuardDutyType(kind.to_owned()),
+        title: detail.need("title")?.prose(Finding::MAX_TITLE),
+        account,
+        region,
+        resource,
+        severity: severity(&detail.need("severity")?, kind)?,
+        workflow: WorkflowStatus::New,
+        trigger: Trigger::GuardDuty,
+        event_time: event.time,
+    })
+}
+
+/// Whether a finding type is of a whole attack, which is critical whatever number it carries.
+fn is_attack_sequence(kind: &str) -> bool {
+    kind.starts_with("AttackSequence:")
+}
+
+fn severity(node: &Node<'_>, kind: &str) -> Result<Severity, ParseError> {
+    let number = node.number()?;
+    if !(0.0..=10.0).contains(&number) {
+        return Err(node.bad("is not between 0 and 10"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100 fits")]
+    let score = (number * 10.0).round() as u8;
+    Ok(Severity::of_guardduty(if is_attack_sequence(kind) { score.max(90) } else { score }))
+}
+
+/// `sample` stands in `additionalInfo`, or in the JSON text that newer events put there as `value`.
+fn is_sample(service: &Node<'_>) -> bool {
+    let Some(info) = service.get("additionalInfo") else { return false };
+    let inner = info.get("value").and_then(|value| value.value().as_str());
+    let inner: Option<serde_json::Value> = inner.and_then(|text| serde_json::from_str(text).ok());
+    info.get("sample").is_some_and(|sample| sample.is_true())
+        || inner.is_some_and(|inner| inner.get("sample") == Some(&serde_json::Value::Bool(true)))
+}
+
+fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Resource, ParseError> {
+    let by_arn = |kind: &str, arn: Node<'_>| Ok(Resource::new(arn.arn()?, kind));
+    let kind = node.need_text("resourceType")?;
+    match kind {
+        "Instance" => {
+            let id = node.need("instanceDetails")?.need_text("instanceId")?;
+            Resource::of_id("AWS::EC2::Instance", id, account, region)
+        }
+        "AccessKey" => {
+            let details = node.need("accessKeyDetails")?;
+            Resource::of_principal(details.need_text("userType")?, details.need_text("userName")?, account, region)
+        }
+        "S3Bucket" => by_arn("AWS::S3::Bucket", node.first("s3BucketDetails")?.need("arn")?),
+        "EKSCluster" => by_arn("AWS::EKS::Cluster", node.need("eksClusterDetails")?.need("arn")?),
+        "ECSCluster" => by_arn("AWS::ECS::Cluster", node.need("ecsClusterDetails")?.need("arn")?),
+        "Lambda" => by_arn("AWS::Lambda::Function", node.need("lambdaDetails")?.need("functionArn")?),
+        "RDSDBInstance" => by_arn("AWS::RDS::DBInstance", node.need("rdsDbInstanceDetails")?.need("dbInstanceArn")?),
+        _ => Err(ParseError::UnsupportedResource {
+            kind: excerpt(kind),
+            id: String::new(),
+            reason: "no guardduty resource type that redress knows",
+        }),
+    }
+}
