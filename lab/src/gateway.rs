@@ -1,0 +1,496 @@
+//! The one endpoint of every client: reads who calls what, has it judged, routes it, records it.
+//!
+//! It judges nothing itself and holds no service's state. What it forwards to the base emulator stays
+//! byte for byte as it came, so that signatures verify.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cloud::Cloud;
+use crate::lambda::InvocationType;
+use crate::record::{Call, Check, Verdict};
+use crate::service::{Aws, AwsError, Caller, Request, Service};
+
+const LARGEST_BODY: usize = 64 << 20;
+/// Said by one side of a connection to the other, not by the client to the service.
+const HOP_BY_HOP: [&str; 6] = ["connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade"];
+/// Between the gateway and the base emulator only.
+const PRIVATE: [&str; 4] = ["x-lab", "x-lab-token", "x-lab-checks", "x-lab-allowed"];
+/// Services whose changes make cached rules, functions or policies stale.
+const CACHED_FROM: [&str; 5] = ["cloudformation", "events", "lambda", "sns", "sqs"];
+
+/// Where requests go.
+pub(crate) struct Gateway {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) services: Vec<Arc<dyn Service>>,
+    pub(crate) moto: String,
+    pub(crate) http: reqwest::Client,
+}
+
+/// A client's request, as far as routing needs to understand it.
+struct Incoming {
+    method: Method,
+    path: String,
+    raw_path_and_query: String,
+    query: BTreeMap<String, String>,
+    headers: HeaderMap,
+    body: Bytes,
+    scope: Scope,
+}
+
+/// The SigV4 credential scope; empty fields when the request is not signed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Scope {
+    access_key_id: String,
+    region: String,
+    service: String,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What a request turned out to be, for the record.
+#[derive(Default)]
+struct Outcome {
+    operation: Option<String>,
+    checks: Vec<NotedCheck>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NotedCheck {
+    principal: String,
+    account: String,
+    #[serde(flatten)]
+    check: Check,
+}
+
+/// The routes; everything that is not the lab's own is AWS's.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/_lab/health", axum::routing::get(|| async { axum::Json(json!({ "status": "ok" })) }))
+        .route("/_lab/record", axum::routing::get(record))
+        .route("/_lab/status", axum::routing::get(status))
+        .fallback(aws)
+        .with_state(gateway)
+}
+
+async fn record(State(gateway): State<Arc<Gateway>>) -> axum::Json<Value> {
+    let record = &gateway.cloud.shared.record;
+    axum::Json(json!({
+        "calls": record.calls(), "invocations": record.invocations(), "deliveries": record.deliveries(),
+    }))
+}
+
+async fn status(State(gateway): State<Arc<Gateway>>) -> axum::Json<Value> {
+    let shared = &gateway.cloud.shared;
+    let scopes: Vec<_> = shared.scopes().into_iter().map(|(account, region)| json!({ "account": account, "region": region })).collect();
+    axum::Json(json!({
+        "endpoint": shared.endpoint,
+        "calls": shared.record.mark(),
+        "scopes": scopes,
+        "services": gateway.services.iter().map(|service| service.name()).collect::<Vec<_>>(),
+        "functions": gateway.cloud.functions.names(),
+    }))
+}
+
+async fn aws(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Response<Body> {
+    let arrived = (Timestamp::now(), Instant::now());
+    let incoming = match Incoming::read(request).await {
+        Ok(incoming) => incoming,
+        Err(error) => return error_answer(&AwsError { status: 413, code: "RequestEntityTooLarge".to_owned(), message: error }, None).into_response(),
+    };
+    let mut outcome = Outcome { operation: incoming.named_operation(), checks: Vec::new() };
+    let answer = match gateway.route(&incoming, &mut outcome).await {
+        Ok(answer) => answer,
+        Err(error) => error_answer(&error, Some(&incoming)),
+    };
+    gateway.note(&incoming, &outcome, &answer, arrived);
+    answer.into_response()
+}
+
+impl Gateway {
+    async fn route(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+        if incoming.path.starts_with("/_lab") {
+            return Err(AwsError { status: 404, code: "NotFound".to_owned(), message: "no such lab endpoint".to_owned() });
+        }
+        match incoming.scope.service.as_str() {
+            "events" if outcome.operation.as_deref() == Some("PutEvents") => self.put_events(incoming, outcome).await,
+            "lambda" => match incoming.invoked_function() {
+                Some(function) => self.invoke(incoming, &function, outcome).await,
+                None => self.base(incoming, outcome).await,
+            },
+            "ec2" => self.moto(incoming, outcome).await,
+            service => {
+                if outcome.operation.is_none() && self.services.iter().any(|own| own.name() == service) {
+                    let authority = &self.cloud.shared.authority;
+                    outcome.operation = authority.operation(service, incoming.method.as_str(), &incoming.path).await?;
+                }
+                let operation = outcome.operation.clone().unwrap_or_default();
+                match self.services.iter().find(|own| own.name() == service && own.answers(&operation)) {
+                    Some(own) => self.own(incoming, own, operation, outcome).await,
+                    None => self.base(incoming, outcome).await,
+                }
+            }
+        }
+    }
+
+    /// A service that the lab answers itself.
+    async fn own(&self, incoming: &Incoming, own: &Arc<dyn Service>, operation: String, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+        let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
+        let action = format!("{}:{operation}", own.name());
+        let request = incoming.for_service(caller, operation);
+        let mut resources = own.resources(&request);
+        if resources.is_empty() {
+            resources.push("*".to_owned());
+        }
+        let orders = json!({ "judge_only": true, "service": own.name(), "action": action, "resources": resources });
+        if let Some(refused) = self.judge(incoming, orders, outcome).await? {
+            return Ok(refused);
+        }
+        let aws: Arc<dyn Aws> = self.cloud.clone();
+        let answer = own.handle(request, aws).await?;
+        Ok(json_answer(StatusCode::OK, &answer, incoming))
+    }
+
+    async fn put_events(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+        let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
+        if let Some(refused) = self.judge(incoming, json!({ "judge_only": true }), outcome).await? {
+            return Ok(refused);
+        }
+        let answer = self.cloud.events.put(&caller, &incoming.scope.region, &incoming.json()).await?;
+        Ok(json_answer(StatusCode::OK, &answer, incoming))
+    }
+
+    async fn invoke(&self, incoming: &Incoming, function: &str, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+        outcome.operation = Some("Invoke".to_owned());
+        let shared = &self.cloud.shared;
+        let caller = shared.authority.caller(&incoming.scope.access_key_id).await?;
+        let arn = self.cloud.functions.arn(&caller.account, &incoming.scope.region, function).await?;
+        let orders = json!({ "judge_only": true, "service": "lambda", "action": "lambda:InvokeFunction", "resources": [arn] });
+        if let Some(refused) = self.judge(incoming, orders, outcome).await? {
+            return Ok(refused);
+        }
+        let wanted = incoming.headers.get("x-amz-invocation-type").and_then(|value| value.to_str().ok());
+        let kind = InvocationType::parse(wanted)?;
+        let invoked = self.cloud.functions.invoke(&arn, kind, incoming.body.clone()).await?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+        if let Some(kind) = invoked.error {
+            headers.insert("x-amz-function-error", HeaderValue::from_static(kind));
+        }
+        Ok(Answer { status: invoked.status, headers, body: invoked.payload })
+    }
+
+    /// EC2, by moto, once the base emulator has judged the call.
+    async fn moto(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+        let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
+        let reads = outcome.operation.as_deref().is_some_and(|operation| operation.starts_with("Describe") || operation.starts_with("Get"));
+        // Reading has no resource-level permissions in EC2.
+        let orders = if reads { json!({ "judge_only": true, "resources": ["*"] }) } else { json!({ "judge_only": true }) };
+        if let Some(refused) = self.judge(incoming, orders, outcome).await? {
+            return Ok(refused);
+        }
+        self.forward(incoming, &self.moto, &[("x-moto-account-id", &caller.account)]).await
+    }
+
+    async fn base(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+        let mut answer = self.forward(incoming, self.cloud.shared.authority.base(), &[]).await?;
+        outcome.note(&mut answer);
+        Ok(answer)
+    }
+
+    /// The base emulator's verdict on a request that is served elsewhere: its refusal, or `None` when it may go on.
+    async fn judge(&self, incoming: &Incoming, orders: Value, outcome: &mut Outcome) -> Result<Option<Answer>, AwsError> {
+        let authority = &self.cloud.shared.authority;
+        let orders = BASE64.encode(orders.to_string());
+        let mut answer = self.forward(incoming, authority.base(), &[("x-lab", &orders), ("x-lab-token", authority.token())]).await?;
+        outcome.note(&mut answer);
+        let allowed = answer.headers.remove("x-lab-allowed").is_some();
+        Ok(if allowed { None } else { Some(answer) })
+    }
+
+    async fn forward(&self, incoming: &Incoming, to: &str, extra: &[(&str, &str)]) -> Result<Answer, AwsError> {
+        let mut request = self.http.request(incoming.method.clone(), format!("{to}{}", incoming.raw_path_and_query));
+        for (name, value) in &incoming.headers {
+            if !HOP_BY_HOP.contains(&name.as_str()) && !PRIVATE.contains(&name.as_str()) {
+                request = request.header(name, value);
+            }
+        }
+        for (name, value) in extra {
+            request = request.header(*name, *value);
+        }
+        let answered = async {
+            let response = request.body(incoming.body.clone()).send().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            Ok::<_, reqwest::Error>(Answer { status, headers, body: response.bytes().await? })
+        };
+        answered.await.map_err(|error| AwsError {
+            status: 502,
+            code: "ServiceUnavailable".to_owned(),
+            message: format!("the lab's emulator did not answer: {error}"),
+        })
+    }
+
+    fn note(&self, incoming: &Incoming, outcome: &Outcome, answer: &Answer, (at, started): (Timestamp, Instant)) {
+        let scope = &incoming.scope;
+        let first = outcome.checks.first();
+        let operation = outcome
+            .operation
+            .clone()
+            .or_else(|| first.and_then(|noted| noted.check.action.split_once(':')).map(|(_, name)| name.to_owned()))
+            .unwrap_or_else(|| format!("{} {}", incoming.method, incoming.path));
+        let failed = answer.status.is_client_error() || answer.status.is_server_error();
+        let refused = answer.status == StatusCode::FORBIDDEN || outcome.checks.iter().any(|noted| !noted.check.allowed);
+        if !failed && CACHED_FROM.contains(&scope.service.as_str()) && (scope.service == "cloudformation" || !only_reads(&operation)) {
+            self.cloud.shared.changed(first.map_or("", |noted| &noted.account), &scope.region);
+        }
+        // Pollers ask all the time: an empty answer would drown the record.
+        if operation == "ReceiveMessage" && !failed && !contains(&answer.body, b"\"Messages\"") && !contains(&answer.body, b"<Message>") {
+            return;
+        }
+        self.cloud.shared.record.add_call(Call {
+            seq: 0,
+            at,
+            principal: first.map(|noted| noted.principal.clone()).unwrap_or_default(),
+            account: first.map(|noted| noted.account.clone()).unwrap_or_default(),
+            region: scope.region.clone(),
+            service: scope.service.clone(),
+            operation,
+            checks: outcome.checks.iter().map(|noted| noted.check.clone()).collect(),
+            verdict: if refused { Verdict::Deny } else { Verdict::Allow },
+            status: answer.status.as_u16(),
+            error: failed.then(|| error_code(answer)).flatten(),
+            micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+}
+
+impl Outcome {
+    fn note(&mut self, answer: &mut Answer) {
+        let noted = answer.headers.remove("x-lab-checks");
+        let decoded = noted.and_then(|value| BASE64.decode(value.as_bytes()).ok());
+        self.checks = decoded.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    }
+}
+
+impl Incoming {
+    async fn read(request: HttpRequest) -> Result<Self, String> {
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, LARGEST_BODY).await.map_err(|error| error.to_string())?;
+        let raw_path_and_query = parts.uri.path_and_query().map_or("/", |raw| raw.as_str()).to_owned();
+        let query = form(parts.uri.query().unwrap_or_default());
+        let scope = Scope::of(&parts.headers, &query);
+        let path = decoded(parts.uri.path(), false);
+        Ok(Self { method: parts.method, path, raw_path_and_query, query, headers: parts.headers, body, scope })
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The operation, where the request itself names it.
+    fn named_operation(&self) -> Option<String> {
+        if let Some((_, operation)) = self.header("x-amz-target").rsplit_once('.') {
+            return Some(operation.to_owned());
+        }
+        if let Some(action) = self.query.get("Action") {
+            return Some(action.clone());
+        }
+        if self.header("content-type").starts_with("application/x-www-form-urlencoded") {
+            return form(&String::from_utf8_lossy(&self.body)).remove("Action");
+        }
+        None
+    }
+
+    /// The name or ARN in the path of a Lambda `Invoke`.
+    fn invoked_function(&self) -> Option<String> {
+        let name = self.path.strip_prefix("/2015-03-31/functions/")?.strip_suffix("/invocations")?;
+        (self.method == Method::POST).then(|| name.to_owned())
+    }
+
+    fn for_service(&self, caller: Caller, operation: String) -> Request {
+        Request {
+            caller,
+            region: self.scope.region.clone(),
+            service: self.scope.service.clone(),
+            operation,
+            method: self.method.to_string(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            body: self.json(),
+        }
+    }
+}
+
+impl Scope {
+    /// `AKID/20260101/eu-central-1/ssm/aws4_request`, from the header or a presigned query.
+    fn of(headers: &HeaderMap, query: &BTreeMap<String, String>) -> Self {
+        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let from_header = authorization.split_once("Credential=").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default());
+        let credential = from_header.or_else(|| query.get("X-Amz-Credential").map(String::as_str)).unwrap_or_default();
+        let fields: Vec<&str> = credential.split('/').collect();
+        match fields[..] {
+            [key, _date, region, service, _end] => {
+                Self { access_key_id: key.to_owned(), region: region.to_owned(), service: service.to_owned() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Answer {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body.clone()));
+        *response.status_mut() = self.status;
+        for (name, value) in &self.headers {
+            // The answer to a HEAD states a length of which it carries nothing.
+            let length_of_nothing = name == header::CONTENT_LENGTH && self.body.is_empty();
+            if (!HOP_BY_HOP.contains(&name.as_str()) || length_of_nothing) && !PRIVATE.contains(&name.as_str()) {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+        response
+    }
+}
+
+fn json_answer(status: StatusCode, body: &Value, incoming: &Incoming) -> Answer {
+    let asked = incoming.header("content-type");
+    let content_type = if asked.starts_with("application/x-amz-json") { asked } else { "application/json" };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/json")));
+    headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id());
+    Answer { status, headers, body: Bytes::from(body.to_string()) }
+}
+
+/// An error in the protocol of the service: JSON, but for EC2.
+fn error_answer(error: &AwsError, incoming: Option<&Incoming>) -> Answer {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id());
+    if incoming.is_some_and(|incoming| incoming.scope.service == "ec2") {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        let body = format!(
+            "<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors></Response>",
+            escaped(&error.code),
+            escaped(&error.message)
+        );
+        return Answer { status, headers, body: Bytes::from(body) };
+    }
+    let content_type = if incoming.is_some_and(|incoming| !incoming.header("x-amz-target").is_empty()) {
+        "application/x-amz-json-1.1"
+    } else {
+        "application/json"
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(code) = HeaderValue::from_str(&error.code) {
+        headers.insert(HeaderName::from_static("x-amzn-errortype"), code);
+    }
+    let body = json!({ "__type": error.code, "message": error.message, "Message": error.message });
+    Answer { status, headers, body: Bytes::from(body.to_string()) }
+}
+
+fn request_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("lab"))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The error code in an answer of any protocol.
+fn error_code(answer: &Answer) -> Option<String> {
+    let told = answer.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let code = told.or_else(|| {
+        let text = String::from_utf8_lossy(&answer.body);
+        if let Ok(body) = serde_json::from_str::<Value>(&text) {
+            return body["__type"].as_str().or(body["code"].as_str()).map(str::to_owned);
+        }
+        let (_, rest) = text.split_once("<Code>")?;
+        Some(rest.split_once("</Code>")?.0.to_owned())
+    })?;
+    let name = code.rsplit('#').next().unwrap_or(&code);
+    Some(name.split(':').next().unwrap_or(name).to_owned())
+}
+
+fn only_reads(operation: &str) -> bool {
+    const READS: [&str; 5] = ["Get", "List", "Describe", "Receive", "Send"];
+    READS.iter().any(|verb| operation.starts_with(verb)) || matches!(operation, "DeleteMessage" | "Invoke" | "Publish" | "PutEvents" | "TestEventPattern")
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// `application/x-www-form-urlencoded`; the first of a repeated name counts.
+fn form(text: &str) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        pairs.entry(decoded(name, true)).or_insert_with(|| decoded(value, true));
+    }
+    pairs
+}
+
+fn decoded(text: &str, plus_is_space: bool) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escape = (byte == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
+        let value = escape.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        at += if value.is_some() { 3 } else { 1 };
+        plain.push(value.unwrap_or(if byte == b'+' && plus_is_space { b' ' } else { byte }));
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scope_is_read_from_the_header_and_from_a_presigned_query() {
+        let expected = Scope { access_key_id: "ASIAX".to_owned(), region: "eu-central-1".to_owned(), service: "ssm".to_owned() };
+        let mut headers = HeaderMap::new();
+        let signed = "AWS4-HMAC-SHA256 Credential=ASIAX/20260101/eu-central-1/ssm/aws4_request, SignedHeaders=host, Signature=00";
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static(signed));
+        assert_eq!(Scope::of(&headers, &BTreeMap::new()), expected);
+        let query = form("X-Amz-Credential=ASIAX%2F20260101%2Feu-central-1%2Fssm%2Faws4_request");
+        assert_eq!(Scope::of(&HeaderMap::new(), &query), expected);
+        assert_eq!(Scope::of(&HeaderMap::new(), &BTreeMap::new()), Scope::default());
+    }
+
+    #[test]
+    fn an_error_code_is_found_in_every_protocol() {
+        let answer = |body: &'static str| Answer { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body: Bytes::from(body) };
+        for body in [r#"{"__type":"com.amazonaws#Throttled"}"#, "<Error><Code>Throttled</Code></Error>", r#"{"__type":"Throttled:http://x"}"#] {
+            assert_eq!(error_code(&answer(body)).as_deref(), Some("Throttled"), "{body}");
+        }
+    }
+
+    #[test]
+    fn percent_escapes_are_decoded_and_broken_ones_kept() {
+        assert_eq!(decoded("a%3Ab%2", false), "a:b%2");
+        assert_eq!(form("A=1+2&A=3&B").into_iter().collect::<Vec<_>>(), [("A".into(), "1 2".into()), ("B".into(), String::new())]);
+    }
+}

@@ -1,0 +1,348 @@
+//! The documents of every account and Region, with their versions.
+//!
+//! Only documents that can be run get in. Nothing here runs one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::document::{Document, Format};
+use super::{Place, arn, epoch};
+use crate::service::AwsError;
+
+/// One version of a document.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) number: u32,
+    pub(crate) document: Arc<Document>,
+    content: String,
+    format: Format,
+    created: Timestamp,
+}
+
+impl Version {
+    fn new(number: u32, content: &str, format: Format, now: Timestamp) -> Result<Self, AwsError> {
+        let document = Document::parse(content, format).map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
+        Ok(Self { number, document: Arc::new(document), content: content.to_owned(), format, created: now })
+    }
+
+    fn hash(&self) -> String {
+        hex::encode(Sha256::digest(self.content.as_bytes()))
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    versions: Vec<Version>,
+    next: u32,
+    default: u32,
+    shared_with: BTreeSet<String>,
+    tags: Value,
+}
+
+impl Entry {
+    fn version(&self, wanted: Option<&str>) -> Result<&Version, AwsError> {
+        let number = match wanted {
+            None | Some("" | "$DEFAULT") => Some(self.default),
+            Some("$LATEST") => self.versions.last().map(|version| version.number),
+            Some(number) => number.parse().ok(),
+        };
+        self.versions
+            .iter()
+            .find(|version| Some(version.number) == number)
+            .ok_or_else(|| AwsError::new("InvalidDocumentVersion", "The document version is not valid or does not exist."))
+    }
+
+    fn latest(&self) -> u32 {
+        self.versions.last().map_or(0, |version| version.number)
+    }
+}
+
+/// All documents, by account, Region and name.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    entries: BTreeMap<(Place, String), Entry>,
+}
+
+fn unknown(name: &str) -> AwsError {
+    AwsError::new("InvalidDocument", format!("Document with name {name} does not exist."))
+}
+
+fn checked_name(name: &str) -> Result<&str, AwsError> {
+    let well_formed = (3..=128).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let reserved = ["aws", "amazon", "amzn"].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+    if well_formed && !reserved {
+        return Ok(name);
+    }
+    Err(AwsError::new(
+        "ValidationException",
+        format!("Document name `{name}` must have 3 to 128 characters of a-z, A-Z, 0-9, _, - and ., and not start with aws, amazon or amzn."),
+    ))
+}
+
+fn text<'a>(body: &'a Value, field: &str) -> Option<&'a str> {
+    body.get(field).and_then(Value::as_str)
+}
+
+pub(crate) fn required<'a>(body: &'a Value, field: &str) -> Result<&'a str, AwsError> {
+    text(body, field).ok_or_else(|| AwsError::new("ValidationException", format!("{field} is required")))
+}
+
+fn format(body: &Value, otherwise: Format) -> Result<Format, AwsError> {
+    match text(body, "DocumentFormat") {
+        None => Ok(otherwise),
+        Some("JSON") => Ok(Format::Json),
+        Some("YAML") => Ok(Format::Yaml),
+        Some(other) => Err(AwsError::new("ValidationException", format!("DocumentFormat `{other}` is neither JSON nor YAML"))),
+    }
+}
+
+impl Store {
+    fn entry(&self, place: &Place, name: &str) -> Result<&Entry, AwsError> {
+        self.entries.get(&(place.clone(), name.to_owned())).ok_or_else(|| unknown(name))
+    }
+
+    fn entry_mut(&mut self, place: &Place, name: &str) -> Result<&mut Entry, AwsError> {
+        self.entries.get_mut(&(place.clone(), name.to_owned())).ok_or_else(|| unknown(name))
+    }
+
+    /// A document by name, or by ARN when its owner shares it.
+    fn find(&self, place: &Place, name: &str) -> Result<(Place, &str, &Entry), AwsError> {
+        let (owner, short) = owner(place, name);
+        let (key, entry) = self
+            .entries
+            .get_key_value(&(owner.clone(), short.to_owned()))
+            .filter(|(_, entry)| owner.account == place.account || entry.shared_with.iter().any(|to| *to == place.account || to == "all"))
+            .ok_or_else(|| unknown(short))?;
+        Ok((owner, &key.1, entry))
+    }
+
+    /// The version to run.
+    pub(crate) fn runnable(&self, place: &Place, name: &str, version: Option<&str>) -> Result<(String, Version), AwsError> {
+        let (_, name, entry) = self.find(place, name)?;
+        Ok((name.to_owned(), entry.version(version)?.clone()))
+    }
+
+    /// Create it, or make a new default version of it.
+    pub(crate) fn put(&mut self, place: &Place, name: &str, content: &str, now: Timestamp) -> Result<(), AwsError> {
+        checked_name(name)?;
+        let next = self.entry(place, name).map_or(1, |entry| entry.next);
+        let version = Version::new(next, content, Format::of(content), now)?;
+        match self.entry_mut(place, name) {
+            Ok(entry) => {
+                if entry.version(None).is_ok_and(|old| old.content == content) {
+                    return Ok(());
+                }
+                entry.versions.push(version);
+                (entry.next, entry.default) = (next + 1, next);
+            }
+            Err(_) => {
+                let entry = Entry { versions: vec![version], next: 2, default: 1, shared_with: BTreeSet::new(), tags: json!([]) };
+                self.entries.insert((place.clone(), name.to_owned()), entry);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn create(&mut self, place: &Place, body: &Value, now: Timestamp) -> Result<Value, AwsError> {
+        let name = checked_name(required(body, "Name")?)?;
+        match text(body, "DocumentType") {
+            Some("Automation") => {}
+            other => {
+                let given = other.unwrap_or("Command");
+                return Err(AwsError::new("ValidationException", format!("the lab keeps documents of type Automation, not {given}")));
+            }
+        }
+        if self.entry(place, name).is_ok() {
+            return Err(AwsError::new("DocumentAlreadyExists", format!("Document with same name {name} already exists")));
+        }
+        let version = Version::new(1, required(body, "Content")?, format(body, Format::Json)?, now)?;
+        let tags = body.get("Tags").cloned().unwrap_or_else(|| json!([]));
+        let entry = Entry { versions: vec![version], next: 2, default: 1, shared_with: BTreeSet::new(), tags };
+        self.entries.insert((place.clone(), name.to_owned()), entry);
+        self.describe(place, &json!({"Name": name})).map(|answer| json!({"DocumentDescription": answer["Document"]}))
+    }
+
+    pub(crate) fn update(&mut self, place: &Place, body: &Value, now: Timestamp) -> Result<Value, AwsError> {
+        let name = required(body, "Name")?;
+        let entry = self.entry_mut(place, name)?;
+        let latest = entry.version(Some("$LATEST"))?;
+        if text(body, "DocumentVersion").is_some_and(|given| given != "$LATEST" && given != latest.number.to_string()) {
+            return Err(AwsError::new("InvalidDocumentVersion", "Only the latest version of a document can be updated."));
+        }
+        let version = Version::new(entry.next, required(body, "Content")?, format(body, latest.format)?, now)?;
+        if version.content == latest.content {
+            return Err(AwsError::new("DuplicateDocumentContent", "The content of the document matches the latest version."));
+        }
+        let number = version.number;
+        entry.versions.push(version);
+        entry.next = number + 1;
+        let wanted = json!({"Name": name, "DocumentVersion": number.to_string()});
+        self.describe(place, &wanted).map(|answer| json!({"DocumentDescription": answer["Document"]}))
+    }
+
+    pub(crate) fn update_default(&mut self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let name = required(body, "Name")?;
+        let entry = self.entry_mut(place, name)?;
+        entry.default = entry.version(Some(required(body, "DocumentVersion")?))?.number;
+        Ok(json!({"Description": {"Name": name, "DefaultVersion": entry.default.to_string()}}))
+    }
+
+    pub(crate) fn describe(&self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let (owner, name, entry) = self.find(place, required(body, "Name")?)?;
+        let version = entry.version(text(body, "DocumentVersion"))?;
+        let parameters: Vec<Value> = version
+            .document
+            .parameters
+            .iter()
+            .map(|(name, spec)| {
+                let mut parameter = json!({"Name": name, "Type": spec.type_name, "Description": spec.description});
+                if let Some(default) = &spec.default {
+                    parameter["DefaultValue"] = Value::from(super::value::text(default));
+                }
+                parameter
+            })
+            .collect();
+        Ok(json!({"Document": {
+            "Name": name,
+            "Owner": owner.account,
+            "Status": "Active",
+            "DocumentType": "Automation",
+            "DocumentFormat": version.format.as_str(),
+            "SchemaVersion": "0.3",
+            "Description": version.document.description,
+            "DocumentVersion": version.number.to_string(),
+            "DefaultVersion": entry.default.to_string(),
+            "LatestVersion": entry.latest().to_string(),
+            "CreatedDate": epoch(version.created),
+            "Hash": version.hash(),
+            "HashType": "Sha256",
+            "PlatformTypes": ["Windows", "Linux", "MacOS"],
+            "Parameters": parameters,
+            "Tags": entry.tags,
+        }}))
+    }
+
+    pub(crate) fn get(&self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let (_, name, entry) = self.find(place, required(body, "Name")?)?;
+        let version = entry.version(text(body, "DocumentVersion"))?;
+        Ok(json!({
+            "Name": name,
+            "Status": "Active",
+            "DocumentType": "Automation",
+            "DocumentFormat": version.format.as_str(),
+            "DocumentVersion": version.number.to_string(),
+            "CreatedDate": epoch(version.created),
+            "Content": version.content,
+        }))
+    }
+
+    /// The documents of an account and Region that the filters `Name` (prefix), `DocumentType` and `Owner` let through.
+    pub(crate) fn list(&self, place: &Place, body: &Value) -> Vec<Value> {
+        let passes = |name: &str| {
+            body.get("Filters").and_then(Value::as_array).into_iter().flatten().all(|filter| {
+                let values: Vec<&str> = filter["Values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                match filter["Key"].as_str() {
+                    Some("Name") => values.iter().any(|value| name.starts_with(value)),
+                    Some("DocumentType") => values.contains(&"Automation"),
+                    Some("Owner") => values.iter().any(|value| matches!(*value, "Self" | "All")),
+                    _ => false,
+                }
+            })
+        };
+        self.entries
+            .iter()
+            .filter(|((at, name), _)| at == place && passes(name))
+            .filter_map(|((_, name), entry)| {
+                let version = entry.version(None).ok()?;
+                Some(json!({
+                    "Name": name,
+                    "Owner": place.account,
+                    "DocumentType": "Automation",
+                    "DocumentFormat": version.format.as_str(),
+                    "DocumentVersion": version.number.to_string(),
+                    "SchemaVersion": "0.3",
+                    "CreatedDate": epoch(version.created),
+                    "PlatformTypes": ["Windows", "Linux", "MacOS"],
+                    "Tags": entry.tags,
+                }))
+            })
+            .collect()
+    }
+
+    pub(crate) fn versions(&self, place: &Place, body: &Value) -> Result<Vec<Value>, AwsError> {
+        let (_, name, entry) = self.find(place, required(body, "Name")?)?;
+        let each = |version: &Version| {
+            json!({
+                "Name": name,
+                "DocumentVersion": version.number.to_string(),
+                "CreatedDate": epoch(version.created),
+                "IsDefaultVersion": version.number == entry.default,
+                "DocumentFormat": version.format.as_str(),
+                "Status": "Active",
+            })
+        };
+        Ok(entry.versions.iter().rev().map(each).collect())
+    }
+
+    pub(crate) fn delete(&mut self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let name = required(body, "Name")?;
+        let entry = self.entry_mut(place, name)?;
+        if !entry.shared_with.is_empty() && body.get("Force").and_then(Value::as_bool) != Some(true) {
+            return Err(AwsError::new("InvalidDocumentOperation", "The document is shared; stop sharing it before you delete it."));
+        }
+        match text(body, "DocumentVersion") {
+            Some(wanted) => {
+                let number = entry.version(Some(wanted))?.number;
+                if number == entry.default {
+                    return Err(AwsError::new("InvalidDocumentOperation", "The default version of a document cannot be deleted."));
+                }
+                entry.versions.retain(|version| version.number != number);
+            }
+            None => {
+                self.entries.remove(&(place.clone(), name.to_owned()));
+            }
+        }
+        Ok(json!({}))
+    }
+
+    pub(crate) fn share(&mut self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let entry = self.entry_mut(place, required(body, "Name")?)?;
+        let ids = |field: &str| -> Vec<String> {
+            body.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_lowercase).collect()
+        };
+        entry.shared_with.extend(ids("AccountIdsToAdd"));
+        for id in ids("AccountIdsToRemove") {
+            entry.shared_with.remove(&id);
+        }
+        Ok(json!({}))
+    }
+
+    pub(crate) fn sharing(&self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let entry = self.entry(place, required(body, "Name")?)?;
+        let infos: Vec<Value> =
+            entry.shared_with.iter().map(|id| json!({"AccountId": id, "SharedDocumentVersion": "$DEFAULT"})).collect();
+        Ok(json!({"AccountIds": entry.shared_with, "AccountSharingInfoList": infos}))
+    }
+}
+
+/// Who owns the document of that name or ARN, and its short name.
+fn owner<'a>(place: &Place, name: &'a str) -> (Place, &'a str) {
+    let parts: Vec<&str> = name.splitn(6, ':').collect();
+    match parts.as_slice() {
+        ["arn", _, "ssm", region, account, resource] => {
+            let short = resource.rsplit_once('/').map_or(*resource, |(_, short)| short);
+            (Place { account: (*account).to_owned(), region: (*region).to_owned() }, short)
+        }
+        _ => (place.clone(), name),
+    }
+}
+
+/// The ARN of a document: `kind` is `document` or `automation-definition`.
+pub(crate) fn document_arn(place: &Place, kind: &str, name: &str, suffix: &str) -> String {
+    let (owner, short) = owner(place, name);
+    arn(&owner, &format!("{kind}/{short}{suffix}"))
+}

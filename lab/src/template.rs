@@ -1,0 +1,414 @@
+//! CloudFormation templates as values: the short forms of intrinsic functions read as their long ones, and
+//! resolved for one stack.
+//!
+//! The emulator's CloudFormation creates the stacks; this is for what it leaves out ([`crate::deploy`]). It
+//! knows the functions that `stacksets/` uses and no others.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use serde_saphyr::Tagged;
+
+/// A template could not be read or resolved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It is not YAML, or not a template.
+    #[error("the template cannot be read: {0}")]
+    Unreadable(String),
+    /// Something that it refers to is not there.
+    #[error("the template refers to `{0}`, which is neither a parameter nor a resource of the stack")]
+    Unknown(String),
+    /// An intrinsic function is not used as CloudFormation expects.
+    #[error("`{0}` in the template is not understood by the lab; use a function that `lab/src/template.rs` knows")]
+    Unsupported(String),
+}
+
+/// A template.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template(Value);
+
+/// What a stack's references come to.
+#[derive(Debug, Clone, Default)]
+pub struct Stack {
+    /// Parameters by name, defaults included; also `AWS::AccountId` and the other pseudo parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// Physical ids, by logical id: what `Ref` gives.
+    pub resources: BTreeMap<String, String>,
+    /// ARNs, by logical id: what `GetAtt …Arn` gives.
+    pub arns: BTreeMap<String, String>,
+}
+
+impl Template {
+    /// Reads a template in YAML.
+    ///
+    /// # Errors
+    /// When it is not YAML, or has no resources.
+    pub fn parse(yaml: &str) -> Result<Self, TemplateError> {
+        let node: Node = serde_saphyr::from_str(yaml).map_err(|error| TemplateError::Unreadable(error.to_string()))?;
+        match node.0.get("Resources") {
+            Some(Value::Object(_)) => Ok(Self(node.0)),
+            _ => Err(TemplateError::Unreadable("it has no `Resources`".to_owned())),
+        }
+    }
+
+    /// Every resource: logical id, type and properties, intrinsic functions in their long form.
+    pub fn resources(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
+        let resources = self.0["Resources"].as_object();
+        resources.into_iter().flatten().map(|(id, resource)| {
+            (id.as_str(), resource["Type"].as_str().unwrap_or_default(), &resource["Properties"])
+        })
+    }
+
+    /// The defaults of the parameters that have one.
+    pub fn defaults(&self) -> impl Iterator<Item = (&str, String)> {
+        let parameters = self.0["Parameters"].as_object();
+        parameters.into_iter().flatten().filter_map(|(name, parameter)| match &parameter["Default"] {
+            Value::Null => None,
+            default => Some((name.as_str(), scalar(default))),
+        })
+    }
+
+    /// Whether the template has this parameter.
+    #[must_use]
+    pub fn has_parameter(&self, name: &str) -> bool {
+        self.0["Parameters"].get(name).is_some()
+    }
+
+    /// A value of this template with every intrinsic function resolved. `None` is `AWS::NoValue`.
+    ///
+    /// # Errors
+    /// When it refers to what the stack does not have.
+    pub fn resolve(&self, value: &Value, stack: &Stack) -> Result<Option<Value>, TemplateError> {
+        match value {
+            Value::Array(items) => {
+                let items = items.iter().filter_map(|item| self.resolve(item, stack).transpose());
+                Ok(Some(Value::Array(items.collect::<Result<_, _>>()?)))
+            }
+            Value::Object(map) => match (map.len(), map.iter().next()) {
+                (1, Some((name, argument))) if name == "Ref" || name.starts_with("Fn::") => {
+                    self.call(name, argument, stack)
+                }
+                _ => {
+                    let mut resolved = Map::new();
+                    for (key, item) in map {
+                        if let Some(item) = self.resolve(item, stack)? {
+                            resolved.insert(key.clone(), item);
+                        }
+                    }
+                    Ok(Some(Value::Object(resolved)))
+                }
+            },
+            plain => Ok(Some(plain.clone())),
+        }
+    }
+
+    fn call(&self, function: &str, argument: &Value, stack: &Stack) -> Result<Option<Value>, TemplateError> {
+        let unsupported = || TemplateError::Unsupported(format!("{function} {argument}"));
+        match (function, argument) {
+            ("Ref", Value::String(name)) if name == "AWS::NoValue" => Ok(None),
+            ("Ref", Value::String(name)) => lookup(name, stack).map(|found| Some(Value::String(found))),
+            ("Fn::GetAtt", Value::String(path)) => attribute(path, stack).map(|found| Some(Value::String(found))),
+            ("Fn::Sub", Value::String(text)) => substitute(text, stack).map(|found| Some(Value::String(found))),
+            ("Fn::If", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(condition), yes, no] => {
+                    let branch = if self.holds(&self.0["Conditions"][condition], stack)? { yes } else { no };
+                    self.resolve(branch, stack)
+                }
+                _ => Err(unsupported()),
+            },
+            ("Fn::Split", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(separator), text] => match self.resolve(text, stack)? {
+                    Some(Value::String(text)) => Ok(Some(text.split(separator.as_str()).map(Value::from).collect())),
+                    _ => Err(unsupported()),
+                },
+                _ => Err(unsupported()),
+            },
+            _ => Err(unsupported()),
+        }
+    }
+
+    fn holds(&self, condition: &Value, stack: &Stack) -> Result<bool, TemplateError> {
+        let parts = |name: &str| condition.get(name).and_then(Value::as_array);
+        if let Some([left, right]) = parts("Fn::Equals").map(Vec::as_slice) {
+            let (left, right) = (self.resolve(left, stack)?, self.resolve(right, stack)?);
+            return Ok(left.as_ref().map(scalar) == right.as_ref().map(scalar));
+        }
+        if let Some([inner]) = parts("Fn::Not").map(Vec::as_slice) {
+            return self.holds(inner, stack).map(|held| !held);
+        }
+        Err(TemplateError::Unsupported(condition.to_string()))
+    }
+}
+
+/// `Ref`: a parameter's value or a resource's physical id.
+fn lookup(name: &str, stack: &Stack) -> Result<String, TemplateError> {
+    let found = stack.parameters.get(name).or_else(|| stack.resources.get(name));
+    found.cloned().ok_or_else(|| TemplateError::Unknown(name.to_owned()))
+}
+
+/// `GetAtt`, of which the lab knows `Arn`.
+fn attribute(path: &str, stack: &Stack) -> Result<String, TemplateError> {
+    let found = path.strip_suffix(".Arn").and_then(|id| stack.arns.get(id));
+    found.cloned().ok_or_else(|| TemplateError::Unknown(path.to_owned()))
+}
+
+/// `Sub`: every `${…}` of a text.
+fn substitute(text: &str, stack: &Stack) -> Result<String, TemplateError> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, tail) = after.split_once('}').ok_or_else(|| TemplateError::Unsupported(text.to_owned()))?;
+        out.push_str(before);
+        out.push_str(&if name.ends_with(".Arn") { attribute(name, stack)? } else { lookup(name, stack)? });
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// A scalar as CloudFormation compares and passes it: as text.
+fn scalar(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A YAML node with its tag folded in: `!Sub x` is `{"Fn::Sub": "x"}`.
+struct Node(Value);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Tagged(Plain(value), tag) = Tagged::<Plain>::deserialize(deserializer)?;
+        let function = match tag.as_deref().and_then(|tag| tag.strip_prefix('!')) {
+            None | Some("") => return Ok(Self(value)),
+            Some("Ref") => "Ref".to_owned(),
+            Some(name) => format!("Fn::{name}"),
+        };
+        Ok(Self(Value::Object(Map::from_iter([(function, value)]))))
+    }
+}
+
+/// A YAML node without its tag.
+struct Plain(Value);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Anything).map(Self)
+    }
+}
+
+struct Anything;
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, given: bool) -> Result<Value, E> {
+        Ok(given.into())
+    }
+
+    fn visit_i64<E>(self, given: i64) -> Result<Value, E> {
+        Ok(given.into())
+    }
+
+    fn visit_u64<E>(self, given: u64) -> Result<Value, E> {
+        Ok(given.into())
+    }
+
+    fn visit_f64<E>(self, given: f64) -> Result<Value, E> {
+        Ok(given.into())
+    }
+
+    fn visit_str<E>(self, given: &str) -> Result<Value, E> {
+        Ok(given.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Node(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Node(item))) = entries.next_entry::<String, Node>()? {
+            map.insert(key, item);
+        }
+        Ok(map.into())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use redress_common::names;
+    use serde_json::json;
+
+    use super::*;
+
+    const ADMINISTRATOR: &str = include_str!("../../stacksets/administrator-stack.yaml");
+    const MEMBER: &str = include_str!("../../stacksets/member-stack.yaml");
+
+    fn named(template: &Template, kind: &str, property: &str) -> Vec<String> {
+        let mut found: Vec<String> = template
+            .resources()
+            .filter(|(_, given, _)| *given == kind)
+            .map(|(_, _, properties)| properties[property].as_str().unwrap_or_default().to_owned())
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn sorted(names: &[&str]) -> Vec<String> {
+        let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_administrator_stack_creates_what_the_code_calls_by_name() {
+        let template = Template::parse(ADMINISTRATOR).unwrap();
+        assert_eq!(named(&template, "AWS::DynamoDB::Table", "TableName"), sorted(&[names::AUDIT_TABLE, names::STATE_TABLE]));
+        assert_eq!(named(&template, "AWS::Events::EventBus", "Name"), [names::HUB_BUS]);
+        assert_eq!(named(&template, "AWS::SNS::Topic", "TopicName"), [names::NOTIFICATIONS_TOPIC]);
+        assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::ADMINISTRATOR_KEY_ALIAS]);
+        assert_eq!(
+            named(&template, "AWS::SQS::Queue", "QueueName"),
+            sorted(&[names::FINDINGS_QUEUE, names::FINDINGS_DLQ, names::COMPLETIONS_QUEUE, names::COMPLETIONS_DLQ])
+        );
+        assert_eq!(
+            named(&template, "AWS::Lambda::Function", "FunctionName"),
+            sorted(&[names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION])
+        );
+        assert_eq!(
+            named(&template, "AWS::IAM::Role", "RoleName"),
+            sorted(&[names::ORCHESTRATOR_ROLE, names::COMPLETION_ROLE, names::OPERATOR_ROLE, names::EVENT_FORWARDER_ROLE])
+        );
+    }
+
+    #[test]
+    fn the_member_stack_creates_what_the_code_calls_by_name() {
+        let template = Template::parse(MEMBER).unwrap();
+        assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::MEMBER_KEY_ALIAS]);
+        assert_eq!(
+            named(&template, "AWS::Lambda::Function", "FunctionName"),
+            sorted(&[names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION])
+        );
+        assert_eq!(
+            named(&template, "AWS::IAM::Role", "RoleName"),
+            sorted(&[
+                names::CROSS_ACCOUNT_ROLE,
+                names::EVIDENCE_READER_ROLE,
+                names::RECORDER_ROLE,
+                names::REMEDIATE_ROLE,
+                names::EVENT_FORWARDER_ROLE
+            ])
+        );
+        let stack = Stack {
+            parameters: BTreeMap::from([
+                ("AWS::AccountId".to_owned(), "222222222222".to_owned()),
+                ("AWS::Region".to_owned(), "eu-central-1".to_owned()),
+            ]),
+            ..Stack::default()
+        };
+        let (_, _, bucket) = template.resources().find(|(_, kind, _)| *kind == "AWS::S3::Bucket").unwrap();
+        assert_eq!(
+            template.resolve(&bucket["BucketName"], &stack).unwrap().unwrap(),
+            names::evidence_bucket(&"222222222222".parse().unwrap(), &"eu-central-1".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn the_hub_hears_the_requests_and_custom_actions_that_the_code_names() {
+        let patterns: String = Template::parse(ADMINISTRATOR)
+            .unwrap()
+            .resources()
+            .filter(|(_, kind, _)| *kind == "AWS::Events::Rule")
+            .map(|(_, _, rule)| rule["EventPattern"].to_string())
+            .collect();
+        for name in [
+            names::UNDO_DETAIL_TYPE,
+            names::REMEDIATE_DETAIL_TYPE,
+            names::ACTION_REMEDIATE,
+            names::ACTION_DRY_RUN,
+            names::ACTION_UNDO,
+            names::CONTROL_DOCUMENT,
+        ] {
+            assert!(patterns.contains(name), "no rule of the hub mentions {name}");
+        }
+    }
+
+    #[test]
+    fn no_template_names_a_partition() {
+        for template in [ADMINISTRATOR, MEMBER] {
+            assert!(!template.contains("arn:aws"), "write arn:${{AWS::Partition}}");
+        }
+    }
+
+    #[test]
+    fn what_holds_data_survives_its_stack() {
+        for (name, text) in [("administrator", ADMINISTRATOR), ("member", MEMBER)] {
+            let template = Template::parse(text).unwrap();
+            for (id, kind, _) in template.resources() {
+                if ["AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::S3::Bucket", "AWS::Logs::LogGroup"].contains(&kind) {
+                    let resource = &template.0["Resources"][id];
+                    assert_eq!(resource["DeletionPolicy"], "Retain", "{name}: {id}");
+                    assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{name}: {id}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_of_a_rule_has_a_dead_letter_queue() {
+        for text in [ADMINISTRATOR, MEMBER] {
+            for (id, kind, properties) in Template::parse(text).unwrap().resources() {
+                if kind == "AWS::Events::Rule" {
+                    let targets = properties["Targets"].as_array().unwrap();
+                    assert!(targets.iter().all(|target| target["DeadLetterConfig"]["Arn"].is_object()), "{id}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn intrinsic_functions_resolve_and_no_value_leaves_nothing_behind() {
+        let template = Template::parse(
+            "Conditions: {Given: !Not [!Equals [!Ref A, '']]}\n\
+             Resources: {R: {Type: T, Properties: {Sub: !Sub '${A}/${R.Arn}', If: !If [Given, 1, !Ref AWS::NoValue], \
+             List: [!Ref AWS::NoValue, !GetAtt R.Arn], Split: !Split [',', !Ref A]}}}",
+        )
+        .unwrap();
+        let stack = |a: &str| Stack {
+            parameters: BTreeMap::from([("A".to_owned(), a.to_owned())]),
+            resources: BTreeMap::new(),
+            arns: BTreeMap::from([("R".to_owned(), "arn:r".to_owned())]),
+        };
+        let (_, _, properties) = template.resources().next().unwrap();
+        assert_eq!(
+            template.resolve(properties, &stack("x,y")).unwrap().unwrap(),
+            json!({"Sub": "x,y/arn:r", "If": 1, "List": ["arn:r"], "Split": ["x", "y"]})
+        );
+        assert_eq!(
+            template.resolve(properties, &stack("")).unwrap().unwrap(),
+            json!({"Sub": "/arn:r", "List": ["arn:r"], "Split": [""]})
+        );
+        assert_eq!(
+            template.resolve(&json!({"Ref": "Nobody"}), &stack("")),
+            Err(TemplateError::Unknown("Nobody".to_owned()))
+        );
+    }
+}
