@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Controls as data: one YAML file a control in `ssm-documents/controls/`, compiled to the SSM Automation
+//! documents, the IAM roles that run them, the orchestrator's catalogue and the page that people read.
+//!
+//! Everything here is a pure function of the control files, but for [`control::load_controls`] and
+//! [`write`](mod@write), which touch the disk. Nothing here calls AWS, and no document ever runs a script.
+//!
+//! Start at [`control::Control`] (what a file may say), then [`compile`] (what is made of it); [`lint`] is the
+//! second opinion on what was made.
+
+pub mod compile;
+pub mod control;
+pub mod document;
+pub mod iam;
+pub mod lint;
+pub mod page;
+pub mod template;
+pub mod write;
+
+pub use compile::{CompileError, Generated, compile_all};
+pub use control::{Control, ControlError, load_controls};
+pub use lint::{LintError, lint};

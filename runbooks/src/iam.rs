@@ -1,0 +1,144 @@
+//! Which IAM actions a control's calls need, on which resources. No wildcards in actions; `*` as a resource only
+//! where IAM knows no narrower one.
+//!
+//! Resources are written for `Fn::Sub`: the partition and the account are filled where the stack is made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redress_common::names;
+use serde_json::{Value, json};
+
+use crate::control::{Body, Call, Control};
+
+/// Operations whose IAM action has another name, by service and operation.
+const RENAMED: [(&str, &str, &str); 3] = [
+    ("s3", "GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock"),
+    ("s3", "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
+    ("s3", "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
+];
+
+/// Actions that IAM cannot limit to a resource.
+const WITHOUT_RESOURCE: [&str; 3] = [
+    "ec2:GetEbsEncryptionByDefault",
+    "ec2:EnableEbsEncryptionByDefault",
+    "ec2:DisableEbsEncryptionByDefault",
+];
+
+/// What is granted: actions by the set of resources that they are granted on.
+pub type Grants = BTreeMap<BTreeSet<String>, BTreeSet<String>>;
+
+/// The actions that a control's own calls need, each with its resources.
+#[must_use]
+pub fn actions(control: &Control) -> BTreeMap<String, BTreeSet<String>> {
+    match &control.body {
+        Body::Api(api) => {
+            let calls = [&api.inspect.call].into_iter().chain(&api.apply).chain(&api.restore.present).chain(&api.restore.absent);
+            let on = |action: &str| -> BTreeSet<String> {
+                if WITHOUT_RESOURCE.contains(&action) || control.resource.is_account() {
+                    BTreeSet::from(["*".to_owned()])
+                } else {
+                    control.resource.arns.iter().map(|pattern| resource(pattern)).collect()
+                }
+            };
+            calls.map(action).map(|action| (action.clone(), on(&action))).collect()
+        }
+        Body::Native(native) => native
+            .calls
+            .iter()
+            .map(|(action, resources)| (action.clone(), resources.iter().map(|pattern| resource(pattern)).collect()))
+            .collect(),
+    }
+}
+
+/// The IAM action of a call.
+fn action(call: &Call) -> String {
+    let renamed = RENAMED.iter().find(|(service, operation, _)| *service == call.service && *operation == call.operation);
+    renamed.map_or_else(|| format!("{}:{}", call.service, call.operation), |(_, _, action)| (*action).to_owned())
+}
+
+/// A pattern of a control file, for `Fn::Sub`.
+fn resource(pattern: &str) -> String {
+    let parts: Vec<&str> = pattern.splitn(6, ':').collect();
+    let [_, _, service, region, account, name] = parts.as_slice() else { return pattern.to_owned() };
+    let account = if *account == "*" { "${AWS::AccountId}" } else { account };
+    let name = name.replace("{path}", "*").replace("{}", "*");
+    format!("arn:${{AWS::Partition}}:{service}:{region}:{account}:{name}")
+}
+
+fn add(grants: &mut BTreeMap<String, BTreeSet<String>>, action: &str, resources: &[String]) {
+    grants.entry(action.to_owned()).or_default().extend(resources.iter().cloned());
+}
+
+fn function(name: &str) -> String {
+    format!("arn:${{AWS::Partition}}:lambda:*:${{AWS::AccountId}}:function:{name}")
+}
+
+fn ssm(resource: &str) -> String {
+    format!("arn:${{AWS::Partition}}:ssm:*:${{AWS::AccountId}}:{resource}")
+}
+
+/// The policy statements of the execution role of each service family.
+#[must_use]
+pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
+    let mut families: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for control in controls {
+        let grants = families.entry(names::family_role(&control.id)).or_default();
+        match &control.body {
+            Body::Api(_) => {
+                for (action, resources) in actions(control) {
+                    grants.entry(action).or_default().extend(resources);
+                }
+                add(grants, "lambda:InvokeFunction", &[function(names::RECORDER_FUNCTION)]);
+                add(grants, "ssm:DescribeAutomationStepExecutions", &[ssm("automation-execution/*")]);
+            }
+            Body::Native(_) => add(grants, "lambda:InvokeFunction", &[function(names::REMEDIATE_FUNCTION)]),
+        }
+    }
+    families.into_iter().map(|(role, grants)| (role, statements(grants))).collect()
+}
+
+/// The policy statements of the Lambda role that runs the native controls.
+#[must_use]
+pub fn native_statements(controls: &[Control]) -> Vec<Value> {
+    let mut grants: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for control in controls.iter().filter(|control| matches!(control.body, Body::Native(_))) {
+        for (action, resources) in actions(control) {
+            grants.entry(action).or_default().extend(resources);
+        }
+    }
+    statements(grants)
+}
+
+/// The policy statements of the control runbook's role.
+#[must_use]
+pub fn control_statements() -> Vec<Value> {
+    let mut grants = BTreeMap::new();
+    let mut add = |action: &str, resources: &[String]| add(&mut grants, action, resources);
+    add("ssm:DescribeDocument", &[ssm("document/Redress-*")]);
+    add("ssm:StartAutomationExecution", &[ssm("automation-definition/Redress-*:*"), ssm("document/Redress-*")]);
+    add("ssm:GetAutomationExecution", &[ssm("automation-execution/*")]);
+    add("s3:GetObject", &["arn:${AWS::Partition}:s3:::${EvidenceBucket}/year=*".to_owned()]);
+    let mut statements = statements(grants);
+    statements.push(json!({
+        "Effect": "Allow",
+        "Action": ["iam:PassRole"],
+        "Resource": [{ "Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/Redress-Remediate-*" }],
+        "Condition": { "StringEquals": { "iam:PassedToService": "ssm.amazonaws.com" } },
+    }));
+    statements
+}
+
+/// One statement for each set of resources.
+fn statements(grants: BTreeMap<String, BTreeSet<String>>) -> Vec<Value> {
+    let mut by_resources: Grants = BTreeMap::new();
+    for (action, resources) in grants {
+        by_resources.entry(resources).or_default().insert(action);
+    }
+    let sub = |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
+    by_resources
+        .into_iter()
+        .map(|(resources, actions)| {
+            json!({ "Effect": "Allow", "Action": actions, "Resource": resources.iter().map(sub).collect::<Vec<_>>() })
+        })
+        .collect()
+}

@@ -1,0 +1,125 @@
+//! The generated files on disk: written by `generate`, compared by `check`. Files of documents that are no longer
+//! made are removed, and count as stale.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::compile::{CompileError, Generated, compile_all};
+use crate::control::{ControlError, load_controls};
+
+/// The control files, below the repository's root.
+pub const CONTROLS: &str = "ssm-documents/controls";
+const DOCUMENTS: &str = "ssm-documents/documents";
+
+/// Why generating or checking failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// A control file is wrong.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The compiler is.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A value could not be written as JSON.
+    #[error("cannot write `{path}` as JSON: {source}")]
+    Json {
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The disk said no.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Committed files are not what the controls give.
+    #[error("not what the control files give: {}; run `cargo xtask generate` and commit what it writes", .0.join(", "))]
+    Stale(Vec<String>),
+}
+
+/// Every generated file below the repository's root: path → content.
+///
+/// # Errors
+/// When a value cannot be written as JSON.
+pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, GenerateError> {
+    let json = |path: String, text: Result<String, serde_json::Error>| match text {
+        Ok(text) => Ok((path, text + "\n")),
+        Err(source) => Err(GenerateError::Json { path, source }),
+    };
+    let mut files: BTreeMap<String, String> = generated
+        .documents
+        .iter()
+        .map(|(name, document)| json(format!("{DOCUMENTS}/{name}.json"), serde_json::to_string_pretty(document)))
+        .collect::<Result<_, _>>()?;
+    let (path, text) = json("ssm-documents/catalogue.json".to_owned(), serde_json::to_string_pretty(&generated.catalogue))?;
+    files.insert(path, text);
+    files.insert("stacksets/member-roles.yaml".to_owned(), generated.roles_template.clone());
+    files.insert("stacksets/member-documents.yaml".to_owned(), generated.documents_template.clone());
+    files.insert("docs/catalogue.md".to_owned(), generated.catalogue_page.clone());
+    Ok(files)
+}
+
+/// Compile what is below `root`.
+fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
+    files(&compile_all(&load_controls(&root.join(CONTROLS))?)?)
+}
+
+/// Documents on disk that are not among `files`.
+fn leftovers(root: &Path, files: &BTreeMap<String, String>) -> Vec<String> {
+    let entries = std::fs::read_dir(root.join(DOCUMENTS)).into_iter().flatten().flatten();
+    let mut found: Vec<String> = entries
+        .map(|entry| format!("{DOCUMENTS}/{}", entry.file_name().to_string_lossy()))
+        .filter(|path| !files.contains_key(path))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Write every generated file below `root`; the paths that changed.
+///
+/// # Errors
+/// When a control does not compile or a file cannot be written.
+pub fn generate(root: &Path) -> Result<Vec<String>, GenerateError> {
+    let files = compile(root)?;
+    let disk = |path: &Path| {
+        let path = path.to_owned();
+        move |source| GenerateError::Disk { path, source }
+    };
+    let mut changed = Vec::new();
+    for (path, text) in &files {
+        let full = root.join(path);
+        if std::fs::read_to_string(&full).is_ok_and(|old| old == *text) {
+            continue;
+        }
+        if let Some(parent) = full.parent() {
+            std::fs::create_dir_all(parent).map_err(disk(parent))?;
+        }
+        std::fs::write(&full, text).map_err(disk(&full))?;
+        changed.push(path.clone());
+    }
+    for path in leftovers(root, &files) {
+        let full = root.join(&path);
+        std::fs::remove_file(&full).map_err(disk(&full))?;
+        changed.push(path);
+    }
+    Ok(changed)
+}
+
+/// Compare the files below `root` with what the controls give.
+///
+/// # Errors
+/// [`GenerateError::Stale`] names every file that differs, is missing or is left over.
+pub fn check(root: &Path) -> Result<(), GenerateError> {
+    let files = compile(root)?;
+    let mut stale: Vec<String> = files
+        .iter()
+        .filter(|(path, text)| !std::fs::read_to_string(root.join(path)).is_ok_and(|old| old == **text))
+        .map(|(path, _)| path.clone())
+        .collect();
+    stale.extend(leftovers(root, &files));
+    if stale.is_empty() { Ok(()) } else { Err(GenerateError::Stale(stale)) }
+}
