@@ -378,20 +378,25 @@ fn input(target: &Value, event: &Value) -> String {
         return at(event, path).to_string();
     }
     let Some(template) = target["InputTransformer"]["InputTemplate"].as_str() else { return event.to_string() };
-    let mut filled = template.to_owned();
-    for (name, path) in target["InputTransformer"]["InputPathsMap"].as_object().into_iter().flatten() {
-        let value = at(event, path.as_str().unwrap_or_default());
-        let (hole, json) = (format!("<{name}>"), value.to_string());
-        // Between quotes a string goes in as text, elsewhere as a JSON value.
-        let text = value.as_str().map_or_else(|| json.replace('"', ""), |_| json.trim_matches('"').to_owned());
-        let mut pieces = filled.split(&hole);
-        let mut replaced = pieces.next().unwrap_or_default().to_owned();
-        for piece in pieces {
-            let quoted = replaced.matches('"').count() % 2 == 1;
-            replaced.push_str(if quoted { &text } else { &json });
-            replaced.push_str(piece);
+    let paths = &target["InputTransformer"]["InputPathsMap"];
+    let (mut filled, mut rest, mut quoted) = (String::with_capacity(template.len()), template, false);
+    while let Some(character) = rest.chars().next() {
+        let hole = rest.strip_prefix('<').and_then(|inside| inside.split_once('>'));
+        if let Some((path, after)) = hole.and_then(|(name, after)| Some((paths[name].as_str()?, after))) {
+            let value = at(event, path);
+            // Between quotes a string goes in as text, elsewhere as a JSON value.
+            let json = value.to_string();
+            filled.push_str(&match (quoted, value) {
+                (false, _) => json,
+                (true, Value::String(_)) => json.get(1..json.len() - 1).unwrap_or_default().to_owned(),
+                (true, _) => json.replace('"', ""),
+            });
+            rest = after;
+            continue;
         }
-        filled = replaced;
+        quoted ^= character == '"' && !filled.ends_with('\\');
+        filled.push(character);
+        rest = rest.get(character.len_utf8()..).unwrap_or_default();
     }
     filled
 }
