@@ -85,8 +85,8 @@ impl Catalogue {
         match check {
             Check::Control(id) => self.0.get_key_value(id),
             Check::ConfigRule(name) => {
-                let name = bare_rule_name(name);
-                self.0.iter().find(|(_, entry)| entry.config_rules.iter().any(|rule| *rule == name))
+                let names = rule_names(name);
+                self.0.iter().find(|(_, entry)| entry.config_rules.iter().any(|rule| names.contains(rule)))
             }
             Check::GuardDutyType(given) => self.0.iter().find(|(_, entry)| {
                 entry.guardduty_types.iter().any(|known| match known.strip_suffix('*') {
@@ -98,19 +98,93 @@ impl Catalogue {
     }
 }
 
-/// A Config rule's name without what Security Hub, organisations and conformance packs put around it.
-fn bare_rule_name(name: &str) -> String {
-    let lower = name.to_ascii_lowercase().replace('_', "-");
-    if let Some((bare, _)) = lower.split_once("-conformance-pack-") {
-        return bare.to_owned();
+/// What a Config rule may be known by: its name in lower case with hyphens, also without what Security Hub,
+/// organisations and conformance packs put around it. The ending that they add looks like any word, so the name
+/// with and without it is tried.
+fn rule_names(name: &str) -> Vec<String> {
+    let whole = name.to_ascii_lowercase().replace('_', "-");
+    let mut names = vec![whole.clone()];
+    let inner = ["securityhub-", "orgconfigrule-"].iter().find_map(|start| whole.strip_prefix(start));
+    let inner = inner.unwrap_or(&whole);
+    if let Some((bare, _)) = inner.split_once("-conformance-pack-") {
+        names.push(bare.to_owned());
     }
-    for prefix in ["securityhub-", "orgconfigrule-"] {
-        if let Some(rest) = lower.strip_prefix(prefix) {
-            return match rest.rsplit_once('-') {
-                Some((bare, hash)) if hash.len() >= 6 && hash.bytes().all(|b| b.is_ascii_alphanumeric()) => bare.to_owned(),
-                _ => rest.to_owned(),
-            };
+    if inner.len() < whole.len() {
+        names.push(inner.to_owned());
+        names.extend(inner.rsplit_once('-').map(|(bare, _)| bare.to_owned()));
+    }
+    names
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn catalogue() -> Catalogue {
+        let entry = |rules: &[&str], guardduty: &[&str]| ControlEntry {
+            title: String::new(),
+            risk: Risk::Reversible,
+            scope: Scope::Regional,
+            resource_types: Vec::new(),
+            arn_patterns: Vec::new(),
+            config_rules: rules.iter().map(ToString::to_string).collect(),
+            guardduty_types: guardduty.iter().map(ToString::to_string).collect(),
+            frameworks: BTreeMap::new(),
+            action: String::new(),
+        };
+        let entries = [
+            ("S3.8", entry(&["s3-bucket-level-public-access-prohibited"], &["Policy:S3/BucketAnonymousAccessGranted"])),
+            ("EC2.13", entry(&["restricted-ssh", "incoming-ssh-disabled"], &["Recon:EC2/*"])),
+            ("KMS.4", entry(&["cmk-backing-key-rotation-enabled"], &[])),
+            ("Tag.Required", entry(&["required-tags"], &[])),
+        ];
+        Catalogue(entries.into_iter().map(|(id, entry)| (id.parse().unwrap(), entry)).collect())
+    }
+
+    fn resolved(check: Check) -> Option<String> {
+        catalogue().resolve(&check).map(|(id, _)| id.to_string())
+    }
+
+    #[test]
+    fn a_config_rule_is_known_under_every_name_that_aws_gives_it() {
+        for (rule, control) in [
+            ("restricted-ssh", "EC2.13"),
+            ("INCOMING_SSH_DISABLED", "EC2.13"),
+            ("Required-Tags", "Tag.Required"),
+            ("securityhub-s3-bucket-level-public-access-prohibited-1a2b3c4d", "S3.8"),
+            ("securityhub-cmk-backing-key-rotation-enabled-baa2cf8c", "KMS.4"),
+            ("securityhub-cmk-backing-key-rotation-enabled", "KMS.4"),
+            ("OrgConfigRule-required-tags-rhfpw3xy", "Tag.Required"),
+            ("required-tags-conformance-pack-abcdefgh1", "Tag.Required"),
+            ("OrgConfigRule-required-tags-conformance-pack-9x8y7z6w5", "Tag.Required"),
+        ] {
+            assert_eq!(resolved(Check::ConfigRule(rule.to_owned())).as_deref(), Some(control), "{rule}");
         }
     }
-    lower
+
+    #[test]
+    fn a_rule_that_only_resembles_a_known_one_is_not_known() {
+        for rule in [
+            "restricted-ssh-2",
+            "my-restricted-ssh",
+            "required-tags-1a2b3c4d",
+            "securityhub-restricted-ssh-and-rdp-1a2b3c4d",
+            "securityhub-",
+            "-conformance-pack-",
+            "",
+        ] {
+            assert_eq!(resolved(Check::ConfigRule(rule.to_owned())), None, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_control_is_known_by_its_id_and_a_guardduty_type_by_its_beginning() {
+        assert_eq!(resolved(Check::Control("KMS.4".parse().unwrap())).as_deref(), Some("KMS.4"));
+        assert_eq!(resolved(Check::Control("KMS.5".parse().unwrap())), None);
+        let guardduty = |kind: &str| resolved(Check::GuardDutyType(kind.to_owned()));
+        assert_eq!(guardduty("Recon:EC2/PortProbeUnprotectedPort").as_deref(), Some("EC2.13"));
+        assert_eq!(guardduty("Policy:S3/BucketAnonymousAccessGranted").as_deref(), Some("S3.8"));
+        assert_eq!(guardduty("Policy:S3/BucketAnonymousAccessGranted2"), None);
+    }
 }

@@ -103,3 +103,40 @@ pub fn evidence_key(id: RemediationId, claimed: jiff::Timestamp) -> String {
 pub fn session_name(id: RemediationId) -> String {
     format!("{SESSION_PREFIX}{id}")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn id() -> RemediationId {
+        "5f0d0c1e-7c6e-5c53-9d35-7f3f6c1f6a43".parse().unwrap()
+    }
+
+    #[test]
+    fn evidence_lies_under_the_day_of_its_claim_in_utc() {
+        let claimed = "2026-03-01T23:30:00-05:00".parse().unwrap();
+        assert_eq!(
+            evidence_key(id(), claimed),
+            "year=2026/month=03/day=02/remediation-5f0d0c1e-7c6e-5c53-9d35-7f3f6c1f6a43.json"
+        );
+    }
+
+    #[test]
+    fn names_keep_within_the_limits_of_their_services() {
+        let session = session_name(id());
+        assert!(session.starts_with(SESSION_PREFIX) && session.len() <= 64);
+        let bucket = evidence_bucket(&"111122223333".parse().unwrap(), &"ap-southeast-3".parse().unwrap());
+        assert_eq!(bucket, "security-remediation-logs-111122223333-ap-southeast-3");
+        assert!(bucket.len() <= 63);
+    }
+
+    #[test]
+    fn a_control_names_its_document_and_its_family_its_role() {
+        let control = "EC2.13".parse().unwrap();
+        assert_eq!(control_document(&control), "Redress-EC2.13");
+        assert_eq!(family_role(&control), "Redress-Remediate-EC2");
+        let role = role_arn(Partition::UsGov, &"111122223333".parse().unwrap(), CROSS_ACCOUNT_ROLE);
+        assert_eq!(role, "arn:aws-us-gov:iam::111122223333:role/SecurityRemediationCrossAccountRole");
+    }
+}

@@ -110,3 +110,31 @@ impl FromStr for State {
             .ok_or_else(|| InvalidId::new(text, "a remediation state such as `Verified`"))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_back_as_it_is_written() {
+        for state in State::ALL {
+            assert_eq!(state.as_str().parse::<State>(), Ok(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str(), "the ledger and json agree");
+        }
+        assert!("verified".parse::<State>().is_err());
+    }
+
+    #[test]
+    fn what_may_have_changed_something_can_be_undone() {
+        let undoable: Vec<_> = State::ALL.into_iter().filter(|state| state.is_undoable()).collect();
+        assert_eq!(undoable, [State::Applied, State::Verified, State::Failed, State::Unverified]);
+    }
+
+    #[test]
+    fn nothing_follows_of_itself_on_an_end() {
+        let open: Vec<_> = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
+        use State::{Applied, Applying, AwaitingApproval, Claimed, Planned, Received};
+        assert_eq!(open, [Received, Planned, AwaitingApproval, Claimed, Applying, Applied]);
+    }
+}

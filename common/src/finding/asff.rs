@@ -120,21 +120,21 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
     let kind = node.need_text("Type")?;
     if kind == "AwsIamAccessKey" {
         let key = node.need("Details")?.need("AwsIamAccessKey")?;
-        return Resource::of_principal(key.need_text("PrincipalType")?, key.need_text("PrincipalName")?, account, region);
+        return Resource::of_principal(key.need_text("PrincipalType")?, &key.need("PrincipalName")?, account, region);
     }
-    Resource::of_id(kind, node.need_text("Id")?, account, region)
+    Resource::of_id(kind, &node.need("Id")?, account, region)
 }
 
 fn severity(node: &Node<'_>) -> Result<Severity, ParseError> {
-    let score = match node.get("Normalized") {
-        Some(score) => Some(u8::try_from(score.value().as_u64().unwrap_or(u64::MAX)).ok().filter(|s| *s <= 100).ok_or_else(|| score.bad("is not a whole number from 0 to 100"))?),
-        None => None,
-    };
+    let score = node.get("Normalized").map(|score| {
+        let number = score.value().as_u64().and_then(|number| u8::try_from(number).ok());
+        number.filter(|number| *number <= 100).ok_or_else(|| score.bad("is not a whole number from 0 to 100"))
+    });
     let label = node.get("Label").map(|label| {
         let text = label.text()?;
         SeverityLabel::ALL.into_iter().find(|known| known.as_str() == text).ok_or_else(|| label.bad("is not a severity label"))
     });
-    match (label.transpose()?, score) {
+    match (label.transpose()?, score.transpose()?) {
         (Some(label), Some(score)) => Ok(Severity { score, label }),
         (Some(label), None) => Ok(Severity::of_label(label)),
         (None, Some(score)) => Ok(Severity::of_score(score)),

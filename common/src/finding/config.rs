@@ -2,6 +2,7 @@
 //! type and id.
 
 use super::envelope::{Event, Inbound};
+use super::json::prose;
 use super::resource::same_account;
 use super::{Check, Finding, ParseError, Resource, Severity, SeverityLabel, Trigger, WorkflowStatus};
 use crate::ids::{AccountId, Generation, Region, excerpt};
@@ -26,7 +27,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
     same_account("the event", &event.account, &account)?;
 
     let rule = detail.need_text("configRuleName")?;
-    let resource = Resource::of_id(detail.need_text("resourceType")?, detail.need_text("resourceId")?, &account, &region)?;
+    let resource = Resource::of_id(detail.need_text("resourceType")?, &detail.need("resourceId")?, &account, &region)?;
     resource.bind(&account, &region)?;
 
     let recorded = match detail.find(&["newEvaluationResult", "resultRecordedTime"]) {
@@ -40,7 +41,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         product_arn: None,
         generation: Generation(recorded.as_millisecond()),
         check: Check::ConfigRule(rule.to_owned()),
-        title: format!("{} {} does not comply with AWS Config rule {rule}", resource.kind, resource.name),
+        title: prose(&format!("{} {} does not comply with AWS Config rule {rule}", resource.kind, resource.name), Finding::MAX_TITLE),
         account,
         region,
         resource,

@@ -77,12 +77,12 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
     let kind = node.need_text("resourceType")?;
     match kind {
         "Instance" => {
-            let id = node.need("instanceDetails")?.need_text("instanceId")?;
-            Resource::of_id("AWS::EC2::Instance", id, account, region)
+            let id = node.need("instanceDetails")?.need("instanceId")?;
+            Resource::of_id("AWS::EC2::Instance", &id, account, region)
         }
         "AccessKey" => {
             let details = node.need("accessKeyDetails")?;
-            Resource::of_principal(details.need_text("userType")?, details.need_text("userName")?, account, region)
+            Resource::of_principal(details.need_text("userType")?, &details.need("userName")?, account, region)
         }
         "S3Bucket" => by_arn("AWS::S3::Bucket", node.first("s3BucketDetails")?.need("arn")?),
         "EKSCluster" => by_arn("AWS::EKS::Cluster", node.need("eksClusterDetails")?.need("arn")?),

@@ -13,6 +13,11 @@ use crate::ids::excerpt;
 /// No field that is read is longer, in bytes: an ARN's limit, which no id and no name of AWS passes.
 const MAX_TEXT: usize = Arn::MAX_LENGTH;
 
+/// Prose for people to read: cut to `max` characters, without control characters.
+pub(super) fn prose(text: &str, max: usize) -> String {
+    text.chars().take(max).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// A value inside an event, and where it is.
 #[derive(Debug, Clone)]
 pub(super) struct Node<'a> {
@@ -80,10 +85,9 @@ impl<'a> Node<'a> {
         self.get(key).map(|node| node.text()).transpose()
     }
 
-    /// Prose for people to read: cut to `max` characters, without control characters.
+    /// The text as [`prose`]; of anything else, none.
     pub(super) fn prose(&self, max: usize) -> String {
-        let text = self.value.as_str().unwrap_or_default();
-        text.chars().take(max).map(|c| if c.is_control() { ' ' } else { c }).collect()
+        prose(self.value.as_str().unwrap_or_default(), max)
     }
 
     /// A text of a form of its own.

@@ -116,12 +116,10 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
         same_account("the resource's owner", &owner.parse()?, account)?;
     }
     let kind = node.need_text("type")?;
-    let id = node.need_text("uid")?;
-    let id = match node.get_text("uid_alt")? {
-        Some(alternative) if alternative.starts_with("arn:") && !id.starts_with("arn:") => alternative,
-        _ => id,
-    };
-    Resource::of_id(kind, id, account, region)
+    let id = node.need("uid")?;
+    let is_arn = |id: &Node<'_>| id.text().is_ok_and(|text| text.starts_with("arn:"));
+    let alternative = node.get("uid_alt").filter(|alternative| is_arn(alternative) && !is_arn(&id));
+    Resource::of_id(kind, alternative.as_ref().unwrap_or(&id), account, region)
 }
 
 /// OCSF's `Fatal` is above `Critical`, which is as bad as Security Hub's labels get.

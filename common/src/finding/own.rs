@@ -4,6 +4,7 @@
 //! from the administrator account alone; here the asker that the event names is bound to the sending account.
 
 use super::envelope::{Event, Inbound};
+use super::json::prose;
 use super::resource::same_account;
 use super::{Check, Finding, ParseError, Resource, Severity, SeverityLabel, Trigger, WorkflowStatus};
 use crate::arn::Arn;
@@ -41,8 +42,8 @@ fn given(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
     let finding: Finding = serde_json::from_value(node.value().clone()).map_err(|error| node.bad(excerpt(&error.to_string())))?;
     let resource = Resource::new(finding.resource.arn, &finding.resource.kind);
     resource.bind(&finding.account, &finding.region)?;
-    let title = node.get("title").map(|title| title.prose(Finding::MAX_TITLE)).unwrap_or_default();
-    Ok(Finding { resource, title, trigger, event_time: event.time, ..finding })
+    let (id, title) = (node.need_text("id")?.to_owned(), prose(&finding.title, Finding::MAX_TITLE));
+    Ok(Finding { id, resource, title, trigger, event_time: event.time, ..finding })
 }
 
 /// A finding made of a control and a resource.
@@ -63,7 +64,7 @@ fn named(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
         id: format!("redress/{}", request(event)?),
         product_arn: None,
         generation: Generation(event.time.as_millisecond()),
-        title: format!("{} {}: {control} requested", resource.kind, resource.name),
+        title: prose(&format!("{} {}: {control} requested", resource.kind, resource.name), Finding::MAX_TITLE),
         check: Check::Control(control),
         account,
         region,

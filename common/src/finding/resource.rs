@@ -1,6 +1,7 @@
 //! What reporters call a resource, and its ARN: one table for all of them. Asks AWS nothing, so an id
 //! from which the ARN cannot be told is refused, not guessed.
 
+use super::json::Node;
 use super::{ParseError, Resource};
 use crate::arn::{Arn, Partition};
 use crate::ids::{AccountId, Region, excerpt};
@@ -165,15 +166,14 @@ impl Resource {
     }
 
     /// The resource of a type and an id, as its reporter gives them: an ARN, or what the type's ids look like.
-    pub(super) fn of_id(kind: &str, id: &str, account: &AccountId, region: &Region) -> Result<Self, ParseError> {
-        let kind = cloudformation_name(kind);
+    pub(super) fn of_id(kind: &str, id: &Node<'_>, account: &AccountId, region: &Region) -> Result<Self, ParseError> {
+        let (kind, field, id) = (cloudformation_name(kind), id, id.text()?);
         let refuse = |reason| Err(ParseError::UnsupportedResource { kind: excerpt(kind), id: excerpt(id), reason });
         if kind == ACCOUNT {
             return Self::of_account_id(id, account, region);
         }
         if id.starts_with("arn:") {
-            let arn = id.parse().map_err(|source| ParseError::Arn { path: "resource".to_owned(), source })?;
-            return Ok(Self::new(arn, kind));
+            return Ok(Self::new(field.arn()?, kind));
         }
         let Some(row) = KINDS.iter().find(|row| row.name == kind) else {
             return refuse("the type is not known");
@@ -186,7 +186,7 @@ impl Resource {
             return refuse("it is an internal id, from which the arn cannot be told");
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+=,@#".contains(c) || (row.id == Id::Path && "/:".contains(c));
-        if id.is_empty() || !id.chars().all(allowed) {
+        if !id.chars().all(allowed) {
             return refuse("no id of this type looks like that");
         }
         let partition = Partition::of_region(region);
@@ -197,19 +197,19 @@ impl Resource {
             Place::Bare => format!("arn:{partition}:{service}:::{prefix}{id}"),
             Place::RegionOnly => format!("arn:{partition}:{service}:{region}::{prefix}{id}"),
         };
-        let arn = text.parse().map_err(|source| ParseError::Arn { path: "resource".to_owned(), source })?;
+        let arn = text.parse().map_err(|source| ParseError::Arn { path: field.path().to_owned(), source })?;
         Ok(Self::new(arn, kind))
     }
 
     /// The IAM principal behind an access key, as GuardDuty describes it.
-    pub(super) fn of_principal(kind: &str, name: &str, account: &AccountId, region: &Region) -> Result<Self, ParseError> {
+    pub(super) fn of_principal(kind: &str, name: &Node<'_>, account: &AccountId, region: &Region) -> Result<Self, ParseError> {
         match kind {
             "IAMUser" => Self::of_id("AWS::IAM::User", name, account, region),
             "AssumedRole" | "Role" => Self::of_id("AWS::IAM::Role", name, account, region),
             "Root" => Ok(Self::account(account, region)),
             _ => Err(ParseError::UnsupportedResource {
                 kind: "AWS::IAM::AccessKey".to_owned(),
-                id: excerpt(name),
+                id: excerpt(name.text()?),
                 reason: "its principal is neither a user, a role nor the root user",
             }),
         }
