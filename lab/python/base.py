@@ -28,6 +28,7 @@ TOKEN = os.environ["LAB_TOKEN"].encode()
 import botocore.config
 import botocore.credentials
 import botocore.exceptions
+import botocore.model
 import botocore.response
 import botocore.session
 import ministack.app as ministack
@@ -236,20 +237,39 @@ def call(question):
     credentials.current.credentials = botocore.credentials.ReadOnlyCredentials(
         given["AccessKeyId"], given["SecretAccessKey"], given.get("SessionToken"))
     try:
-        answer = client(question["service"], question["region"], question["endpoint"])._make_api_call(
-            question["operation"], question.get("parameters") or {})
+        api = client(question["service"], question["region"], question["endpoint"])
+        shape = api.meta.service_model.operation_model(question["operation"]).input_shape
+        parameters = with_blobs(shape, question.get("parameters") or {})
+        answer = api._make_api_call(question["operation"], parameters)
     except botocore.exceptions.ClientError as error:
         told = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         return refusal(told.get("Code", "Unknown"), told.get("Message") or str(error), status)
     except (botocore.exceptions.ParamValidationError, botocore.exceptions.UnknownServiceError) as error:
         return refusal("ValidationException", str(error), 400)
-    except KeyError:
+    except botocore.model.OperationNotFoundError:
         return refusal("UnknownOperationException", f"{question['service']} has no operation {question['operation']}", 400)
     except botocore.exceptions.BotoCoreError as error:
         return refusal("InternalFailure", str(error), 500)
     answer.pop("ResponseMetadata", None)
     return {"ok": plain(answer)}
+
+
+def with_blobs(shape, value):
+    """Parameters as botocore wants them: blobs come as base64, but for a request's body, which is text."""
+    if shape is None:
+        return value
+    if shape.type_name == "structure" and isinstance(value, dict):
+        body = shape.serialization.get("payload")
+        return {name: item if name == body or name not in shape.members else with_blobs(shape.members[name], item)
+                for name, item in value.items()}
+    if shape.type_name == "list" and isinstance(value, list):
+        return [with_blobs(shape.member, item) for item in value]
+    if shape.type_name == "map" and isinstance(value, dict):
+        return {name: with_blobs(shape.value, item) for name, item in value.items()}
+    if shape.type_name == "blob" and isinstance(value, str):
+        return base64.b64decode(value)
+    return value
 
 
 def plain(value):
