@@ -1,1 +1,66 @@
-fn main() {}
+//! `redress`: the operator's command.
+//!
+//! It reads the ledger, puts requests on the administrator's bus and runs the lab. It changes no resource
+//! itself and assumes no role that could: what it asks for goes the same way as any finding.
+
+mod args;
+mod audit;
+mod aws;
+mod controls;
+mod evidence;
+#[cfg(test)]
+mod fixture;
+mod ledger;
+mod output;
+mod problem;
+mod request;
+mod settings;
+mod timeline;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Arguments, Command};
+use crate::aws::Connection;
+use crate::output::{Answer, Output};
+use crate::problem::{Exit, Problem};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(&arguments.global);
+    let done = tokio::runtime::Runtime::new()
+        .map_err(|error| Problem::aws("start", &error))
+        .and_then(|runtime| runtime.block_on(run(arguments, output)));
+    let exit = match &done {
+        Ok(answer) => output.answer(answer),
+        Err(problem) => output.problem(problem),
+    };
+    ExitCode::from(exit as u8)
+}
+
+async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
+    let global = &arguments.global;
+    let style = output.style();
+    match arguments.command {
+        Command::Lab(command) => todo!("{command:?}"),
+        Command::Controls(command) => controls::run(&command, style),
+        Command::Completion { shell } => completion(shell),
+        Command::Audit(command) => audit::run(command, &Connection::new(global).await?, style).await,
+        Command::Why { id } => why::run(id, &Connection::new(global).await?, style).await,
+        Command::Undo(undo) => request::undo(undo, &Connection::new(global).await?, output).await,
+        Command::Remediate(remediate) => request::remediate(remediate, &Connection::new(global).await?, output).await,
+        Command::Settings(command) => settings::run(command, &Connection::new(global).await?, style).await,
+        Command::Off(reason) => settings::switch("off", &reason, &Connection::new(global).await?, style).await,
+        Command::On(reason) => settings::switch("on", &reason, &Connection::new(global).await?, style).await,
+        Command::Observe(reason) => settings::switch("observe", &reason, &Connection::new(global).await?, style).await,
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<Answer, Problem> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "redress", &mut script);
+    output::print(&String::from_utf8_lossy(&script));
+    Ok(Answer::printed(serde_json::Value::Null, Exit::Done))
+}

@@ -1,0 +1,408 @@
+//! The command line as types: names, help, examples. No command does anything here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use redress_common::arn::Arn;
+use redress_common::ids::{AccountId, ControlId, Region, RemediationId};
+use serde::Serialize;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: something did not work, or a check did not hold
+  2  usage: the command line is not understood
+  3  refused: AWS or policy said no; nothing was changed
+  4  not found: there is no such remediation, control or lab
+  5  no answer in time: it was asked for, and may still happen";
+
+const START: &str = "\
+Examples:
+  redress lab demo                        see it all on this machine, without an AWS account
+  redress lab up                          keep a lab organisation running
+  redress audit list --since 24h          what was done lately
+  redress why <RemediationId>             why a resource was touched
+  redress undo <RemediationId> --wait     put it back";
+
+/// Turns security findings into safe, proven, reversible fixes across the accounts of an AWS organisation.
+#[derive(Debug, Parser)]
+#[command(name = "redress", version, after_help = START, after_long_help = format!("{START}\n\n{EXIT_CODES}"))]
+#[command(propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// One JSON document on standard output; errors as JSON on standard error.
+    #[arg(long, global = true, conflicts_with = "plain", help_heading = "Output")]
+    pub(crate) json: bool,
+    /// No colour and no lines drawn; the default when standard output is not a terminal.
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) plain: bool,
+    /// Another endpoint than AWS's, such as the lab's.
+    #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL", hide_env_values = true)]
+    #[arg(help_heading = "Connection (to the administrator account)")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The Region that Redress is deployed in; by default the one of your AWS configuration.
+    #[arg(long, global = true, help_heading = "Connection (to the administrator account)")]
+    pub(crate) region: Option<Region>,
+    /// A profile of your AWS configuration.
+    #[arg(long, global = true, env = "AWS_PROFILE", hide_env_values = true)]
+    #[arg(help_heading = "Connection (to the administrator account)")]
+    pub(crate) profile: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A whole organisation on this machine: try Redress without an AWS account.
+    #[command(subcommand)]
+    Lab(Lab),
+    /// What was done, from the audit ledger.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Why a remediation happened, or did not: policy, trigger, who asked.
+    #[command(
+        after_help = "Example:\n  redress why 3f2b6c1e-8a57-5d0c-9f5e-1d2c3b4a5968\n  redress why <RemediationId> --json | jq .Policies"
+    )]
+    Why {
+        /// The remediation.
+        id: RemediationId,
+    },
+    /// Puts back what a remediation changed, unless the resource was changed since.
+    #[command(
+        after_help = "Examples:\n  redress undo <RemediationId> --reason \"breaks the public site\" --wait\n  redress undo <RemediationId> --dry-run --wait"
+    )]
+    Undo(Undo),
+    /// Asks for the remediation of one resource. Policy still decides.
+    #[command(after_help = "Examples:
+  redress remediate --control S3.8 --resource arn:aws:s3:::my-bucket --account 111122223333 --dry-run --wait
+  redress remediate --control EC2.7 --account 111122223333 --resource-region eu-west-1 --wait
+
+Without --resource, the account itself is the resource.")]
+    Remediate(Remediate),
+    /// What Redress can fix.
+    #[command(subcommand)]
+    Controls(Controls),
+    /// What Redress may do: the policy set in force and the main switch.
+    #[command(subcommand)]
+    Settings(Settings),
+    /// Stops everything: findings are recorded and ignored. In effect within seconds, and audited.
+    #[command(after_help = "Example:\n  redress off --reason \"incident 4711\"")]
+    Off(Reason),
+    /// Lets policy decide again, as `redress settings show` says.
+    #[command(after_help = "Example:\n  redress on --reason \"incident 4711 is closed\"")]
+    On(Reason),
+    /// Decides, records and notifies, but changes nothing.
+    #[command(after_help = "Example:\n  redress observe --reason \"change freeze\"")]
+    Observe(Reason),
+    /// A script that completes commands in your shell.
+    #[command(after_help = "Examples:
+  redress completion bash > ~/.local/share/bash-completion/completions/redress
+  redress completion zsh > \"${fpath[1]}/_redress\"
+  redress completion fish > ~/.config/fish/completions/redress.fish")]
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    /// Shows the main job: six bad resources in three accounts, six repairs, one undo. Stops what it started.
+    #[command(after_help = "Examples:\n  redress lab demo\n  redress lab demo --json > demo.json")]
+    Demo,
+    /// Starts a lab organisation and keeps it running until Ctrl-C.
+    #[command(after_help = "Examples:\n  redress lab up\n  redress lab up --members 5 --port 4570")]
+    Up {
+        /// How many member accounts.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+        members: u8,
+        /// The port on 127.0.0.1 at which every AWS client finds the lab.
+        #[arg(long, default_value_t = 4566)]
+        port: u16,
+    },
+    /// Makes a resource bad and lets the lab's AWS Config notice.
+    #[command(
+        after_help = "Examples:\n  redress lab scenarios\n  redress lab break <scenario>\n  redress lab break <scenario> --account 222222222222"
+    )]
+    Break {
+        /// Which one; `redress lab scenarios` lists them.
+        scenario: String,
+        /// The member account; by default the first one.
+        #[arg(long)]
+        account: Option<AccountId>,
+    },
+    /// What `redress lab break` can break.
+    #[command(after_help = "Example:\n  redress lab scenarios")]
+    Scenarios,
+    /// Stacks, broken resources, remediations, queues and dead letters of the running lab.
+    #[command(after_help = "Example:\n  redress lab status --json | jq .Queues")]
+    Status,
+    /// Shell commands that point every AWS client at the running lab.
+    #[command(after_help = "Examples:
+  eval \"$(redress lab env)\"                            as the administrator's operator
+  eval \"$(redress lab env --account 222222222222)\"     as the root of a member account")]
+    Env {
+        /// Be the root of this account instead of the operator of the administrator account.
+        #[arg(long)]
+        account: Option<AccountId>,
+    },
+    /// Every AWS call that the running lab has seen: who, what, on what, allowed or not.
+    #[command(
+        after_help = "Examples:\n  redress lab record --service ssm\n  redress lab record --principal Redress-Orchestrator --json"
+    )]
+    Record {
+        /// Only calls of principals whose ARN contains this.
+        #[arg(long)]
+        principal: Option<String>,
+        /// Only calls of this service: `ssm`, `s3`, `dynamodb`.
+        #[arg(long)]
+        service: Option<String>,
+        /// Only calls that were denied.
+        #[arg(long)]
+        denied: bool,
+    },
+    /// Stops the running lab.
+    #[command(after_help = "Example:\n  redress lab down")]
+    Down,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// All records of one remediation.
+    #[command(
+        after_help = "Examples:\n  redress audit show <RemediationId>\n  redress audit show <RemediationId> --evidence --json"
+    )]
+    Show {
+        /// The remediation.
+        id: RemediationId,
+        /// Decrypts the evidence too: pre-image, change and post-image. Needs the role Redress-Evidence-Reader.
+        #[arg(long)]
+        evidence: bool,
+        #[command(flatten)]
+        reader: Reader,
+    },
+    /// Records, newest first.
+    #[command(
+        after_help = "Examples:\n  redress audit list --account 111122223333 --since 7d\n  redress audit list --resource arn:aws:s3:::my-bucket"
+    )]
+    List {
+        /// Only records of this account.
+        #[arg(long, conflicts_with = "resource")]
+        account: Option<AccountId>,
+        /// Only records of this resource, by its ARN.
+        #[arg(long)]
+        resource: Option<Arn>,
+        /// Only records since then: `90m`, `24h`, `7d`, or a time such as `2026-03-01T00:00:00Z`.
+        #[arg(long, default_value = "24h", value_parser = since)]
+        since: Timestamp,
+        /// At most this many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Recomputes the hash chain of an account and says whether it holds.
+    #[command(after_help = "Example:\n  redress audit verify --account 111122223333")]
+    Verify {
+        /// The account.
+        #[arg(long)]
+        account: AccountId,
+    },
+}
+
+/// How the evidence is read.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Reader {
+    /// The role in the member account that may read and decrypt evidence.
+    #[arg(long, default_value = "Redress-Evidence-Reader", requires = "evidence")]
+    pub(crate) reader_role: String,
+    /// The ExternalId that the role's trust policy asks for.
+    #[arg(long, env = "REDRESS_EXTERNAL_ID", hide_env_values = true)]
+    pub(crate) external_id: Option<String>,
+    /// The member's home Region, where its evidence bucket is; by default the connection's.
+    #[arg(long)]
+    pub(crate) home_region: Option<Region>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undo {
+    /// The remediation to undo.
+    pub(crate) id: RemediationId,
+    /// Why; goes into the ledger.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Only say what would be changed back.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remediate {
+    /// The control, by its Security Hub id.
+    #[arg(long)]
+    pub(crate) control: ControlId,
+    /// The account that holds the resource.
+    #[arg(long)]
+    pub(crate) account: AccountId,
+    /// The resource, by its ARN; left out, the account itself.
+    #[arg(long)]
+    pub(crate) resource: Option<Arn>,
+    /// The resource's Region, when its ARN does not say; by default the connection's.
+    #[arg(long)]
+    pub(crate) resource_region: Option<Region>,
+    /// Why; goes into the ledger.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Only say what would be changed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+/// Whether to wait for the outcome.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Wait {
+    /// Wait for the outcome, and exit by it.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How many seconds to wait.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Controls {
+    /// All controls.
+    #[command(after_help = "Example:\n  redress controls list")]
+    List,
+    /// One control: what reports it, what is changed, how much harm that may do.
+    #[command(after_help = "Example:\n  redress controls show S3.8")]
+    Show {
+        /// The control, by its Security Hub id.
+        control: ControlId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Settings {
+    /// What is in force.
+    #[command(after_help = "Example:\n  redress settings show")]
+    Show,
+    /// Changes what is in force.
+    #[command(after_help = "Example:\n  redress settings set --policy-set pilot --reason \"CHG-1234\"")]
+    Set {
+        /// The policy set that decides.
+        #[arg(long)]
+        policy_set: PolicySet,
+        #[command(flatten)]
+        reason: Reason,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Reason {
+    /// Why; kept with the setting.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+/// The policy sets that are shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PolicySet {
+    /// Tells people; changes nothing. The default.
+    Observe,
+    /// Acts on reversible controls of accounts that opted in.
+    Pilot,
+    /// Acts on reversible controls, asks before disruptive ones.
+    Standard,
+}
+
+/// A time, or how long ago.
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let expected =
+        || format!("`{text}` is neither a time such as 2026-03-01T00:00:00Z nor a span such as 90m, 24h or 7d");
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let number: i64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| expected())?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(expected()),
+    };
+    let ago = number.checked_mul(seconds).filter(|ago| *ago >= 0).ok_or_else(expected)?;
+    Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(ago)).map_err(|_| expected())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|sub| check(sub, &path));
+            } else {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "`{path}` has no example in its help");
+                assert!(help.contains("redress "), "the example of `{path}` is not a command");
+            }
+        }
+        check(&Arguments::command(), "");
+    }
+
+    #[test]
+    fn the_long_help_lists_the_exit_codes() {
+        assert!(Arguments::command().render_long_help().to_string().contains("3  refused"));
+    }
+
+    #[test]
+    fn json_and_plain_exclude_each_other() {
+        assert!(Arguments::try_parse_from(["redress", "controls", "list", "--json", "--plain"]).is_err());
+        assert!(Arguments::try_parse_from(["redress", "controls", "list", "--json"]).is_ok());
+    }
+
+    #[test]
+    fn a_malformed_remediation_id_is_a_usage_error_that_says_what_is_expected() {
+        let error = Arguments::try_parse_from(["redress", "why", "42"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("a RemediationId (a UUID)"), "{error}");
+    }
+
+    #[test]
+    fn a_timeout_without_waiting_is_refused() {
+        let id = "3f2b6c1e-8a57-5d0c-9f5e-1d2c3b4a5968";
+        assert!(Arguments::try_parse_from(["redress", "undo", id, "--timeout", "3"]).is_err());
+        assert!(Arguments::try_parse_from(["redress", "undo", id, "--wait", "--timeout", "3"]).is_ok());
+    }
+
+    #[test]
+    fn since_takes_a_time_or_a_span() {
+        assert_eq!(since("2026-03-01T00:00:00Z").unwrap(), "2026-03-01T00:00:00Z".parse().unwrap());
+        let day = Timestamp::now().as_second() - since("24h").unwrap().as_second();
+        assert!((86_399..=86_401).contains(&day));
+        for wrong in ["", "d", "7", "7x", "-7d", "99999999999999999d", "7é"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The evidence of a remediation in the clear, for whoever may assume the reader's role in the member account.
+
+use redress_common::aws::evidence::{EvidenceStore, s3_client};
+use redress_common::contract::{Before, Image, Outcome};
+use redress_common::ids::Region;
+use redress_common::ledger::{Record, detail};
+use redress_common::names;
+use serde::Serialize;
+
+use crate::args::Reader;
+use crate::audit::indented;
+use crate::aws::Connection;
+use crate::output::{Style, Tone};
+use crate::problem::Problem;
+
+/// Decrypted evidence. It is printed and forgotten, never stored.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Opened {
+    pub(crate) location: String,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) pre_image_sha256: String,
+    pub(crate) change_sha256: String,
+    pub(crate) post_image_sha256: Option<String>,
+    pub(crate) before: Before,
+    pub(crate) after: Option<Image>,
+}
+
+/// Reads and decrypts the evidence that the records point to.
+pub(crate) async fn read(records: &[Record], reader: &Reader, connection: &Connection) -> Result<Opened, Problem> {
+    let doing = "read the evidence";
+    let newest = |key| records.iter().rev().find_map(|record| record.detail(key)).filter(|text| !text.is_empty());
+    let (Some(last), Some(key)) = (records.last(), newest(detail::EVIDENCE_KEY)) else {
+        return Err(Problem::not_found("this remediation has no evidence: nothing was to be changed")
+            .help("evidence is stored when a remediation is dispatched; `redress why <RemediationId>` says why this one was not"));
+    };
+    let account = &last.draft.account_id;
+    let home: &Region = reader.home_region.as_ref().unwrap_or(&connection.region);
+    let bucket = newest(detail::EVIDENCE_BUCKET).map_or_else(|| names::evidence_bucket(account, home), str::to_owned);
+    let member = connection.in_member(account, home, &reader.reader_role, reader.external_id.as_deref()).await;
+    let location = format!("s3://{bucket}/{key}");
+    let failed = |error: &dyn std::error::Error| {
+        Problem::aws(&format!("{doing} {location} as {} in {account}", reader.reader_role), error)
+    };
+    let store =
+        EvidenceStore::new(s3_client(&member, home), aws_sdk_kms::Client::new(&member), bucket, account.clone());
+    let stored = store.read(key).await.map_err(|error| failed(&error))?.evidence;
+    let before = store.open_before(&stored).await.map_err(|error| failed(&error))?;
+    let after = store.open_after(&stored).await.map_err(|error| failed(&error))?;
+    Ok(Opened {
+        outcome: stored.result.as_ref().map(|result| result.outcome),
+        pre_image_sha256: stored.pre_image_sha256,
+        change_sha256: stored.change_sha256,
+        post_image_sha256: stored.result.map(|result| result.post_image_sha256),
+        before,
+        after,
+        location,
+    })
+}
+
+impl Opened {
+    /// For a person.
+    pub(crate) fn render(&self, style: Style) -> String {
+        let image = |image: &Image| {
+            if image.present { indented(&image.state) } else { "    there was no such setting\n".to_owned() }
+        };
+        let mut text = format!("{}  {}\n", style.paint(Tone::Strong, "Evidence"), self.location);
+        text.push_str(&format!("  pre-image   SHA-256 {}\n{}", self.pre_image_sha256, image(&self.before.pre_image)));
+        text.push_str(&format!("  change      SHA-256 {}\n", self.change_sha256));
+        for call in &self.before.change.0 {
+            text.push_str(&format!("    {}:{}\n{}", call.service, call.operation, indented(&call.parameters)));
+        }
+        if let (Some(after), Some(hash)) = (&self.after, &self.post_image_sha256) {
+            text.push_str(&format!("  post-image  SHA-256 {hash}\n{}", image(after)));
+        }
+        text
+    }
+}
