@@ -10,9 +10,9 @@ type Test = fn(&Value, &Value) -> Option<bool>;
 const OPERATORS: &[(&str, Test)] = &[
     ("StringEquals", |a, b| on_text(a, b, |a, b| a == b)),
     ("EqualsIgnoreCase", |a, b| on_text(a, b, |a, b| a.eq_ignore_ascii_case(b))),
-    ("StartsWith", |a, b| on_text(a, b, str::starts_with)),
-    ("EndsWith", |a, b| on_text(a, b, str::ends_with)),
-    ("Contains", |a, b| on_text(a, b, str::contains)),
+    ("StartsWith", |a, b| on_text(a, b, |a, b| a.starts_with(b))),
+    ("EndsWith", |a, b| on_text(a, b, |a, b| a.ends_with(b))),
+    ("Contains", |a, b| on_text(a, b, |a, b| a.contains(b))),
     ("NumericEquals", |a, b| on_numbers(a, b, |a, b| a == b)),
     ("NumericGreater", |a, b| on_numbers(a, b, |a, b| a > b)),
     ("NumericLesser", |a, b| on_numbers(a, b, |a, b| a < b)),

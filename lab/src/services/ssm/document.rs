@@ -507,7 +507,7 @@ mod tests {
     fn a_document_that_could_not_run_is_refused_with_its_reason() {
         let api = "action: 'aws:executeAwsApi', inputs: { Service: s3, Api: ListBuckets }";
         for (step, reason) in [
-            ("[]".to_owned(), "no steps"),
+            ("  []".to_owned(), "no steps"),
             (format!("- {{ name: One, {api}, nextStep: Gone }}"), "leads to `Gone`"),
             (format!("- {{ name: One, {api}, onFailure: 'step:Gone' }}"), "leads to `Gone`"),
             (format!("- {{ name: One, {api}, onFailure: Retry }}"), "none of Abort, Continue"),
