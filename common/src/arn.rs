@@ -196,8 +196,8 @@ impl FromStr for Arn {
         let &["arn", partition, service, region, account, resource] = parts.as_slice() else {
             return Err(malformed());
         };
-        let service_ok = !service.is_empty()
-            && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let service_ok =
+            !service.is_empty() && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !service_ok || resource.is_empty() {
             return Err(malformed());
         }

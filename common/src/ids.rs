@@ -27,7 +27,8 @@ impl InvalidId {
 /// turn the reading direction replaced.
 pub(crate) fn excerpt(text: &str) -> String {
     let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     text.chars().take(80).map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

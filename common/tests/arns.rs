@@ -16,7 +16,10 @@ const SERVICES: &[(&[&str], &str)] = &[
     (&["apigatewayv2"], "arn:P:apigateway:R::/apis/a1b2c3d4e5/stages/$default"),
     (&["application-autoscaling"], "arn:P:application-autoscaling:R:A:scalable-target/0ec51234567890abcdef"),
     (&["athena"], "arn:P:athena:R:A:workgroup/primary"),
-    (&["autoscaling"], "arn:P:autoscaling:R:A:autoScalingGroup:8e1a2b3c-4d5e-4f60-8a9b-0c1d2e3f4a5b:autoScalingGroupName/web"),
+    (
+        &["autoscaling"],
+        "arn:P:autoscaling:R:A:autoScalingGroup:8e1a2b3c-4d5e-4f60-8a9b-0c1d2e3f4a5b:autoScalingGroupName/web",
+    ),
     (&["cloudformation"], "arn:P:cloudformation:R:A:stack/network/8e1a2b3c-4d5e-11ee-8a9b-0c1d2e3f4a5b"),
     (&["cloudfront"], "arn:P:cloudfront::A:distribution/E1ABCDEF2GHIJK"),
     (&["cloudtrail"], "arn:P:cloudtrail:R:A:trail/organization"),
@@ -106,8 +109,18 @@ fn a_region_tells_its_partition_and_a_foreign_one_is_no_region() {
 fn what_is_not_an_arn_is_refused_with_the_reason() {
     let error = |text: &str| text.parse::<Arn>().unwrap_err();
     for text in [
-        "", "arn", "arn:aws:s3", "arn:aws:s3::", "arn:aws:s3:::", "ARN:aws:s3:::b", " arn:aws:s3:::b", "arn:aws::::b", "arn:aws:S3:::b",
-        "arn:aws:s3:::b\n", "arn:aws:s3:::\u{0}b", "payroll-exports",
+        "",
+        "arn",
+        "arn:aws:s3",
+        "arn:aws:s3::",
+        "arn:aws:s3:::",
+        "ARN:aws:s3:::b",
+        " arn:aws:s3:::b",
+        "arn:aws::::b",
+        "arn:aws:S3:::b",
+        "arn:aws:s3:::b\n",
+        "arn:aws:s3:::\u{0}b",
+        "payroll-exports",
     ] {
         assert!(matches!(error(text), ArnError::Malformed { .. }), "{text:?}");
     }
@@ -156,7 +169,8 @@ fn a_pattern_captures_the_name_or_does_not_match() {
 
 #[test]
 fn identifiers_refuse_what_is_not_one() {
-    for account in ["", "11112222333", "1111222233334", "11112222333a", "１１１１２２２２３３３３", " 11112222333"] {
+    for account in ["", "11112222333", "1111222233334", "11112222333a", "１１１１２２２２３３３３", " 11112222333"]
+    {
         assert!(account.parse::<AccountId>().is_err(), "{account}");
     }
     for region in ["", "eu", "eu-central", "eu-central-", "EU-central-1", "eu--1", "eu-central-1a", "global"] {

@@ -17,8 +17,17 @@ fn line(result: &Result<Finding, ParseError>) -> String {
     match result {
         Ok(f) => format!(
             "{:?} | {} {} {} | {} {} | {:?} {} | {:?} | {:?} | generation {}",
-            f.check, f.resource.kind, f.resource.name, f.resource.arn, f.account, f.region, f.severity.label, f.severity.score,
-            f.workflow, f.trigger, f.generation
+            f.check,
+            f.resource.kind,
+            f.resource.name,
+            f.resource.arn,
+            f.account,
+            f.region,
+            f.severity.label,
+            f.severity.score,
+            f.workflow,
+            f.trigger,
+            f.generation
         ),
         Err(error) => format!("{}: {error}", error.code()),
     }
@@ -156,7 +165,8 @@ fn a_control_is_believed_only_of_the_product_that_checks_it() {
         assert!(matches!(parse_value(&fixture(name)), Ok(Inbound::Nothing { .. })), "{name}");
     }
     let mut v2 = fixture("ocsf-queue");
-    v2["detail"]["findings"][0]["metadata"]["product"]["uid"] = json!("arn:aws:securityhub:us-east-2:111122223333:productv2/111122223333/default");
+    v2["detail"]["findings"][0]["metadata"]["product"]["uid"] =
+        json!("arn:aws:securityhub:us-east-2:111122223333:productv2/111122223333/default");
     assert!(matches!(parse_value(&v2), Ok(Inbound::Nothing { .. })));
 }
 
@@ -178,9 +188,14 @@ fn ids_of_the_old_standards_lead_to_the_control() {
         event["detail"]["findings"][0]["ProductFields"] = json!({});
         assert_eq!(finding(&event).check, Check::Control(control.parse().unwrap()), "{generator}");
     }
-    for generator in ["cis-aws-foundations-benchmark/v/9.9.9/1.9", "cis-aws-foundations-benchmark/v/1.2.0/rule/99.9", "x/v/1/1.9"] {
+    for generator in
+        ["cis-aws-foundations-benchmark/v/9.9.9/1.9", "cis-aws-foundations-benchmark/v/1.2.0/rule/99.9", "x/v/1/1.9"]
+    {
         event["detail"]["findings"][0]["GeneratorId"] = json!(generator);
-        assert!(matches!(parse_value(&event), Ok(Inbound::Nothing { .. })), "{generator} names no control that we know");
+        assert!(
+            matches!(parse_value(&event), Ok(Inbound::Nothing { .. })),
+            "{generator} names no control that we know"
+        );
     }
 }
 
@@ -219,7 +234,16 @@ fn guardduty_severity_has_its_four_bands_and_an_attack_sequence_is_always_critic
 fn ocsf_severities_have_security_hubs_labels() {
     use SeverityLabel::{Critical, High, Informational, Low, Medium};
     let mut event = fixture("ocsf-queue");
-    for (id, label) in [(0, Informational), (1, Informational), (2, Low), (3, Medium), (4, High), (5, Critical), (6, Critical), (99, Informational)] {
+    for (id, label) in [
+        (0, Informational),
+        (1, Informational),
+        (2, Low),
+        (3, Medium),
+        (4, High),
+        (5, Critical),
+        (6, Critical),
+        (99, Informational),
+    ] {
         event["detail"]["findings"][0]["severity_id"] = json!(id);
         assert_eq!(finding(&event).severity.label, label, "{id}");
     }
@@ -324,9 +348,22 @@ fn an_undo_asks_to_restore_or_to_see_what_would_be_restored() {
 #[test]
 fn whatever_required_field_is_missing_the_error_names_it() {
     for pointer in [
-        "/source", "/detail-type", "/account", "/region", "/time", "/id", "/detail", "/detail/findings",
-        "/detail/findings/0/Id", "/detail/findings/0/ProductArn", "/detail/findings/0/AwsAccountId", "/detail/findings/0/UpdatedAt",
-        "/detail/findings/0/Severity", "/detail/findings/0/Title", "/detail/findings/0/Resources", "/detail/findings/0/Resources/0/Id",
+        "/source",
+        "/detail-type",
+        "/account",
+        "/region",
+        "/time",
+        "/id",
+        "/detail",
+        "/detail/findings",
+        "/detail/findings/0/Id",
+        "/detail/findings/0/ProductArn",
+        "/detail/findings/0/AwsAccountId",
+        "/detail/findings/0/UpdatedAt",
+        "/detail/findings/0/Severity",
+        "/detail/findings/0/Title",
+        "/detail/findings/0/Resources",
+        "/detail/findings/0/Resources/0/Id",
         "/detail/findings/0/Resources/0/Type",
     ] {
         for replacement in [Value::Null, json!(17), json!({})] {
@@ -377,12 +414,32 @@ fn hostile_text_reaches_no_error_message_whole() {
 /// Any JSON, of the field names that the parsers look for.
 fn any_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
-        Just("detail"), Just("findings"), Just("Resources"), Just("Id"), Just("Type"), Just("AwsAccountId"), Just("account"), Just("time"),
-        Just("region"), Just("id"), Just("compliance"), Just("resource"), Just("service"), Just("Finding"), Just("severity"), Just("x"),
+        Just("detail"),
+        Just("findings"),
+        Just("Resources"),
+        Just("Id"),
+        Just("Type"),
+        Just("AwsAccountId"),
+        Just("account"),
+        Just("time"),
+        Just("region"),
+        Just("id"),
+        Just("compliance"),
+        Just("resource"),
+        Just("service"),
+        Just("Finding"),
+        Just("severity"),
+        Just("x"),
     ];
     let leaf = prop_oneof![
-        Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), any::<f64>().prop_map(Value::from),
-        ".{0,20}".prop_map(Value::from), Just(json!("111122223333")), Just(json!("eu-central-1")), Just(json!("arn:aws:s3:::b")),
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+        Just(json!("111122223333")),
+        Just(json!("eu-central-1")),
+        Just(json!("arn:aws:s3:::b")),
         Just(json!("2026-03-02T09:15:04Z")),
     ];
     leaf.prop_recursive(5, 60, 6, move |inner| {
@@ -398,7 +455,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
     all.push(at.to_owned());
     match value {
-        Value::Object(members) => members.iter().for_each(|(k, v)| pointers(v, &format!("{at}/{}", k.replace('~', "~0").replace('/', "~1")), all)),
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(k, v)| pointers(v, &format!("{at}/{}", k.replace('~', "~0").replace('/', "~1")), all)),
         Value::Array(items) => items.iter().enumerate().for_each(|(i, v)| pointers(v, &format!("{at}/{i}"), all)),
         _ => {}
     }

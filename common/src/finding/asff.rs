@@ -27,9 +27,12 @@ pub(super) fn imported(event: &Event<'_>) -> Result<Inbound, ParseError> {
 }
 
 pub(super) fn custom_action(event: &Event<'_>) -> Result<Inbound, ParseError> {
-    let action: Arn = event.need("resources")?.items()?.first().map(Node::arn).unwrap_or_else(|| {
-        Err(ParseError::Missing { path: "resources[0]".to_owned() })
-    })?;
+    let action: Arn = event
+        .need("resources")?
+        .items()?
+        .first()
+        .map(Node::arn)
+        .unwrap_or_else(|| Err(ParseError::Missing { path: "resources[0]".to_owned() }))?;
     if let Some(account) = action.account() {
         same_account("the custom action's arn", account, &event.account)?;
     }
@@ -37,11 +40,17 @@ pub(super) fn custom_action(event: &Event<'_>) -> Result<Inbound, ParseError> {
         Some("RedressRemediate") => CustomAction::Remediate,
         Some("RedressDryRun") => CustomAction::DryRun,
         Some("RedressUndo") => CustomAction::Undo,
-        _ => return Ok(Inbound::nothing(format!("custom action `{}` is not one of redress", excerpt(action.resource())))),
+        _ => {
+            return Ok(Inbound::nothing(format!(
+                "custom action `{}` is not one of redress",
+                excerpt(action.resource())
+            )));
+        }
     };
     // A person chose these: what an import would skip (passed, archived, updated by us) is kept.
     event.findings(MAX_CUSTOM_ACTION_FINDINGS, |node| {
-        let check = check(node)?.ok_or_else(|| ParseError::Missing { path: format!("{}.Compliance.SecurityControlId", node.path()) })?;
+        let check = check(node)?
+            .ok_or_else(|| ParseError::Missing { path: format!("{}.Compliance.SecurityControlId", node.path()) })?;
         finding(event, node, check, Trigger::CustomAction(chosen)).map(Read::found)
     })
 }
@@ -132,7 +141,10 @@ fn severity(node: &Node<'_>) -> Result<Severity, ParseError> {
     });
     let label = node.get("Label").map(|label| {
         let text = label.text()?;
-        SeverityLabel::ALL.into_iter().find(|known| known.as_str() == text).ok_or_else(|| label.bad("is not a severity label"))
+        SeverityLabel::ALL
+            .into_iter()
+            .find(|known| known.as_str() == text)
+            .ok_or_else(|| label.bad("is not a severity label"))
     });
     match (label.transpose()?, score.transpose()?) {
         (Some(label), Some(score)) => Ok(Severity { score, label }),
@@ -246,7 +258,9 @@ pub(super) fn guardduty_type_of(asff: &str) -> Option<String> {
 }
 
 fn guardduty_type(node: &Node<'_>) -> Result<Option<String>, ParseError> {
-    if node.get_text("ProductName")? != Some("GuardDuty") && !node.need("ProductArn")?.text()?.ends_with(":product/aws/guardduty") {
+    if node.get_text("ProductName")? != Some("GuardDuty")
+        && !node.need("ProductArn")?.text()?.ends_with(":product/aws/guardduty")
+    {
         return Ok(None);
     }
     let Some(types) = node.get("Types") else { return Ok(None) };

@@ -41,7 +41,10 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         product_arn: None,
         generation: Generation(recorded.as_millisecond()),
         check: Check::ConfigRule(rule.to_owned()),
-        title: prose(&format!("{} {} does not comply with AWS Config rule {rule}", resource.kind, resource.name), Finding::MAX_TITLE),
+        title: prose(
+            &format!("{} {} does not comply with AWS Config rule {rule}", resource.kind, resource.name),
+            Finding::MAX_TITLE,
+        ),
         account,
         region,
         resource,

@@ -39,7 +39,8 @@ pub(super) fn remediate(event: &Event<'_>) -> Result<Inbound, ParseError> {
 /// A finding that is given whole.
 fn given(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
     let node = event.detail.need("Finding")?;
-    let finding: Finding = serde_json::from_value(node.value().clone()).map_err(|error| node.bad(excerpt(&error.to_string())))?;
+    let finding: Finding =
+        serde_json::from_value(node.value().clone()).map_err(|error| node.bad(excerpt(&error.to_string())))?;
     let resource = Resource::new(finding.resource.arn, &finding.resource.kind);
     resource.bind(&finding.account, &finding.region)?;
     let (id, title) = (node.need_text("id")?.to_owned(), prose(&finding.title, Finding::MAX_TITLE));
@@ -93,5 +94,8 @@ fn mode(event: &Event<'_>, default: Mode) -> Result<Mode, ParseError> {
     let Some(node) = event.detail.get("Mode") else { return Ok(default) };
     let known = [Mode::DryRun, Mode::Apply, Mode::Restore];
     let text = node.text()?;
-    known.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| node.bad("is not `DryRun`, `Apply` or `Restore`"))
+    known
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| node.bad("is not `DryRun`, `Apply` or `Restore`"))
 }

@@ -137,7 +137,9 @@ fn kind_of(arn: &Arn) -> Option<&'static Kind> {
     };
     KINDS.iter().find(|kind| {
         let fits = |id: &str| !id.is_empty() && (kind.id != Id::Word || !id.contains(['/', ':']));
-        kind.service == arn.service() && kind.place == place && arn.resource().strip_prefix(kind.prefix).is_some_and(fits)
+        kind.service == arn.service()
+            && kind.place == place
+            && arn.resource().strip_prefix(kind.prefix).is_some_and(fits)
     })
 }
 
@@ -185,7 +187,8 @@ impl Resource {
         if is_internal_id(row, id) {
             return refuse("it is an internal id, from which the arn cannot be told");
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+=,@#".contains(c) || (row.id == Id::Path && "/:".contains(c));
+        let allowed =
+            |c: char| c.is_ascii_alphanumeric() || "-_.+=,@#".contains(c) || (row.id == Id::Path && "/:".contains(c));
         if !id.chars().all(allowed) {
             return refuse("no id of this type looks like that");
         }
@@ -202,7 +205,12 @@ impl Resource {
     }
 
     /// The IAM principal behind an access key, as GuardDuty describes it.
-    pub(super) fn of_principal(kind: &str, name: &Node<'_>, account: &AccountId, region: &Region) -> Result<Self, ParseError> {
+    pub(super) fn of_principal(
+        kind: &str,
+        name: &Node<'_>,
+        account: &AccountId,
+        region: &Region,
+    ) -> Result<Self, ParseError> {
         match kind {
             "IAMUser" => Self::of_id("AWS::IAM::User", name, account, region),
             "AssumedRole" | "Role" => Self::of_id("AWS::IAM::Role", name, account, region),
