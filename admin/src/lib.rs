@@ -1,1 +1,17 @@
-//! Placeholder.
+//! `redress-admin`: what the administrator account's functions do.
+//!
+//! `orchestrator`: [`intake`] (what is it about) → [`decide`] ([`policy`], [`guard`], [`claim`]) → [`orchestrate`].
+//! `completion`: [`outcome`] (what does it mean) → [`completion`]. These two drive [`ports::Outside`], which is all
+//! that they see of AWS; [`aws`] is the real one. Nothing here knows what a control does to a resource.
+
+pub mod claim;
+pub mod decide;
+pub mod guard;
+pub mod intake;
+pub mod orchestrate;
+pub mod policy;
+pub mod ports;
+pub mod report;
+
+#[cfg(test)]
+mod fixture;

@@ -20,6 +20,7 @@ pub mod record;
 pub mod service;
 pub mod services;
 mod shared;
+pub mod template;
 mod venv;
 
 use cloud::Cloud;

@@ -1,1 +1,7 @@
 //! The services that the lab answers itself, one module each.
+
+pub mod config;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod securityhub;
+pub mod ssm;

@@ -1,0 +1,353 @@
+//! Who may work on a resource: what a claim becomes when it is asked for, given back or finished.
+//!
+//! Pure. A claim is read, the new one is worked out here, and it is written only if the stored one is still
+//! the one that was read ([`Condition`]); so of any number of workers that read the same claim, one wins.
+
+use jiff::Timestamp;
+use redress_common::aws::state_table::{Claim, ClaimStatus, Condition, Subject};
+use redress_common::contract::Mode;
+use redress_common::ids::{Fence, Generation, RemediationId};
+use redress_common::state::State;
+
+/// How long a worker has to start the remediation. Shorter than the queue's visibility timeout (6 min), so
+/// that the redelivered message of a worker that died finds the lease ended.
+pub const LEASE_MS: i64 = 5 * 60 * 1000;
+/// The window in which the loop guard counts.
+pub const WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
+/// How many requests of people a claim remembers.
+const REQUESTS: usize = 16;
+
+/// Somebody wants to work on a resource.
+#[derive(Debug, Clone)]
+pub struct Bid {
+    /// For which remediation.
+    pub id: RemediationId,
+    /// The state of the world it speaks of.
+    pub generation: Generation,
+    /// A person asks: generations do not count, the request does.
+    pub manual: bool,
+    /// What is to be done.
+    pub mode: Mode,
+    /// About what.
+    pub subject: Subject,
+    /// The remediation to be undone.
+    pub undoes: Option<RemediationId>,
+    /// Whether a runbook is to be started, which the loop guard counts and a hold forbids to rules.
+    pub starts: bool,
+    /// For how long the table keeps the item after now; `None` for ever.
+    pub keep_seconds: Option<i64>,
+}
+
+/// Why a bid is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It was dealt with, or is being dealt with, already.
+    Duplicate,
+    /// Another remediation of the same resource and control is under way.
+    InProgress(RemediationId),
+}
+
+/// Whether a bid may have a claim, without taking it.
+///
+/// # Errors
+/// When it may not.
+pub fn may_have(existing: Option<&Claim>, bid: &Bid, now: Timestamp) -> Result<(), Refused> {
+    let Some(claim) = existing else { return Ok(()) };
+    let same = claim.remediation_id == bid.id;
+    let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < claim.lease_until;
+    match (same, leased) {
+        (true, true) => Err(Refused::Duplicate),
+        (false, true) => Err(Refused::InProgress(claim.remediation_id)),
+        // The lease ended, or it was given back: the same remediation goes on where it was.
+        (true, false) if claim.status != ClaimStatus::Done => Ok(()),
+        (true, false) => Err(Refused::Duplicate),
+        (false, false) if bid.manual => {
+            if claim.requests.contains(&bid.id) { Err(Refused::Duplicate) } else { Ok(()) }
+        }
+        (false, false) if bid.generation <= claim.generation => Err(Refused::Duplicate),
+        (false, false) => Ok(()),
+    }
+}
+
+/// The claim that a bid gets: a new fence, and a lease from now.
+///
+/// # Errors
+/// When it may not have it.
+pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim, Refused> {
+    may_have(existing, &bid, now)?;
+    let now = now.as_millisecond();
+    let again = existing.filter(|claim| claim.remediation_id == bid.id);
+    let mut recent: Vec<i64> = existing.map(|claim| claim.recent.clone()).unwrap_or_default();
+    recent.retain(|at| now - at < WINDOW_MS);
+    // A worker that died counted already; one that gave back took its count with it.
+    if bid.starts && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
+        recent.push(now);
+    }
+    let mut requests: Vec<RemediationId> = existing.map(|claim| claim.requests.clone()).unwrap_or_default();
+    if bid.manual && !requests.contains(&bid.id) {
+        requests.push(bid.id);
+        requests.drain(..requests.len().saturating_sub(REQUESTS));
+    }
+    Ok(Claim {
+        remediation_id: bid.id,
+        generation: existing.map_or(bid.generation, |claim| claim.generation.max(bid.generation)),
+        fence: Fence(existing.map_or(0, |claim| claim.fence.0) + 1),
+        status: ClaimStatus::Leased,
+        state: if bid.starts { State::Claimed } else { State::Planned },
+        lease_until: now + LEASE_MS,
+        claimed_at: again.map_or(now, |claim| claim.claimed_at),
+        mode: bid.mode,
+        subject: bid.subject,
+        undoes: bid.undoes,
+        undoable: existing.and_then(|claim| claim.undoable),
+        // A person who asks for a fix ends the hold that an undo put on the resource.
+        held: existing.is_some_and(|claim| claim.held) && !(bid.manual && bid.starts && bid.mode == Mode::Apply),
+        recent,
+        requests,
+        expires_at: bid.keep_seconds.map(|seconds| now / 1000 + seconds),
+    })
+}
+
+/// The claim given back by the worker that holds it: the work could not be started, and did not count.
+#[must_use]
+pub fn release(held: &Claim, state: State) -> Claim {
+    let mut claim = Claim { status: ClaimStatus::Released, state, ..held.clone() };
+    claim.recent.pop();
+    claim
+}
+
+/// How a remediation ended, as far as its claim is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// The state that it ended in.
+    pub state: State,
+    /// Whether the resource now is what the control asks for: findings from before know nothing of that.
+    pub compliant: bool,
+    /// Whether something may have been changed, so that it can be undone.
+    pub changed: bool,
+    /// Whether an earlier remediation was undone.
+    pub undone: bool,
+}
+
+/// The claim of a remediation that ended.
+#[must_use]
+pub fn finish(claim: &Claim, end: End, now: Timestamp) -> Claim {
+    let mut claim = Claim { status: ClaimStatus::Done, state: end.state, ..claim.clone() };
+    if end.compliant {
+        claim.generation = claim.generation.max(Generation(now.as_millisecond()));
+    }
+    if end.changed {
+        claim.undoable = Some(claim.remediation_id);
+    }
+    if end.undone {
+        claim.undoable = None;
+        claim.held = true;
+        // The findings that made the undone remediation are dealt with: only what comes after counts.
+        claim.generation = claim.generation.max(Generation(now.as_millisecond()));
+    }
+    claim
+}
+
+/// The condition under which what was worked out from `read` may be written.
+#[must_use]
+pub fn condition(read: Option<&Claim>) -> Condition {
+    Condition::unchanged(read)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::fixture::subject;
+    use proptest::prelude::*;
+
+    pub(crate) fn id(text: &str) -> RemediationId {
+        RemediationId::of_rejected(text.as_bytes())
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_700_000_000_000 + ms).unwrap()
+    }
+
+    fn bid(name: &str, generation: i64) -> Bid {
+        Bid {
+            id: id(name),
+            generation: Generation(generation),
+            manual: false,
+            mode: Mode::Apply,
+            subject: subject(),
+            undoes: None,
+            starts: true,
+            keep_seconds: None,
+        }
+    }
+
+    fn asked(name: &str) -> Bid {
+        Bid { manual: true, ..bid(name, 0) }
+    }
+
+    const VERIFIED: End = End { state: State::Verified, compliant: true, changed: true, undone: false };
+    const FAILED: End = End { state: State::Failed, compliant: false, changed: true, undone: false };
+
+    #[test]
+    fn a_second_claim_of_the_same_generation_is_a_duplicate() {
+        let first = grant(None, bid("a", 5), at(0)).unwrap();
+        assert_eq!(first.fence, Fence(1));
+        assert_eq!(grant(Some(&first), bid("a", 5), at(1)), Err(Refused::Duplicate));
+        let done = finish(&first, FAILED, at(2));
+        assert_eq!(grant(Some(&done), bid("a", 5), at(3)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&done), bid("old", 4), at(3)), Err(Refused::Duplicate));
+        assert!(grant(Some(&done), bid("new", 6), at(3)).is_ok());
+    }
+
+    #[test]
+    fn a_newer_finding_waits_for_the_remediation_under_way() {
+        let first = grant(None, bid("a", 5), at(0)).unwrap();
+        assert_eq!(grant(Some(&first), bid("b", 6), at(1)), Err(Refused::InProgress(id("a"))));
+        assert_eq!(grant(Some(&first), asked("c"), at(1)), Err(Refused::InProgress(id("a"))));
+        assert!(grant(Some(&first), bid("b", 6), at(LEASE_MS)).is_ok());
+    }
+
+    #[test]
+    fn the_worker_after_one_that_died_has_the_same_remediation_and_a_newer_fence() {
+        let dead = grant(None, bid("a", 5), at(0)).unwrap();
+        let next = grant(Some(&dead), bid("a", 5), at(LEASE_MS)).unwrap();
+        assert_eq!((next.remediation_id, next.fence), (dead.remediation_id, Fence(2)));
+        assert_eq!(next.claimed_at, dead.claimed_at, "its evidence stays where it is");
+        assert_eq!(next.recent.len(), 1, "it is the same attempt");
+    }
+
+    #[test]
+    fn defect_01_a_failed_start_gives_the_claim_back() {
+        let claim = grant(None, bid("a", 5), at(0)).unwrap();
+        let back = release(&claim, State::Failed);
+        let again = grant(Some(&back), bid("a", 5), at(1)).unwrap();
+        assert_eq!((again.status, again.fence), (ClaimStatus::Leased, Fence(2)));
+        assert_eq!(again.recent.len(), 1, "what was never started does not count");
+    }
+
+    #[test]
+    fn defect_17_a_worker_presumed_dead_cannot_write_over_its_successor() {
+        let dead = grant(None, bid("a", 5), at(0)).unwrap();
+        let its_condition = condition(Some(&dead));
+        let successor = grant(Some(&dead), bid("b", 6), at(LEASE_MS)).unwrap();
+        assert!(!its_condition.holds(Some(&successor)));
+        assert!(condition(Some(&successor)).holds(Some(&successor)));
+    }
+
+    #[test]
+    fn defect_18_a_failed_attempt_stays_known() {
+        let failed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), FAILED, at(1));
+        assert_eq!((failed.remediation_id, failed.state), (id("a"), State::Failed));
+        assert_eq!(grant(Some(&failed), bid("a", 5), at(LEASE_MS * 9)), Err(Refused::Duplicate));
+        assert_eq!(failed.undoable, Some(id("a")), "what it may have changed can be undone");
+    }
+
+    #[test]
+    fn defect_02_a_finding_from_before_the_fix_does_not_start_it_again() {
+        let fixed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), VERIFIED, at(900));
+        let before = Generation(at(800).as_millisecond());
+        assert_eq!(grant(Some(&fixed), Bid { generation: before, ..bid("b", 0) }, at(1000)), Err(Refused::Duplicate));
+        let after = Generation(at(901).as_millisecond());
+        assert!(grant(Some(&fixed), Bid { generation: after, ..bid("b", 0) }, at(1000)).is_ok());
+    }
+
+    #[test]
+    fn each_request_of_a_person_is_done_once_whatever_came_between() {
+        let one = finish(&grant(None, asked("r1"), at(0)).unwrap(), VERIFIED, at(1));
+        let two = finish(&grant(Some(&one), asked("r2"), at(2)).unwrap(), VERIFIED, at(3));
+        assert_eq!(grant(Some(&two), asked("r1"), at(4)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&two), asked("r2"), at(4)), Err(Refused::Duplicate));
+        assert!(grant(Some(&two), asked("r3"), at(4)).is_ok());
+    }
+
+    #[test]
+    fn an_undo_holds_the_resource_until_a_person_asks_for_a_fix() {
+        let fixed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), VERIFIED, at(1));
+        assert_eq!(fixed.undoable, Some(id("a")));
+        let undo = Bid { mode: Mode::Restore, undoes: Some(id("a")), ..asked("u") };
+        let end = End { state: State::RolledBack, compliant: false, changed: false, undone: true };
+        let undone = finish(&grant(Some(&fixed), undo, at(2)).unwrap(), end, at(3));
+        assert!(undone.held);
+        assert_eq!(undone.undoable, None);
+        let told = Bid { starts: false, generation: Generation(i64::MAX), ..bid("n", 0) };
+        let told = finish(&grant(Some(&undone), told, at(4)).unwrap(), FAILED, at(5));
+        assert!(told.held, "telling people does not end it");
+        assert!(!grant(Some(&told), asked("fix"), at(6)).unwrap().held);
+    }
+
+    #[test]
+    fn only_starts_of_the_last_day_count() {
+        let mut claim = None;
+        for (name, ms) in [("a", 0), ("b", 10), ("c", WINDOW_MS + 5)] {
+            let bid = Bid { generation: Generation(at(ms).as_millisecond()), ..bid(name, 0) };
+            claim = Some(finish(&grant(claim.as_ref(), bid, at(ms)).unwrap(), FAILED, at(ms + 1)));
+        }
+        assert_eq!(claim.unwrap().recent.len(), 2);
+    }
+
+    /// What a worker may do at some moment.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Read(usize),
+        Grant(usize, u8, bool),
+        Release(usize),
+        Finish(usize),
+        Wait(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..3_usize).prop_map(Step::Read),
+            (0..3_usize, 0..4_u8, any::<bool>()).prop_map(|(worker, name, manual)| Step::Grant(worker, name, manual)),
+            (0..3_usize).prop_map(Step::Release),
+            (0..3_usize).prop_map(Step::Finish),
+            (0..LEASE_MS * 2).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Three workers, each acting on what it read some time ago, against one stored claim.
+        #[test]
+        fn fences_only_grow_and_each_is_granted_once(steps in prop::collection::vec(step(), 1..60)) {
+            let mut stored: Option<Claim> = None;
+            let mut views: [Option<Claim>; 3] = [None, None, None];
+            let mut granted = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                now += 1;
+                let (worker, next) = match step {
+                    Step::Read(worker) => { views[worker] = stored.clone(); continue }
+                    Step::Wait(ms) => { now += ms; continue }
+                    Step::Grant(worker, name, manual) => {
+                        let bid = Bid { manual, ..bid(&name.to_string(), i64::from(name)) };
+                        match grant(views[worker].as_ref(), bid, at(now)) {
+                            Ok(claim) => (worker, claim),
+                            Err(_) => continue,
+                        }
+                    }
+                    Step::Release(worker) => match &views[worker] {
+                        Some(claim) if claim.status == ClaimStatus::Leased => (worker, release(claim, State::Failed)),
+                        _ => continue,
+                    },
+                    Step::Finish(worker) => match &views[worker] {
+                        Some(claim) if claim.status != ClaimStatus::Done => (worker, finish(claim, VERIFIED, at(now))),
+                        _ => continue,
+                    },
+                };
+                if condition(views[worker].as_ref()).holds(stored.as_ref()) {
+                    let before = stored.as_ref().map_or(0, |claim| claim.fence.0);
+                    prop_assert!(next.fence.0 >= before);
+                    if next.status == ClaimStatus::Leased {
+                        prop_assert_eq!(next.fence.0, before + 1);
+                        granted.push(next.fence);
+                    }
+                    stored = Some(next.clone());
+                    views[worker] = Some(next);
+                }
+            }
+            let unique: std::collections::HashSet<_> = granted.iter().collect();
+            prop_assert_eq!(unique.len(), granted.len());
+        }
+    }
+}

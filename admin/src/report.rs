@@ -1,0 +1,193 @@
+//! What is written and said about a remediation: ledger records, the SNS message, metrics.
+//!
+//! Pure but for [`metric`], which prints one line. None of it carries a pre-image, a parameter or a secret.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use redress_common::aws::state_table::{Claim, Subject};
+use redress_common::ids::RemediationId;
+use redress_common::ledger::{RecordDraft, detail};
+use redress_common::notification::Notification;
+use redress_common::state::State;
+use serde_json::json;
+
+use crate::decide::Basis;
+use crate::ports::{Attributes, Identity};
+
+/// Longer error messages are cut: they are for people, and a record has a limit.
+const MESSAGE: usize = 1000;
+
+/// Details of a record.
+pub type Detail = BTreeMap<String, String>;
+
+/// A detail map of these entries, without the empty ones.
+#[must_use]
+pub fn details<const N: usize>(entries: [(&str, String); N]) -> Detail {
+    entries.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// A text of AWS's, made safe to store and show: no control characters, bounded.
+#[must_use]
+pub fn sanitised(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE).collect();
+    clean.trim().to_owned()
+}
+
+/// A record about a subject.
+#[must_use]
+pub fn draft(me: &Identity, id: RemediationId, subject: &Subject, state: State, now: Timestamp) -> RecordDraft {
+    RecordDraft {
+        remediation_id: id,
+        timestamp: now.as_millisecond(),
+        finding_id: subject.finding_id.clone(),
+        account_id: subject.account.clone(),
+        resource_type: subject.resource_type.clone(),
+        resource_id: subject.resource_id.clone(),
+        remediation_type: subject.remediation_type,
+        remediation_action: subject.action.clone(),
+        execution_status: state,
+        executor_arn: me.executor.as_str().to_owned(),
+        error_message: String::new(),
+        execution_duration: 0,
+        notification_sent: false,
+        detail: details([
+            (detail::CONTROL, subject.control.as_ref().map(ToString::to_string).unwrap_or_default()),
+            (detail::REGION, subject.region.as_ref().map(ToString::to_string).unwrap_or_default()),
+            (detail::SEVERITY, subject.severity.as_str().to_owned()),
+        ]),
+        expires_at: now.as_second() + i64::from(me.retention_days) * 24 * 60 * 60,
+    }
+}
+
+/// The details of a record that says what was decided.
+#[must_use]
+pub fn basis_details(basis: &Basis, subject: &Subject, event_time: Option<Timestamp>) -> Detail {
+    details([
+        (detail::POLICY_SET, basis.set.to_owned()),
+        (detail::POLICY_SET_SHA256, basis.sha256.clone()),
+        (detail::POLICIES, basis.policies.join(",")),
+        (detail::DISPOSITION, basis.disposition.to_owned()),
+        (detail::REQUESTED_BY, subject.requested_by.clone()),
+        (detail::TITLE, subject.title.clone()),
+        (detail::PRODUCT_ARN, subject.product_arn.as_ref().map(ToString::to_string).unwrap_or_default()),
+        (detail::EVENT_TIME, event_time.map(|time| time.to_string()).unwrap_or_default()),
+    ])
+}
+
+/// The message to people, and what they may filter by.
+#[must_use]
+pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Timestamp) -> (Notification, Attributes) {
+    let status = if state == State::Verified { "Success".to_owned() } else { state.to_string() };
+    let message = Notification {
+        remediation_id: id.to_string(),
+        status: status.clone(),
+        account: subject.account.to_string(),
+        resource: subject.resource_id.clone(),
+        action: subject.action.clone(),
+        executed_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        finding: subject.title.clone(),
+    };
+    let attributes = Attributes {
+        status,
+        account: subject.account.to_string(),
+        severity: subject.severity.as_str().to_owned(),
+        control: control(subject),
+    };
+    (message, attributes)
+}
+
+fn control(subject: &Subject) -> String {
+    subject.control.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+}
+
+/// The end of a remediation as a line of CloudWatch's embedded metric format.
+#[must_use]
+pub fn ended(claim: &Claim, state: State, duration_ms: i64, now: Timestamp) -> String {
+    let subject = &claim.subject;
+    json!({
+        "_aws": {
+            "Timestamp": now.as_millisecond(),
+            "CloudWatchMetrics": [{
+                "Namespace": "Redress",
+                "Dimensions": [["Status"], ["Control", "Status"], ["AccountId", "Status"]],
+                "Metrics": [
+                    { "Name": "Remediations", "Unit": "Count" },
+                    { "Name": "Duration", "Unit": "Milliseconds" },
+                ],
+            }],
+        },
+        "Status": state.as_str(),
+        "Control": control(subject),
+        "AccountId": subject.account,
+        "Mode": claim.mode.as_str(),
+        "Severity": subject.severity.as_str(),
+        "RemediationId": claim.remediation_id,
+        "Remediations": 1,
+        "Duration": duration_ms,
+    })
+    .to_string()
+}
+
+/// A count as a line of CloudWatch's embedded metric format, with one dimension.
+#[must_use]
+pub fn count(name: &str, dimension: &str, value: &str, now: Timestamp) -> String {
+    json!({
+        "_aws": {
+            "Timestamp": now.as_millisecond(),
+            "CloudWatchMetrics": [{
+                "Namespace": "Redress",
+                "Dimensions": [[dimension]],
+                "Metrics": [{ "Name": name, "Unit": "Count" }],
+            }],
+        },
+        dimension: value,
+        name: 1,
+    })
+    .to_string()
+}
+
+/// Write a metric line where CloudWatch finds it: standard output.
+#[expect(clippy::print_stdout, reason = "the embedded metric format is read from standard output")]
+pub fn metric(line: &str) {
+    println!("{line}");
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn the_message_is_in_the_agreed_format() {
+        let now = fixture::T0.parse().unwrap();
+        let (message, attributes) =
+            notification(RemediationId::of_rejected(b"x"), &fixture::subject(), State::Verified, now);
+        let json = serde_json::to_value(&message).unwrap();
+        let names: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["RemediationId", "Status", "Account", "Resource", "Action", "ExecutedAt", "Finding"]);
+        assert_eq!((json["Status"].as_str(), json["ExecutedAt"].as_str()), (Some("Success"), Some(fixture::T0)));
+        assert_eq!((attributes.severity.as_str(), attributes.control.as_str()), ("HIGH", "S3.8"));
+        let failed = notification(RemediationId::of_rejected(b"x"), &fixture::subject(), State::Failed, now).0;
+        assert_eq!(failed.status, "Failed");
+    }
+
+    #[test]
+    fn metrics_are_one_line_with_their_dimensions() {
+        let line = ended(&fixture::claim(), State::Verified, 1234, fixture::T0.parse().unwrap());
+        assert!(!line.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let metrics = &json["_aws"]["CloudWatchMetrics"][0];
+        for dimension in metrics["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap()) {
+            assert!(json[dimension.as_str().unwrap()].is_string(), "{dimension}");
+        }
+        assert_eq!(json["Duration"], 1234);
+    }
+
+    #[test]
+    fn messages_of_aws_are_bounded_and_on_one_line() {
+        let text = sanitised(&format!("a\nb\u{7}{}", "x".repeat(5000)));
+        assert!(text.starts_with("a b x") && text.chars().count() <= MESSAGE);
+    }
+}

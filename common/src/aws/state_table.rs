@@ -1,0 +1,534 @@
+//! The items of table `RedressState`: settings, catalogue, claims and chain heads.
+//!
+//! Encodings are pure functions; the one call here is a consistent `BatchGetItem`. What a claim may become is
+//! decided by whoever asks for it; this module only makes sure that the claim is still the one that was read.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use serde::{Deserialize, Serialize};
+
+use super::failure::AwsFailure;
+use super::item::{self, Item, ItemError};
+use crate::arn::Arn;
+use crate::catalogue::Catalogue;
+use crate::contract::Mode;
+use crate::finding::SeverityLabel;
+use crate::ids::{AccountId, ClaimKey, ControlId, Fence, Generation, Region, RemediationId};
+use crate::ledger::{Head, RemediationType, sha256_hex};
+use crate::state::State;
+
+/// The partition key of the table.
+pub const KEY: &str = "Key";
+
+/// Which item of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum StateKey {
+    /// What operators set: policy set, switch.
+    Settings,
+    /// Every control.
+    Catalogue,
+    /// Work on a resource for a control.
+    Claim(ClaimKey),
+    /// Work that stands in nobody's way and is only to be done once: a dry run, the record of a refused input.
+    Request(RemediationId),
+    /// The newest place of an account's chain.
+    Chain(AccountId),
+}
+
+impl fmt::Display for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings => f.write_str("settings"),
+            Self::Catalogue => f.write_str("catalogue"),
+            Self::Claim(key) => write!(f, "claim#{}", key.hex()),
+            Self::Request(id) => write!(f, "request#{id}"),
+            Self::Chain(account) => write!(f, "chain#{account}"),
+        }
+    }
+}
+
+/// Which shipped policy set decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicySetName {
+    /// Tell, change nothing.
+    #[default]
+    Observe,
+    /// Act on what is reversible, in the pilot accounts.
+    Pilot,
+    /// Act on what is reversible, everywhere.
+    Standard,
+}
+
+impl PolicySetName {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Observe, Self::Pilot, Self::Standard];
+
+    /// As the settings write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Pilot => "pilot",
+            Self::Standard => "standard",
+        }
+    }
+}
+
+/// The one switch that stops everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// Work as policy says.
+    #[default]
+    On,
+    /// Tell, and answer dry runs; change nothing.
+    Observe,
+    /// Tell; start nothing at all.
+    Off,
+}
+
+/// Item `settings`. When there is none, the defaults hold: `observe`, and nothing is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Settings {
+    /// Which policy set decides.
+    #[serde(default)]
+    pub policy_set: PolicySetName,
+    /// Whether anything may be done.
+    #[serde(default)]
+    pub switch: Switch,
+    /// Where the set `pilot` may act.
+    #[serde(default)]
+    pub pilot_accounts: BTreeSet<AccountId>,
+}
+
+/// Item `catalogue`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CatalogueItem {
+    /// The catalogue as JSON.
+    pub catalogue: String,
+    /// SHA-256 of that text, hexadecimal.
+    pub sha256: String,
+}
+
+/// A catalogue that cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// There is none.
+    #[error("the state table holds no item `catalogue`; deploy the controls (`cargo xtask` or the stack does it)")]
+    Absent,
+    /// The item is damaged.
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    /// Text and hash differ.
+    #[error("the catalogue's SHA-256 is not the one stored beside it; deploy the controls again")]
+    Hash,
+    /// The text is no catalogue.
+    #[error("the catalogue is not readable: {0}; deploy the controls again")]
+    Json(#[from] serde_json::Error),
+}
+
+impl CatalogueItem {
+    /// The item that holds a catalogue.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn of(catalogue: &Catalogue) -> Result<Self, serde_json::Error> {
+        let text = serde_json::to_string(catalogue)?;
+        Ok(Self { sha256: sha256_hex(text.as_bytes()), catalogue: text })
+    }
+
+    /// The catalogue, when its hash fits.
+    ///
+    /// # Errors
+    /// When it does not, or is no catalogue.
+    pub fn open(&self) -> Result<Catalogue, CatalogueError> {
+        if sha256_hex(self.catalogue.as_bytes()) != self.sha256 {
+            return Err(CatalogueError::Hash);
+        }
+        Ok(serde_json::from_str(&self.catalogue)?)
+    }
+}
+
+/// Where a claim stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ClaimStatus {
+    /// Somebody works on it, until the lease ends.
+    Leased,
+    /// The work ended.
+    Done,
+    /// The work could not be started; anybody may try again.
+    Released,
+}
+
+/// What a remediation is about: everything that its end needs to know of its beginning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Subject {
+    /// The finding.
+    pub finding_id: String,
+    /// Security Hub's product, when the finding is Security Hub's.
+    pub product_arn: Option<Arn>,
+    /// The finding's title.
+    pub title: String,
+    /// The finding's severity.
+    pub severity: SeverityLabel,
+    /// The account of the resource; the administrator account when the input named none that can be believed.
+    pub account: AccountId,
+    /// The Region in which the remediation runs.
+    pub region: Option<Region>,
+    /// The control.
+    pub control: Option<ControlId>,
+    /// The resource's ARN, or `unknown`.
+    pub resource_id: String,
+    /// The resource's CloudFormation type, or `unknown`.
+    pub resource_type: String,
+    /// What the control's remediation does.
+    pub action: String,
+    /// Person or rule.
+    pub remediation_type: RemediationType,
+    /// The kind of trigger, or the ARN of who asked.
+    pub requested_by: String,
+}
+
+/// Item `claim#…` or `request#…`: who works on what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Claim {
+    /// The remediation that holds it, or held it last.
+    pub remediation_id: RemediationId,
+    /// The newest state of the world that is dealt with.
+    pub generation: Generation,
+    /// Counts the grants.
+    pub fence: Fence,
+    /// Where it stands.
+    pub status: ClaimStatus,
+    /// Where the remediation stands.
+    pub state: State,
+    /// Until when nobody else may take it, Unix milliseconds.
+    pub lease_until: i64,
+    /// When this remediation was first granted it, Unix milliseconds: gives the evidence key its day.
+    pub claimed_at: i64,
+    /// What the remediation does.
+    pub mode: Mode,
+    /// What it is about.
+    pub subject: Subject,
+    /// The remediation that this one undoes.
+    pub undoes: Option<RemediationId>,
+    /// The newest remediation of the resource that may have changed something and was not undone.
+    pub undoable: Option<RemediationId>,
+    /// A person undid the last remediation: rules may not act here until a person asks.
+    #[serde(default)]
+    pub held: bool,
+    /// When remediations were started on it lately, Unix milliseconds.
+    #[serde(default)]
+    pub recent: Vec<i64>,
+    /// Requests of people that were taken up lately: each is done once.
+    #[serde(default)]
+    pub requests: Vec<RemediationId>,
+    /// When the table may forget the item, Unix seconds.
+    pub expires_at: Option<i64>,
+}
+
+/// What must still hold of a claim's item when it is written.
+///
+/// Each change of a claim changes its fence or its status, so that the two together are its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// There is none.
+    Absent,
+    /// It is still the one that was read.
+    Version(Fence, ClaimStatus),
+}
+
+impl Condition {
+    /// That the claim is as it was read.
+    #[must_use]
+    pub fn unchanged(read: Option<&Claim>) -> Self {
+        read.map_or(Self::Absent, |claim| Self::Version(claim.fence, claim.status))
+    }
+
+    /// Whether it holds: what DynamoDB evaluates, as a function.
+    #[must_use]
+    pub fn holds(self, stored: Option<&Claim>) -> bool {
+        Self::unchanged(stored) == self
+    }
+
+    /// As a condition expression, with its names and values.
+    #[must_use]
+    pub fn expression(self) -> Expression {
+        match self {
+            Self::Absent => Expression {
+                text: "attribute_not_exists(#Key)",
+                names: names(&["Key"]),
+                values: HashMap::new(),
+            },
+            Self::Version(fence, status) => Expression {
+                text: "#Fence = :fence AND #Status = :status",
+                names: names(&["Fence", "Status"]),
+                values: HashMap::from([
+                    (":fence".to_owned(), AttributeValue::N(fence.to_string())),
+                    (":status".to_owned(), AttributeValue::S(format!("{status:?}"))),
+                ]),
+            },
+        }
+    }
+}
+
+/// A DynamoDB condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression {
+    /// The expression.
+    pub text: &'static str,
+    /// Its attribute names.
+    pub names: HashMap<String, String>,
+    /// Its values.
+    pub values: HashMap<String, AttributeValue>,
+}
+
+/// That a chain still ends where it was read.
+#[must_use]
+pub fn head_condition(read: &Head) -> Expression {
+    if read.seq == 0 {
+        return Condition::Absent.expression();
+    }
+    Expression {
+        text: "#Seq = :seq AND #Hash = :hash",
+        names: names(&["Seq", "Hash"]),
+        values: HashMap::from([
+            (":seq".to_owned(), AttributeValue::N(read.seq.to_string())),
+            (":hash".to_owned(), AttributeValue::S(read.hash.clone())),
+        ]),
+    }
+}
+
+fn names(attributes: &[&str]) -> HashMap<String, String> {
+    attributes.iter().map(|name| (format!("#{name}"), (*name).to_owned())).collect()
+}
+
+/// An item of the table: a value under its key.
+///
+/// # Errors
+/// When the value is no object.
+pub fn encode<T: Serialize>(key: &StateKey, value: &T) -> Result<Item, ItemError> {
+    let mut item = item::encode("a state item", value)?;
+    item.insert(KEY.to_owned(), AttributeValue::S(key.to_string()));
+    Ok(item)
+}
+
+/// What was read of the table, all at one time.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    asked: BTreeSet<String>,
+    found: BTreeMap<String, Item>,
+}
+
+impl Snapshot {
+    /// A snapshot of these items, of all that was asked for.
+    #[must_use]
+    pub fn new(asked: &[StateKey], items: Vec<Item>) -> Self {
+        let found = items
+            .into_iter()
+            .filter_map(|item| {
+                let key = item.get(KEY)?.as_s().ok()?.clone();
+                Some((key, item))
+            })
+            .collect();
+        Self { asked: asked.iter().map(ToString::to_string).collect(), found }
+    }
+
+    /// Whether this item was asked for, so that its absence means something.
+    #[must_use]
+    pub fn covers(&self, key: &StateKey) -> bool {
+        self.asked.contains(&key.to_string())
+    }
+
+    /// The settings; the defaults when there is no such item.
+    ///
+    /// # Errors
+    /// When they are not readable. The caller must then change nothing.
+    pub fn settings(&self) -> Result<Settings, ItemError> {
+        Ok(self.get("the settings", &StateKey::Settings)?.unwrap_or_default())
+    }
+
+    /// A claim.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn claim(&self, key: &StateKey) -> Result<Option<Claim>, ItemError> {
+        self.get("a claim", key)
+    }
+
+    /// Where an account's chain ends.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn head(&self, account: &AccountId) -> Result<Head, ItemError> {
+        Ok(self.get("a chain head", &StateKey::Chain(account.clone()))?.unwrap_or_default())
+    }
+
+    /// The catalogue.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be trusted.
+    pub fn catalogue(&self) -> Result<Catalogue, CatalogueError> {
+        let item: Option<CatalogueItem> = self.get("the catalogue", &StateKey::Catalogue)?;
+        item.ok_or(CatalogueError::Absent)?.open()
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, what: &'static str, key: &StateKey) -> Result<Option<T>, ItemError> {
+        self.found.get(&key.to_string()).map(|item| item::decode(what, item)).transpose()
+    }
+}
+
+/// How often unprocessed keys are asked for again within one read.
+const ROUNDS: usize = 4;
+
+/// Read items, consistently, in one `BatchGetItem` (more only when DynamoDB returns a part).
+///
+/// # Errors
+/// When DynamoDB does not answer, or not wholly.
+pub async fn read(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[StateKey]) -> Result<Snapshot, AwsFailure> {
+    const OPERATION: &str = "dynamodb:BatchGetItem";
+    let unique: BTreeSet<String> = keys.iter().map(ToString::to_string).collect();
+    let wanted: Vec<Item> =
+        unique.into_iter().map(|key| Item::from([(KEY.to_owned(), AttributeValue::S(key))])).collect();
+    let request = KeysAndAttributes::builder()
+        .set_keys(Some(wanted))
+        .consistent_read(true)
+        .build()
+        .map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
+    let mut pending = HashMap::from([(table.to_owned(), request)]);
+    let mut items = Vec::new();
+    for _ in 0..ROUNDS {
+        let answer = client
+            .batch_get_item()
+            .set_request_items(Some(pending))
+            .send()
+            .await
+            .map_err(|error| AwsFailure::of(OPERATION, &error))?;
+        items.extend(answer.responses.unwrap_or_default().remove(table).unwrap_or_default());
+        pending = answer.unprocessed_keys.unwrap_or_default();
+        if pending.is_empty() {
+            return Ok(Snapshot::new(keys, items));
+        }
+    }
+    Err(AwsFailure::partial(OPERATION, format!("table `{table}` is too busy to return every key")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn claim(fence: u64, status: ClaimStatus) -> Claim {
+        Claim {
+            remediation_id: RemediationId::of_rejected(b"x"),
+            generation: Generation(7),
+            fence: Fence(fence),
+            status,
+            state: State::Claimed,
+            lease_until: 10,
+            claimed_at: 5,
+            mode: Mode::Apply,
+            subject: Subject {
+                finding_id: "f".to_owned(),
+                product_arn: None,
+                title: String::new(),
+                severity: SeverityLabel::High,
+                account: "111122223333".parse().unwrap(),
+                region: Some("eu-central-1".parse().unwrap()),
+                control: Some("S3.8".parse().unwrap()),
+                resource_id: "arn:aws:s3:::b".to_owned(),
+                resource_type: "AWS::S3::Bucket".to_owned(),
+                action: "Block public access".to_owned(),
+                remediation_type: RemediationType::Automatic,
+                requested_by: "Config".to_owned(),
+            },
+            undoes: None,
+            undoable: None,
+            held: false,
+            recent: vec![5],
+            requests: vec![],
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn a_claim_survives_the_table() {
+        let key = StateKey::Request(RemediationId::of_rejected(b"x"));
+        let before = claim(3, ClaimStatus::Leased);
+        let item = encode(&key, &before).unwrap();
+        assert_eq!(item[KEY], AttributeValue::S(key.to_string()));
+        assert_eq!(item["Fence"], AttributeValue::N("3".to_owned()));
+        assert_eq!(item["Status"], AttributeValue::S("Leased".to_owned()));
+        assert!(!item.contains_key("ExpiresAt"), "a claim without expiry is never forgotten");
+        let snapshot = Snapshot::new(std::slice::from_ref(&key), vec![item]);
+        assert_eq!(snapshot.claim(&key).unwrap(), Some(before));
+    }
+
+    #[test]
+    fn the_condition_as_a_function_says_what_the_expression_says() {
+        let stored = claim(3, ClaimStatus::Leased);
+        for (condition, absent, present) in [
+            (Condition::Absent, true, false),
+            (Condition::Version(Fence(3), ClaimStatus::Leased), false, true),
+            (Condition::Version(Fence(2), ClaimStatus::Leased), false, false),
+            (Condition::Version(Fence(3), ClaimStatus::Done), false, false),
+        ] {
+            assert_eq!(condition.holds(None), absent);
+            assert_eq!(condition.holds(Some(&stored)), present);
+        }
+        let version = Condition::unchanged(Some(&stored)).expression();
+        let item = encode(&StateKey::Settings, &stored).unwrap();
+        for (name, placeholder) in [("Fence", ":fence"), ("Status", ":status")] {
+            assert_eq!(item[name], version.values[placeholder], "the expression compares what the item holds");
+            assert_eq!(version.names[&format!("#{name}")], name);
+        }
+    }
+
+    #[test]
+    fn absent_settings_are_the_careful_ones_and_damaged_settings_are_an_error() {
+        let none = Snapshot::default().settings().unwrap();
+        assert_eq!((none.policy_set, none.switch), (PolicySetName::Observe, Switch::On));
+        for (name, value) in [("PolicySet", "everything"), ("Switch", "maybe"), ("PilotAccounts", "all")] {
+            let item = Item::from([
+                (KEY.to_owned(), AttributeValue::S("settings".to_owned())),
+                (name.to_owned(), AttributeValue::S(value.to_owned())),
+            ]);
+            assert!(Snapshot::new(&[StateKey::Settings], vec![item]).settings().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_written_by_hand_are_read() {
+        let item = Item::from([
+            (KEY.to_owned(), AttributeValue::S("settings".to_owned())),
+            ("PolicySet".to_owned(), AttributeValue::S("pilot".to_owned())),
+            ("PilotAccounts".to_owned(), AttributeValue::Ss(vec!["111122223333".to_owned()])),
+        ]);
+        let settings = Snapshot::new(&[StateKey::Settings], vec![item]).settings().unwrap();
+        assert_eq!(settings.policy_set, PolicySetName::Pilot);
+        assert!(settings.pilot_accounts.contains(&"111122223333".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_catalogue_that_was_tampered_with_is_refused() {
+        let mut item = CatalogueItem::of(&Catalogue::default()).unwrap();
+        assert!(item.open().is_ok());
+        item.catalogue.push(' ');
+        assert!(matches!(item.open(), Err(CatalogueError::Hash)));
+        assert!(matches!(Snapshot::default().catalogue(), Err(CatalogueError::Absent)));
+    }
+
+    #[test]
+    fn a_new_chain_starts_where_there_is_no_head() {
+        assert_eq!(head_condition(&Head::default()), Condition::Absent.expression());
+        let head = Head { seq: 4, hash: "ab".to_owned() };
+        assert_eq!(head_condition(&head).values[":seq"], AttributeValue::N("4".to_owned()));
+    }
+}

@@ -1,0 +1,249 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+use crate::services::fake::{FakeAws, request};
+
+const ADMINISTRATOR: &str = "111111111111";
+const MEMBER: &str = "222222222222";
+const STRANGER: &str = "333333333333";
+
+struct Bed {
+    hub: Arc<SecurityHub>,
+    aws: Arc<FakeAws>,
+}
+
+impl Bed {
+    /// An organisation of an administrator and a member; a third account has a hub of its own.
+    async fn new() -> Self {
+        let bed = Self { hub: Arc::default(), aws: Arc::new(FakeAws::silent()) };
+        for account in [ADMINISTRATOR, MEMBER, STRANGER] {
+            bed.ok(account, "EnableSecurityHub", json!({})).await;
+        }
+        bed.ok(ADMINISTRATOR, "EnableOrganizationAdminAccount", json!({ "AdminAccountId": ADMINISTRATOR })).await;
+        bed.ok(ADMINISTRATOR, "CreateMembers", json!({ "AccountDetails": [{ "AccountId": MEMBER }] })).await;
+        bed
+    }
+
+    async fn call(&self, account: &str, operation: &str, body: Value) -> Result<Value, AwsError> {
+        self.hub.handle(request("securityhub", account, operation, body), self.aws.clone()).await
+    }
+
+    async fn ok(&self, account: &str, operation: &str, body: Value) -> Value {
+        self.call(account, operation, body).await.unwrap()
+    }
+
+    async fn check(&self, passed: bool) {
+        let check = ControlCheck {
+            account: MEMBER,
+            region: "us-east-1",
+            control: "S3.8",
+            title: "S3 general purpose buckets should block public access",
+            severity: "HIGH",
+            rule: "securityhub-s3-bucket-level-public-access-prohibited-1a2b3c4d",
+            resource_type: "AwsS3Bucket",
+            resource_id: "arn:aws:s3:::b",
+            passed,
+            at: Timestamp::now(),
+        };
+        self.hub.control_checked(&check, &*self.aws).await;
+    }
+
+    async fn ids(&self, account: &str, filters: Value) -> Vec<String> {
+        let answer = self.ok(account, "GetFindings", json!({ "Filters": filters })).await;
+        answer["Findings"].as_array().unwrap().iter().map(|finding| finding["Id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn finding(id: &str, label: &str, updated: &str) -> Value {
+    json!({
+        "SchemaVersion": "2018-10-08", "Id": id, "ProductArn": format!("arn:aws:securityhub:us-east-1:{MEMBER}:product/{MEMBER}/default"),
+        "GeneratorId": "g", "AwsAccountId": MEMBER, "CreatedAt": "2026-01-01T00:00:00Z", "UpdatedAt": updated,
+        "Title": format!("title of {id}"), "Description": "d", "Severity": { "Label": label }, "Types": ["Software and Configuration Checks"],
+        "Resources": [{ "Type": "AwsS3Bucket", "Id": format!("arn:aws:s3:::{id}"), "Tags": { "Owner": id } }],
+        "Compliance": { "Status": "FAILED", "SecurityControlId": "S3.8" },
+    })
+}
+
+#[tokio::test]
+async fn a_failed_control_is_told_to_the_member_and_to_the_administrator() {
+    let bed = Bed::new().await;
+    bed.check(false).await;
+    let events = bed.aws.events();
+    assert_eq!(events.iter().map(|event| event["account"].as_str().unwrap()).collect::<Vec<_>>(), [MEMBER, ADMINISTRATOR]);
+    for event in &events {
+        assert_eq!(event["source"], "aws.securityhub");
+        assert_eq!(event["detail-type"], "Security Hub Findings - Imported");
+        let finding = &event["detail"]["findings"][0];
+        assert_eq!(finding["Compliance"]["Status"], "FAILED");
+        assert_eq!(finding["Workflow"]["Status"], "NEW");
+        assert_eq!(finding["AwsAccountId"], MEMBER);
+    }
+}
+
+#[tokio::test]
+async fn the_finding_that_the_lab_makes_is_one_that_redress_parses() {
+    let bed = Bed::new().await;
+    bed.check(false).await;
+    let mut event = bed.aws.events().pop().unwrap();
+    for (name, value) in [("version", "0"), ("id", "6f1c"), ("time", "2026-01-01T00:00:00Z")] {
+        event[name] = value.into();
+    }
+    let parsed = redress_common::finding::parse(event.to_string().as_bytes()).unwrap();
+    let redress_common::finding::Inbound::Findings(findings) = parsed else { panic!("{parsed:?}") };
+    let finding = findings.into_iter().next().unwrap().unwrap();
+    assert_eq!(finding.account.as_str(), MEMBER);
+    assert_eq!(finding.resource.arn.as_str(), "arn:aws:s3:::b");
+}
+
+#[tokio::test]
+async fn a_passed_control_resolves_its_finding_and_failing_again_opens_it() {
+    let bed = Bed::new().await;
+    for (passed, workflow) in [(false, "NEW"), (true, "RESOLVED"), (false, "NEW")] {
+        bed.check(passed).await;
+        assert_eq!(bed.aws.events()[0]["detail"]["findings"][0]["Workflow"]["Status"], workflow);
+    }
+    assert_eq!(bed.ids(MEMBER, json!({})).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_suppressed_finding_stays_suppressed_when_it_fails_again() {
+    let bed = Bed::new().await;
+    bed.check(true).await;
+    let stored = bed.ok(ADMINISTRATOR, "GetFindings", json!({})).await["Findings"][0].clone();
+    let identifier = json!({ "Id": stored["Id"], "ProductArn": stored["ProductArn"] });
+    bed.ok(ADMINISTRATOR, "BatchUpdateFindings", json!({ "FindingIdentifiers": [identifier], "Workflow": { "Status": "SUPPRESSED" } })).await;
+    bed.aws.events();
+    bed.check(false).await;
+    assert_eq!(bed.aws.events()[0]["detail"]["findings"][0]["Workflow"]["Status"], "SUPPRESSED");
+}
+
+#[tokio::test]
+async fn an_update_by_the_administrator_emits_the_finding_again_and_leaves_updated_at_alone() {
+    let bed = Bed::new().await;
+    bed.check(false).await;
+    let before = bed.aws.events()[0]["detail"]["findings"][0].clone();
+    let update = json!({
+        "FindingIdentifiers": [
+            { "Id": before["Id"], "ProductArn": before["ProductArn"] },
+            { "Id": "nobody", "ProductArn": before["ProductArn"] },
+        ],
+        "Workflow": { "Status": "RESOLVED" },
+        "Note": { "Text": "done", "UpdatedBy": "redress" },
+        "UserDefinedFields": { "RemediationId": "x" },
+    });
+    let answer = bed.ok(ADMINISTRATOR, "BatchUpdateFindings", update).await;
+    assert_eq!(answer["ProcessedFindings"].as_array().unwrap().len(), 1);
+    assert_eq!(answer["UnprocessedFindings"][0]["FindingIdentifier"]["Id"], "nobody");
+    let events = bed.aws.events();
+    assert_eq!(events.len(), 2);
+    let after = &events[0]["detail"]["findings"][0];
+    assert_eq!(after["Workflow"]["Status"], "RESOLVED");
+    assert_eq!(after["Note"]["UpdatedBy"], "redress");
+    assert_eq!(after["UpdatedAt"], before["UpdatedAt"]);
+}
+
+#[tokio::test]
+async fn nobody_sees_or_updates_the_findings_of_an_account_that_is_not_his() {
+    let bed = Bed::new().await;
+    bed.check(false).await;
+    let finding = bed.aws.events()[0]["detail"]["findings"][0].clone();
+    assert_eq!(bed.ids(STRANGER, json!({})).await.len(), 0);
+    assert_eq!(bed.ids(ADMINISTRATOR, json!({})).await.len(), 1);
+    let update = json!({
+        "FindingIdentifiers": [{ "Id": finding["Id"], "ProductArn": finding["ProductArn"] }], "Workflow": { "Status": "RESOLVED" },
+    });
+    let answer = bed.ok(STRANGER, "BatchUpdateFindings", update).await;
+    assert_eq!(answer["UnprocessedFindings"][0]["ErrorCode"], "FindingNotFound");
+}
+
+#[tokio::test]
+async fn filters_are_alternatives_within_a_field_and_conditions_between_fields() {
+    let bed = Bed::new().await;
+    let given = json!([
+        finding("a", "HIGH", "2026-01-03T00:00:00Z"),
+        finding("b", "LOW", "2026-01-02T00:00:00Z"),
+        finding("c", "HIGH", "2026-01-01T00:00:00Z"),
+    ]);
+    bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": given })).await;
+    let cases = [
+        (json!({ "Id": [{ "Comparison": "EQUALS", "Value": "a" }, { "Comparison": "EQUALS", "Value": "b" }] }), vec!["a", "b"]),
+        (
+            json!({ "SeverityLabel": [{ "Comparison": "EQUALS", "Value": "HIGH" }], "Id": [{ "Comparison": "NOT_EQUALS", "Value": "a" }] }),
+            vec!["c"],
+        ),
+        (json!({ "ResourceId": [{ "Comparison": "PREFIX", "Value": "arn:aws:s3:::b" }] }), vec!["b"]),
+        (json!({ "Title": [{ "Comparison": "CONTAINS", "Value": "of c" }] }), vec!["c"]),
+        (json!({ "ResourceTags": [{ "Key": "Owner", "Comparison": "EQUALS", "Value": "b" }] }), vec!["b"]),
+        (json!({ "UpdatedAt": [{ "Start": "2026-01-02T00:00:00Z", "End": "2026-01-02T12:00:00Z" }] }), vec!["b"]),
+        (json!({ "UpdatedAt": [{ "DateRange": { "Unit": "DAYS", "Value": 1 } }] }), vec![]),
+        (json!({ "Id": [{ "Comparison": "NOT_EQUALS", "Value": "a" }, { "Comparison": "NOT_EQUALS", "Value": "b" }] }), vec!["c"]),
+    ];
+    for (filters, expected) in cases {
+        assert_eq!(bed.ids(MEMBER, filters.clone()).await, expected, "{filters}");
+    }
+    assert_eq!(bed.call(MEMBER, "GetFindings", json!({ "Filters": { "Nonsense": [] } })).await.unwrap_err().code, "InvalidInputException");
+}
+
+#[tokio::test]
+async fn findings_are_sorted_and_come_in_pages() {
+    let bed = Bed::new().await;
+    let given: Vec<Value> = (0..5).map(|n| finding(&n.to_string(), "LOW", &format!("2026-01-0{}T00:00:00Z", n + 1))).collect();
+    bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": given })).await;
+    let mut seen = Vec::new();
+    let mut token = Value::Null;
+    loop {
+        let body = json!({ "MaxResults": 2, "NextToken": token, "SortCriteria": [{ "Field": "UpdatedAt", "SortOrder": "desc" }] });
+        let answer = bed.ok(MEMBER, "GetFindings", body).await;
+        seen.extend(answer["Findings"].as_array().unwrap().iter().map(|finding| finding["Id"].as_str().unwrap().to_owned()));
+        token = answer["NextToken"].clone();
+        if token.is_null() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["4", "3", "2", "1", "0"]);
+}
+
+#[tokio::test]
+async fn an_import_keeps_what_customers_set_and_refuses_what_is_not_asff() {
+    let bed = Bed::new().await;
+    let one = finding("a", "HIGH", "2026-01-01T00:00:00Z");
+    bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": [one] })).await;
+    let update = json!({ "FindingIdentifiers": [{ "Id": "a", "ProductArn": one["ProductArn"] }], "Workflow": { "Status": "NOTIFIED" } });
+    bed.ok(MEMBER, "BatchUpdateFindings", update).await;
+    let again = finding("a", "LOW", "2026-02-01T00:00:00Z");
+    let mut bad = finding("bad", "LOW", "2026-02-01T00:00:00Z");
+    bad["Resources"] = json!([]);
+    let mut foreign = finding("foreign", "LOW", "2026-02-01T00:00:00Z");
+    foreign["AwsAccountId"] = STRANGER.into();
+    let answer = bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": [again, bad, foreign] })).await;
+    assert_eq!((&answer["SuccessCount"], &answer["FailedCount"]), (&json!(1), &json!(2)));
+    let stored = bed.ok(MEMBER, "GetFindings", json!({})).await["Findings"][0].clone();
+    assert_eq!(stored["Workflow"]["Status"], "NOTIFIED");
+    assert_eq!(stored["Severity"]["Label"], "LOW");
+}
+
+#[tokio::test]
+async fn a_custom_action_carries_its_findings_and_no_more_than_twenty() {
+    let bed = Bed::new().await;
+    bed.check(false).await;
+    let id = bed.ids(ADMINISTRATOR, json!({})).await.remove(0);
+    let target = json!({ "Id": "RedressRemediate", "Name": "Redress: fix", "Description": "d" });
+    let arn = bed.ok(ADMINISTRATOR, "CreateActionTarget", target).await["ActionTargetArn"].as_str().unwrap().to_owned();
+    bed.aws.events();
+    bed.hub.choose_action(&*bed.aws, ADMINISTRATOR, "us-east-1", "RedressRemediate", std::slice::from_ref(&id)).await.unwrap();
+    let event = bed.aws.events().remove(0);
+    assert_eq!(event["detail-type"], "Security Hub Findings - Custom Action");
+    assert_eq!(event["resources"], json!([arn]));
+    assert_eq!(event["detail"]["actionName"], "Redress: fix");
+    assert_eq!(event["detail"]["findings"][0]["Id"], id.as_str());
+    let many = vec![id.clone(); 21];
+    assert!(bed.hub.choose_action(&*bed.aws, ADMINISTRATOR, "us-east-1", "RedressRemediate", &many).await.is_err());
+    assert!(bed.hub.choose_action(&*bed.aws, ADMINISTRATOR, "us-east-1", "Nobody", &[id]).await.is_err());
+}
+
+#[tokio::test]
+async fn an_account_without_security_hub_is_told_so() {
+    let bed = Bed::new().await;
+    let refused = bed.call("444444444444", "GetFindings", json!({})).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidAccessException");
+}
