@@ -6,3 +6,7 @@ pub mod config;
 pub mod envelope;
 pub mod evidence;
 pub mod failure;
+pub mod item;
+pub mod ledger_store;
+pub mod member_session;
+pub mod state_table;
