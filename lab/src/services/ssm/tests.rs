@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use super::*;
 use crate::service::Credentials;
 
+mod redress;
+
 const ACCOUNT: &str = "111122223333";
 const REGION: &str = "eu-central-1";
 const ROLE: &str = "arn:aws:iam::111122223333:role/Runner";
