@@ -55,8 +55,10 @@ pub fn compile_all(controls: &[Control]) -> Result<Generated, CompileError> {
     let mut documents: BTreeMap<String, Value> =
         controls.iter().map(|control| (names::control_document(&control.id), document(control))).collect();
     documents.insert(names::CONTROL_DOCUMENT.to_owned(), control_document());
-    let faults: Vec<LintError> =
-        documents.iter().flat_map(|(name, document)| lint::lint_named(name, document).err().unwrap_or_default()).collect();
+    let faults: Vec<LintError> = documents
+        .iter()
+        .flat_map(|(name, document)| lint::lint_named(name, document).err().unwrap_or_default())
+        .collect();
     if !faults.is_empty() {
         return Err(CompileError::Lint(faults));
     }
@@ -132,9 +134,7 @@ const NAME: &str = "[A-Za-z0-9._:/@+=,~-]";
 /// control given), also the second role and the bucket.
 fn job_parameters(control: Option<&Control>) -> Value {
     let role = |name: &str| format!("^arn:{PARTITION}:iam::[0-9]{{12}}:role/{name}$");
-    let text = |description: &str, pattern: &str| {
-        json!({ "type": "String", "description": description, "allowedPattern": pattern })
-    };
+    let text = |description: &str, pattern: &str| json!({ "type": "String", "description": description, "allowedPattern": pattern });
     let key = format!("year=[0-9]{{4}}/month=[0-9]{{2}}/day=[0-9]{{2}}/remediation-{UUID}\\.json");
     let mut parameters = Map::new();
     let mut put = |name: &str, value: Value| parameters.insert(name.to_owned(), value);
@@ -275,7 +275,10 @@ impl Image {
 
     /// As `step` read it.
     fn read_by(step: &str, api: &Api) -> Self {
-        Self { present: json!(true), state: fill(&api.inspect.state, &|name| Some(json!(reference(&format!("{step}.{name}"))))) }
+        Self {
+            present: json!(true),
+            state: fill(&api.inspect.state, &|name| Some(json!(reference(&format!("{step}.{name}"))))),
+        }
     }
 }
 
@@ -369,10 +372,11 @@ impl ApiRunbook<'_> {
     fn prepare(name: &str, verb: &str, image: Image, change: Value) -> Step {
         let payload =
             with_job(json!({ "Verb": verb, "Present": image.present, "State": image.state, "Change": change }));
-        Step::lambda(name, names::RECORDER_FUNCTION, payload)
-            .timeout(60)
-            .attempts(3)
-            .output("Decision", "$.Payload.Decision", "String")
+        Step::lambda(name, names::RECORDER_FUNCTION, payload).timeout(60).attempts(3).output(
+            "Decision",
+            "$.Payload.Decision",
+            "String",
+        )
     }
 
     fn finish(name: &str, outcome: Value, image: Image, error: &str) -> Step {
@@ -487,7 +491,8 @@ impl ApiRunbook<'_> {
         // AWS may answer with the old state for a moment. One property is waited for; all are then judged.
         if let Some((name, value)) = self.api.compliant.iter().next() {
             let at = self.api.inspect.read.get(name).map(|read| read.at.as_str()).unwrap_or_default();
-            let wait = Step::wait("VerifyRemediation", &call.service, &call.operation, self.with(call), at, value.clone());
+            let wait =
+                Step::wait("VerifyRemediation", &call.service, &call.operation, self.with(call), at, value.clone());
             self.push(wait.or("ReadBack").then("ReadBack"));
         }
         self.push(self.read("ReadBack").or("RecordUnread").then("JudgeResult"));
@@ -635,10 +640,8 @@ pub fn control_document() -> Value {
             .then("InvokeRemediationRunbook");
 
     let mut parameters = Map::new();
-    parameters.insert(
-        parameter::AUTOMATION_ASSUME_ROLE.to_owned(),
-        json!(reference(parameter::REMEDIATION_ASSUME_ROLE)),
-    );
+    parameters
+        .insert(parameter::AUTOMATION_ASSUME_ROLE.to_owned(), json!(reference(parameter::REMEDIATION_ASSUME_ROLE)));
     parameters.extend(job());
     // Failed or not, what the evidence says is logged; the run still counts as failed.
     let invoke = Step::automation("InvokeRemediationRunbook", &remediation, Value::Object(parameters))

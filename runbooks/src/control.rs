@@ -270,7 +270,11 @@ pub fn load_controls(dir: &Path) -> Result<Vec<Control>, ControlError> {
         let control = parse(&file, &text)?;
         let source = Source { file: &file, text: &text };
         if file != format!("{}.yaml", control.id) {
-            return Err(source.invalid(&["id"], "is not the file's name", format!("name the file `{}.yaml`", control.id)));
+            return Err(source.invalid(
+                &["id"],
+                "is not the file's name",
+                format!("name the file `{}.yaml`", control.id),
+            ));
         }
         for rule in &control.sources.config {
             if let Some(other) = reported.insert(rule.clone(), file.clone()) {
@@ -390,28 +394,31 @@ impl Source<'_> {
     fn invalid(&self, path: &[&str], problem: impl Into<String>, remedy: impl Into<String>) -> ControlError {
         ControlError::Invalid {
             file: self.file.to_owned(),
-            line: self.line(path),
+            line: self.line(path, None),
             field: path.join("."),
             problem: problem.into(),
             remedy: remedy.into(),
         }
     }
 
-    /// The line of the last key of `path` that can be found, each looked for after its parent.
-    fn line(&self, path: &[&str]) -> usize {
+    /// The line of the last key of `path` that can be found, each looked for after its parent; with `text`, the first
+    /// line from there on that holds it.
+    fn line(&self, path: &[&str], text: Option<&str>) -> usize {
         let lines: Vec<&str> = self.text.lines().collect();
-        let mut at = 0;
-        let mut found = 0;
+        let find = |from: usize, wanted: &dyn Fn(&str) -> bool| {
+            lines.iter().skip(from).position(|line| wanted(line)).map(|offset| from + offset)
+        };
+        let mut found = None;
         for key in path {
-            let is_key = |line: &&str| {
+            let is_key = |line: &str| {
                 let line = line.trim_start().trim_start_matches("- ").trim_start_matches('"');
                 line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches('"').starts_with(':'))
             };
-            let Some(offset) = lines.iter().skip(at).position(|line| is_key(line)) else { break };
-            at += offset;
-            found = at + 1;
+            let Some(at) = find(found.unwrap_or(0), &is_key) else { break };
+            found = Some(at);
         }
-        found
+        let exact = text.and_then(|text| find(found.unwrap_or(0), &|line| line.contains(text)));
+        exact.or(found).map_or(0, |at| at + 1)
     }
 
     fn control(&self, raw: Raw) -> Result<Control, ControlError> {
@@ -487,16 +494,18 @@ impl Source<'_> {
 
     fn resource(&self, resource: &Resource) -> Result<(), ControlError> {
         if resource.types.is_empty() {
-            return Err(self.invalid(&["resource", "types"], "is empty", "name at least one, such as `AWS::S3::Bucket`"));
+            return Err(self.invalid(
+                &["resource", "types"],
+                "is empty",
+                "name at least one, such as `AWS::S3::Bucket`",
+            ));
         }
         if resource.arns.is_empty() {
             return Err(self.invalid(&["resource", "arns"], "is empty", "write at least one, such as `arn:*:s3:::{}`"));
         }
         for pattern in &resource.arns {
-            let filled = pattern
-                .replacen("arn:*:", "arn:aws-us-gov:", 1)
-                .replace("{path}", "sample")
-                .replace("{}", "sample");
+            let filled =
+                pattern.replacen("arn:*:", "arn:aws-us-gov:", 1).replace("{path}", "sample").replace("{}", "sample");
             let parts: Vec<&str> = filled.splitn(6, ':').collect();
             let sample = match parts.as_slice() {
                 [arn, partition, service, region, account, name] => {
@@ -555,7 +564,11 @@ impl Source<'_> {
 
     fn native(&self, name: String, calls: BTreeMap<String, OneOrMany>) -> Result<Native, ControlError> {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-            return Err(self.invalid(&["native"], "is no function name", "write it as the member's code does: `ec2_open_port`"));
+            return Err(self.invalid(
+                &["native"],
+                "is no function name",
+                "write it as the member's code does: `ec2_open_port`",
+            ));
         }
         if calls.is_empty() {
             return Err(self.invalid(&["calls"], "is missing", "list the IAM actions that the function needs"));
@@ -567,7 +580,8 @@ impl Source<'_> {
                 OneOrMany::Many(many) => many,
             };
             let well_formed = action.split_once(':').is_some_and(|(service, operation)| {
-                let service_ok = !service.is_empty() && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+                let service_ok = !service.is_empty()
+                    && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
                 service_ok && is_pascal(operation)
             });
             if !well_formed {
@@ -601,25 +615,37 @@ impl Source<'_> {
         restore: RawRestore,
     ) -> Result<Api, ControlError> {
         let in_call = Allowed::Call(parameters);
-        let call = self.call(&["inspect", "call"], RawCall { call: inspect.call, with: inspect.with }, in_call)?;
+        let call = self.call(&["inspect"], RawCall { call: inspect.call, with: inspect.with }, in_call)?;
         if inspect.read.is_empty() {
             return Err(self.invalid(&["inspect", "read"], "is empty", "select what decides about compliance"));
         }
         for (name, read) in &inspect.read {
             let path = ["inspect", "read", name];
             if !is_pascal(name) || ["Decision", "Present", "State"].contains(&name.as_str()) {
-                return Err(self.invalid(&path, "is no name for a read", "start it with a capital letter; `Decision`, `Present` and `State` are taken"));
+                return Err(self.invalid(
+                    &path,
+                    "is no name for a read",
+                    "start it with a capital letter; `Decision`, `Present` and `State` are taken",
+                ));
             }
             let sound = read.at.strip_prefix("$.").is_some_and(|rest| {
                 !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"._[]'-".contains(&b))
             });
             if !sound {
-                return Err(self.invalid(&path, format!("selects `{}`, which is no plain JSONPath", read.at), "write `$.Field.Field`"));
+                return Err(self.invalid(
+                    &path,
+                    format!("selects `{}`, which is no plain JSONPath", read.at),
+                    "write `$.Field.Field`",
+                ));
             }
         }
         for (field, code) in [("absent", &inspect.absent), ("missing", &inspect.missing)] {
             if code.as_ref().is_some_and(|code| !is_error_code(code)) {
-                return Err(self.invalid(&["inspect", field], "is no AWS error code", "write the code alone: `NoSuchBucket`"));
+                return Err(self.invalid(
+                    &["inspect", field],
+                    "is no AWS error code",
+                    "write the code alone: `NoSuchBucket`",
+                ));
             }
         }
         let reads = &inspect.read;
@@ -628,7 +654,10 @@ impl Source<'_> {
         let state_ok = match whole {
             Some(name) => reads.get(name).is_some_and(|read| read.kind == Kind::StringMap),
             None => inspect.state.as_object().is_some_and(|map| {
-                !map.is_empty() && map.iter().all(|(key, value)| is_pascal(key) && value.as_str().is_some_and(|v| v.starts_with('$')))
+                !map.is_empty()
+                    && map
+                        .iter()
+                        .all(|(key, value)| is_pascal(key) && value.as_str().is_some_and(|v| v.starts_with('$')))
             }),
         };
         if !state_ok {
@@ -660,7 +689,11 @@ impl Source<'_> {
             return Err(self.invalid(&["apply"], "is missing", "list the calls that make the control hold"));
         }
         if restore.present.is_empty() {
-            return Err(self.invalid(&["restore", "present"], "is missing", "list the calls that put the pre-image back"));
+            return Err(self.invalid(
+                &["restore", "present"],
+                "is missing",
+                "list the calls that put the pre-image back",
+            ));
         }
         if inspect.absent.is_some() == restore.absent.is_empty() {
             return Err(self.invalid(
@@ -675,10 +708,10 @@ impl Source<'_> {
             calls.into_iter().map(|call| self.call(path, call, allowed)).collect()
         };
         Ok(Api {
-            apply: calls(&["apply", "call"], apply, in_call)?,
+            apply: calls(&["apply"], apply, in_call)?,
             restore: Restore {
-                present: calls(&["restore", "present", "call"], restore.present, in_present)?,
-                absent: calls(&["restore", "absent", "call"], restore.absent, in_call)?,
+                present: calls(&["restore", "present"], restore.present, in_present)?,
+                absent: calls(&["restore", "absent"], restore.absent, in_call)?,
             },
             inspect: Inspect {
                 call,
@@ -693,17 +726,26 @@ impl Source<'_> {
 
     fn call(&self, path: &[&str], raw: RawCall, allowed: Allowed<'_>) -> Result<Call, ControlError> {
         let parts = raw.call.split_once(':').filter(|(service, operation)| {
-            let service_ok = !service.is_empty() && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            let service_ok = !service.is_empty()
+                && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
             service_ok && is_pascal(operation)
         });
         let Some((service, operation)) = parts else {
-            return Err(self.invalid(path, format!("`{}` is no call", raw.call), "write `service:Operation`, as `s3:PutPublicAccessBlock`"));
+            return Err(self.invalid(
+                path,
+                format!("`{}` is no call", raw.call),
+                "write `service:Operation`, as `s3:PutPublicAccessBlock`",
+            ));
         };
         for (name, value) in &raw.with {
             if !is_pascal(name) || name == "Service" || name == "Api" {
-                return Err(self.invalid(path, format!("has a parameter `{name}`, which no operation has"), "write it as the API does"));
+                return Err(self.invalid(
+                    path,
+                    format!("has a parameter `{name}`, which no operation has"),
+                    "write it as the API does",
+                ));
             }
-            self.placeholders(path, value, allowed)?;
+            self.placeholders(&[path, &["with", name.as_str()]].concat(), value, allowed)?;
         }
         Ok(Call { service: service.to_owned(), operation: operation.to_owned(), with: raw.with })
     }
@@ -722,7 +764,9 @@ impl Source<'_> {
                     Allowed::Restore(parameters, reads, fields) => {
                         let before = match name.strip_prefix("before") {
                             Some("") => true,
-                            Some(field) => fields && field.strip_prefix('.').is_some_and(|field| reads.contains_key(field)),
+                            Some(field) => {
+                                fields && field.strip_prefix('.').is_some_and(|field| reads.contains_key(field))
+                            }
                             None => false,
                         };
                         before || BUILT_IN.contains(&name) || parameters.contains_key(name)
@@ -738,7 +782,13 @@ impl Source<'_> {
                         "use `$before` (or, where the setting is never absent, `$before.<Read>`), `$name`, `$arn`, `$account`, `$region` or a parameter"
                     }
                 };
-                Err(self.invalid(path, format!("holds `{text}`, which nothing fills here"), remedy))
+                Err(ControlError::Invalid {
+                    file: self.file.to_owned(),
+                    line: self.line(path, Some(text)),
+                    field: path.join("."),
+                    problem: format!("holds `{text}`, which nothing fills here"),
+                    remedy: remedy.to_owned(),
+                })
             }
             _ => Ok(()),
         }
@@ -746,7 +796,11 @@ impl Source<'_> {
 
     fn no_braces(&self, path: &[&str], text: &str) -> Result<(), ControlError> {
         if text.contains("{{") || text.contains("}}") {
-            return Err(self.invalid(path, "holds `{{` or `}}`", "write placeholders as `$name`: the compiler writes SSM's"));
+            return Err(self.invalid(
+                path,
+                "holds `{{` or `}}`",
+                "write placeholders as `$name`: the compiler writes SSM's",
+            ));
         }
         Ok(())
     }

@@ -49,14 +49,28 @@ impl Step {
 
     /// Poll an AWS API until a property has one of the wanted values.
     #[must_use]
-    pub fn wait(name: &str, service: &str, operation: &str, with: Map<String, Value>, selector: &str, wanted: Value) -> Self {
+    pub fn wait(
+        name: &str,
+        service: &str,
+        operation: &str,
+        with: Map<String, Value>,
+        selector: &str,
+        wanted: Value,
+    ) -> Self {
         Self::new(name, "aws:waitForAwsResourceProperty", property_inputs(service, operation, with, selector, wanted))
             .timeout(60)
     }
 
     /// Fail unless a property of an AWS API's answer has one of the wanted values.
     #[must_use]
-    pub fn assert(name: &str, service: &str, operation: &str, with: Map<String, Value>, selector: &str, wanted: Value) -> Self {
+    pub fn assert(
+        name: &str,
+        service: &str,
+        operation: &str,
+        with: Map<String, Value>,
+        selector: &str,
+        wanted: Value,
+    ) -> Self {
         Self::new(name, "aws:assertAwsResourceProperty", property_inputs(service, operation, with, selector, wanted))
             .timeout(60)
     }
@@ -70,11 +84,7 @@ impl Step {
     /// Run another document.
     #[must_use]
     pub fn automation(name: &str, document: &str, parameters: Value) -> Self {
-        Self::new(
-            name,
-            "aws:executeAutomation",
-            json!({ "DocumentName": document, "RuntimeParameters": parameters }),
-        )
+        Self::new(name, "aws:executeAutomation", json!({ "DocumentName": document, "RuntimeParameters": parameters }))
     }
 
     /// Set a variable.

@@ -18,11 +18,8 @@ const RENAMED: [(&str, &str, &str); 3] = [
 ];
 
 /// Actions that IAM cannot limit to a resource.
-const WITHOUT_RESOURCE: [&str; 3] = [
-    "ec2:GetEbsEncryptionByDefault",
-    "ec2:EnableEbsEncryptionByDefault",
-    "ec2:DisableEbsEncryptionByDefault",
-];
+const WITHOUT_RESOURCE: [&str; 3] =
+    ["ec2:GetEbsEncryptionByDefault", "ec2:EnableEbsEncryptionByDefault", "ec2:DisableEbsEncryptionByDefault"];
 
 /// What is granted: actions by the set of resources that they are granted on.
 pub type Grants = BTreeMap<BTreeSet<String>, BTreeSet<String>>;
@@ -32,7 +29,11 @@ pub type Grants = BTreeMap<BTreeSet<String>, BTreeSet<String>>;
 pub fn actions(control: &Control) -> BTreeMap<String, BTreeSet<String>> {
     match &control.body {
         Body::Api(api) => {
-            let calls = [&api.inspect.call].into_iter().chain(&api.apply).chain(&api.restore.present).chain(&api.restore.absent);
+            let calls = [&api.inspect.call]
+                .into_iter()
+                .chain(&api.apply)
+                .chain(&api.restore.present)
+                .chain(&api.restore.absent);
             let on = |action: &str| -> BTreeSet<String> {
                 if WITHOUT_RESOURCE.contains(&action) || control.resource.is_account() {
                     BTreeSet::from(["*".to_owned()])
@@ -52,7 +53,8 @@ pub fn actions(control: &Control) -> BTreeMap<String, BTreeSet<String>> {
 
 /// The IAM action of a call.
 fn action(call: &Call) -> String {
-    let renamed = RENAMED.iter().find(|(service, operation, _)| *service == call.service && *operation == call.operation);
+    let renamed =
+        RENAMED.iter().find(|(service, operation, _)| *service == call.service && *operation == call.operation);
     renamed.map_or_else(|| format!("{}:{}", call.service, call.operation), |(_, _, action)| (*action).to_owned())
 }
 
@@ -89,7 +91,8 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
                     grants.entry(action).or_default().extend(resources);
                 }
                 add(grants, "lambda:InvokeFunction", &[function(names::RECORDER_FUNCTION)]);
-                add(grants, "ssm:DescribeAutomationStepExecutions", &[ssm("automation-execution/*")]);
+                // IAM knows no resource for it.
+                add(grants, "ssm:DescribeAutomationStepExecutions", &["*".to_owned()]);
             }
             Body::Native(_) => add(grants, "lambda:InvokeFunction", &[function(names::REMEDIATE_FUNCTION)]),
         }
@@ -134,7 +137,8 @@ fn statements(grants: BTreeMap<String, BTreeSet<String>>) -> Vec<Value> {
     for (action, resources) in grants {
         by_resources.entry(resources).or_default().insert(action);
     }
-    let sub = |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
+    let sub =
+        |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
     by_resources
         .into_iter()
         .map(|(resources, actions)| {

@@ -188,8 +188,13 @@ impl Linter<'_> {
             }
         }
 
-        let steps: Vec<&Map<String, Value>> =
-            fields.get("mainSteps").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object).collect();
+        let steps: Vec<&Map<String, Value>> = fields
+            .get("mainSteps")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object)
+            .collect();
         if steps.is_empty() {
             return self.fault(None, "mainSteps", "holds no step");
         }
@@ -324,7 +329,9 @@ impl Linter<'_> {
             None | Some("Abort" | "Continue") => {}
             Some(other) => match other.strip_prefix("step:") {
                 Some(target) => targets.push(("onFailure".to_owned(), target, false)),
-                None => self.fault(Some(name), "onFailure", format!("`{other}` is none of Abort, Continue and step:<name>")),
+                None => {
+                    self.fault(Some(name), "onFailure", format!("`{other}` is none of Abort, Continue and step:<name>"))
+                }
             },
         }
         let mut falls_through = !ends && next.is_none();
@@ -386,7 +393,8 @@ impl Linter<'_> {
         let compares = fields.keys().filter(|field| OPERATORS.contains(&field.as_str())).count();
         let simple = usize::from(fields.contains_key("Variable"));
         for field in fields.keys() {
-            let known = ["And", "Or", "Not", "Variable", "NextStep"].contains(&field.as_str()) || OPERATORS.contains(&field.as_str());
+            let known = ["And", "Or", "Not", "Variable", "NextStep"].contains(&field.as_str())
+                || OPERATORS.contains(&field.as_str());
             if !known {
                 self.fault(Some(step), format!("{at}.{field}"), "is no operator of aws:branch");
             }

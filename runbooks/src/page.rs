@@ -22,7 +22,16 @@ pub fn catalogue_page(controls: &[Control]) -> String {
     );
     for control in &controls {
         let anchor = control.id.as_str().to_lowercase().replace('.', "");
-        line(&mut page, &format!("| [{}](#{anchor}) | {} | {} | {} |", control.id, control.title, control.action, control.risk.as_str()));
+        line(
+            &mut page,
+            &format!(
+                "| [{}](#{anchor}) | {} | {} | {} |",
+                control.id,
+                control.title,
+                control.action,
+                control.risk.as_str()
+            ),
+        );
     }
     page.push_str(
         "\nEvery change is preceded by its pre-image in the account's evidence bucket and followed by reading the resource\n\
@@ -64,18 +73,32 @@ fn section(page: &mut String, control: &Control) {
             line(page, &format!("- **Undo**: {undo}."));
         }
         Body::Native(native) => {
-            line(page, &format!("- **Done by**: native function `{}` of `{}`.", native.name, names::REMEDIATE_FUNCTION));
+            line(
+                page,
+                &format!("- **Done by**: native function `{}` of `{}`.", native.name, names::REMEDIATE_FUNCTION),
+            );
             line(page, "- **Undo**: by the same function, to the pre-image.");
         }
     }
     let actions: Vec<String> = iam::actions(control).into_keys().map(|action| format!("`{action}`")).collect();
     line(page, &format!("- **IAM actions**: {}.", actions.join(", ")));
     for (name, parameter) in &control.parameters {
-        line(page, &format!("- **Parameter `{name}`**: {}. Default `{}`{}.", parameter.description, parameter.default, bounds(parameter)));
+        line(
+            page,
+            &format!(
+                "- **Parameter `{name}`**: {}. Default `{}`{}.",
+                parameter.description,
+                parameter.default,
+                bounds(parameter)
+            ),
+        );
     }
     if !control.frameworks.is_empty() {
-        let frameworks: Vec<String> =
-            control.frameworks.iter().map(|(name, requirements)| format!("{name}: {}", requirements.join(", "))).collect();
+        let frameworks: Vec<String> = control
+            .frameworks
+            .iter()
+            .map(|(name, requirements)| format!("{name}: {}", requirements.join(", ")))
+            .collect();
         line(page, &format!("- **Frameworks**: {}.", frameworks.join("; ")));
     }
     if !control.note.is_empty() {

@@ -22,7 +22,8 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
         role(names::CONTROL_ROLE, "Redress - the control runbook", iam::control_statements()),
     );
     for (name, statements) in iam::family_statements(controls) {
-        let description = format!("Redress - the runbooks of the {} controls", name.rsplit('-').next().unwrap_or_default());
+        let description =
+            format!("Redress - the runbooks of the {} controls", name.rsplit('-').next().unwrap_or_default());
         resources.insert(name.replace('-', ""), role(&name, &description, statements));
     }
     let native = iam::native_statements(controls);

@@ -55,7 +55,8 @@ pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, Generate
         .iter()
         .map(|(name, document)| json(format!("{DOCUMENTS}/{name}.json"), serde_json::to_string_pretty(document)))
         .collect::<Result<_, _>>()?;
-    let (path, text) = json("ssm-documents/catalogue.json".to_owned(), serde_json::to_string_pretty(&generated.catalogue))?;
+    let (path, text) =
+        json("ssm-documents/catalogue.json".to_owned(), serde_json::to_string_pretty(&generated.catalogue))?;
     files.insert(path, text);
     files.insert("stacksets/member-roles.yaml".to_owned(), generated.roles_template.clone());
     files.insert("stacksets/member-documents.yaml".to_owned(), generated.documents_template.clone());

@@ -1,0 +1,365 @@
+//! What is generated of the committed controls.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redress_common::arn::Arn;
+use redress_common::contract::{Job, RecorderRequest, RemediateRequest, output, parameter};
+use redress_common::finding::Check;
+use redress_common::ids::ControlId;
+use redress_runbooks::control::Body;
+use redress_runbooks::{Generated, compile_all, lint, write};
+use serde_json::{Value, json};
+use support::{controls, root};
+
+fn generated() -> Generated {
+    compile_all(&controls()).unwrap()
+}
+
+fn document(name: &str) -> Value {
+    generated().documents.remove(name).unwrap()
+}
+
+#[test]
+fn the_committed_files_are_current() {
+    write::check(&root()).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn every_document_lints_and_fits_the_size_that_ssm_takes() {
+    for (name, document) in generated().documents {
+        assert_eq!(lint(&document), Ok(()), "{name}");
+        let size = serde_json::to_string_pretty(&document).unwrap().len();
+        assert!(size < lint::MAX_BYTES, "{name} has {size} bytes");
+    }
+}
+
+#[test]
+fn an_api_shaped_control_with_an_absent_state_compiles_as_reviewed() {
+    insta::assert_json_snapshot!(document("Redress-S3.8"));
+}
+
+#[test]
+fn a_native_control_compiles_as_reviewed() {
+    insta::assert_json_snapshot!(document("Redress-EC2.13"));
+}
+
+#[test]
+fn the_control_runbook_is_as_reviewed() {
+    insta::assert_json_snapshot!(document("Redress-Control"));
+}
+
+#[test]
+fn compiling_twice_gives_the_same_bytes() {
+    let (one, two) = (write::files(&generated()).unwrap(), write::files(&generated()).unwrap());
+    assert_eq!(one, two);
+}
+
+#[test]
+fn no_document_runs_a_script_or_names_a_partition() {
+    for (path, text) in write::files(&generated()).unwrap() {
+        assert!(!text.contains("aws:executeScript"), "{path}");
+        assert!(!text.contains("arn:aws:"), "{path}");
+    }
+}
+
+#[test]
+fn every_control_is_in_the_catalogue_and_found_by_what_reports_it() {
+    let catalogue = generated().catalogue;
+    for control in controls() {
+        let (id, _) = catalogue.resolve(&Check::Control(control.id.clone())).unwrap();
+        assert_eq!(*id, control.id);
+        for rule in &control.sources.config {
+            for name in [rule.clone(), rule.to_uppercase().replace('-', "_"), format!("securityhub-{rule}-abc12345")] {
+                let (id, _) = catalogue.resolve(&Check::ConfigRule(name.clone())).unwrap();
+                assert_eq!(*id, control.id, "{name}");
+            }
+        }
+        let sources = &control.sources;
+        assert!(
+            [&sources.config, &sources.security_hub, &sources.guardduty].iter().any(|names| !names.is_empty()),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn the_committed_catalogue_is_what_the_orchestrator_reads() {
+    let text = std::fs::read_to_string(root().join("ssm-documents/catalogue.json")).unwrap();
+    let read: redress_common::catalogue::Catalogue = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, generated().catalogue);
+}
+
+#[test]
+fn every_control_captures_a_name_in_every_partition() {
+    let samples = [
+        ("S3.8", "s3:::my.bucket-1", "my.bucket-1"),
+        ("Tag.Required", "s3:::my.bucket-1", "my.bucket-1"),
+        (
+            "KMS.4",
+            "kms:R:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+            "1234abcd-12ab-34cd-56ef-1234567890ab",
+        ),
+        ("EC2.13", "ec2:R:111122223333:security-group/sg-0abc", "sg-0abc"),
+        ("EC2.7", "iam::111122223333:root", "root"),
+        ("IAM.7", "iam::111122223333:root", "root"),
+    ];
+    let catalogue = generated().catalogue;
+    for (partition, region) in [("aws", "eu-central-1"), ("aws-us-gov", "us-gov-west-1"), ("aws-cn", "cn-north-1")] {
+        for (id, rest, name) in samples {
+            let arn: Arn = format!("arn:{partition}:{}", rest.replace('R', region)).parse().unwrap();
+            let entry = &catalogue.0[&id.parse::<ControlId>().unwrap()];
+            assert_eq!(entry.arn_patterns.iter().find_map(|pattern| arn.capture(pattern)), Some(name));
+        }
+    }
+}
+
+#[test]
+fn defect_12_one_config_rule_starts_one_password_policy_fix() {
+    let catalogue = generated().catalogue;
+    let reported: Vec<&ControlId> = catalogue
+        .0
+        .iter()
+        .filter(|(_, entry)| entry.config_rules.iter().any(|rule| rule == "iam-password-policy"))
+        .map(|(id, _)| id)
+        .collect();
+    assert_eq!(reported, [&"IAM.7".parse::<ControlId>().unwrap()]);
+}
+
+#[test]
+fn defect_03_the_control_runbook_goes_on_only_with_an_active_document() {
+    let control = document("Redress-Control");
+    let step = &control["mainSteps"][0];
+    assert_eq!(step["action"], "aws:assertAwsResourceProperty");
+    assert_eq!(step["inputs"]["DesiredValues"], json!(["Active"]));
+    assert_eq!(step["onFailure"], "Abort");
+}
+
+#[test]
+fn defect_05_a_resource_that_complies_already_is_an_outcome_and_no_error() {
+    for control in controls() {
+        if let Body::Native(_) = control.body {
+            continue;
+        }
+        let document = document(&format!("Redress-{}", control.id));
+        let step = step(&document, "RecordCompliance");
+        assert_eq!(step["inputs"]["InputPayload"]["Outcome"], "AlreadyCompliant");
+        assert_eq!(step["isEnd"], true);
+    }
+}
+
+#[test]
+fn every_mode_defaults_to_a_dry_run() {
+    for (name, document) in generated().documents {
+        assert_eq!(document["parameters"]["Mode"]["default"], "DryRun", "{name}");
+    }
+}
+
+#[test]
+fn no_parameter_lets_a_character_in_that_could_leave_its_string() {
+    for (name, document) in generated().documents {
+        for (parameter, declared) in document["parameters"].as_object().unwrap() {
+            let Some(pattern) = declared["allowedPattern"].as_str() else { continue };
+            assert!(pattern.starts_with('^') && pattern.ends_with('$'), "{name} {parameter}");
+            // A dot is only ever escaped or inside a class; so nothing matches "anything".
+            let bare = pattern.replace("\\.", "").replace("._:/@+=,~-", "");
+            assert!(!bare.contains('.'), "{name} {parameter}: {pattern}");
+            for hostile in ['"', '\'', '`', ' ', '<', '&', ';', '%'] {
+                assert!(!pattern.contains(hostile), "{name} {parameter}: {pattern}");
+            }
+            assert!(
+                !pattern.contains("[^") && !pattern.contains("\\s") && !pattern.contains("\\S"),
+                "{name} {parameter}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_control_runbook_takes_and_gives_what_the_contract_says() {
+    let control = document("Redress-Control");
+    let mut taken: Vec<&str> = control["parameters"].as_object().unwrap().keys().map(String::as_str).collect();
+    taken.sort_unstable();
+    let mut agreed = vec![
+        parameter::AUTOMATION_ASSUME_ROLE,
+        parameter::REMEDIATION_ASSUME_ROLE,
+        parameter::REMEDIATION_ID,
+        parameter::CONTROL,
+        parameter::RESOURCE_ARN,
+        parameter::RESOURCE_NAME,
+        parameter::MODE,
+        parameter::FENCE,
+        parameter::EVIDENCE_KEY,
+        parameter::SOURCE_EVIDENCE_KEY,
+        parameter::EVIDENCE_BUCKET,
+    ];
+    agreed.sort_unstable();
+    assert_eq!(taken, agreed);
+    assert_eq!(
+        control["outputs"],
+        json!([output::OUTCOME, output::VERSION_ID, output::PRE_IMAGE, output::CHANGE, output::POST_IMAGE])
+    );
+}
+
+/// What SSM would put into a payload, for the shapes to be checked against the contract's types.
+fn filled(value: &Value) -> Value {
+    let sample = |name: &str| match name {
+        "RemediationId" => json!("7b1c0f2e-9d3a-5c41-8f60-0123456789ab"),
+        "Control" => json!("S3.8"),
+        "ResourceArn" => json!("arn:aws-cn:s3:::bucket"),
+        "Mode" => json!("Apply"),
+        "global:ACCOUNT_ID" => json!("111122223333"),
+        "global:REGION" => json!("cn-north-1"),
+        "variable:Present" => json!(true),
+        name if name.ends_with(".Decision") => json!("Drifted"),
+        name if name.ends_with("State") || name.ends_with("Configuration") => json!({}),
+        _ => json!("text"),
+    };
+    match value {
+        Value::String(text) => match text.strip_prefix("{{ ").and_then(|rest| rest.strip_suffix(" }}")) {
+            Some(name) => sample(name),
+            None => value.clone(),
+        },
+        Value::Array(items) => items.iter().map(filled).collect(),
+        Value::Object(map) => map.iter().map(|(name, item)| (name.clone(), filled(item))).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn every_payload_is_a_request_of_the_contract() {
+    let mut seen = 0;
+    for (name, document) in generated().documents {
+        for step in document["mainSteps"].as_array().unwrap() {
+            let inputs = &step["inputs"];
+            let payload = filled(&inputs["InputPayload"]);
+            match inputs["FunctionName"].as_str() {
+                Some("redress-recorder") => {
+                    let parsed = serde_json::from_value::<RecorderRequest>(payload.clone());
+                    assert!(parsed.is_ok(), "{name} {}: {parsed:?} {payload}", step["name"]);
+                }
+                Some("redress-remediate") => {
+                    let parsed = serde_json::from_value::<RemediateRequest>(payload.clone());
+                    assert!(parsed.is_ok(), "{name} {}: {parsed:?} {payload}", step["name"]);
+                }
+                _ => continue,
+            }
+            let job: Job = serde_json::from_value(payload).unwrap();
+            assert_eq!(job.resource_name, "text");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30);
+}
+
+#[test]
+fn nothing_is_changed_before_the_pre_image_is_stored() {
+    let controls = controls();
+    for control in &controls {
+        let Body::Api(api) = &control.body else { continue };
+        let document = document(&format!("Redress-{}", control.id));
+        let changing: Vec<&str> = api
+            .apply
+            .iter()
+            .chain(&api.restore.present)
+            .chain(&api.restore.absent)
+            .map(|call| call.operation.as_str())
+            .collect();
+        // Take the recorder's `Prepare` and `Load` out of the graph: no changing call may be reachable then.
+        let mut open = vec!["CheckResourceStatus".to_owned()];
+        let mut seen: Vec<String> = Vec::new();
+        while let Some(name) = open.pop() {
+            if seen.contains(&name) {
+                continue;
+            }
+            let step = step(&document, &name);
+            seen.push(name.clone());
+            let verb = step["inputs"]["InputPayload"]["Verb"].as_str();
+            if matches!(verb, Some("Prepare" | "Load")) {
+                continue;
+            }
+            let operation = step["inputs"]["Api"].as_str().unwrap_or_default();
+            assert!(!changing.contains(&operation), "{} {name} changes without a pre-image", control.id);
+            open.extend(targets(step));
+        }
+    }
+}
+
+/// The actions that a policy allows.
+fn allowed(policy: &Value) -> BTreeSet<String> {
+    let statements = policy["Statement"].as_array().unwrap();
+    let actions = statements.iter().flat_map(|statement| statement["Action"].as_array().unwrap());
+    actions.map(|action| action.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() {
+    let template: Value = serde_saphyr::from_str(&generated().roles_template).unwrap();
+    let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for control in controls() {
+        let own: BTreeSet<String> = redress_runbooks::iam::actions(&control).into_keys().collect();
+        let family = expected.entry(format!("RedressRemediate{}", control.id.family())).or_default();
+        family.insert("lambda:InvokeFunction".to_owned());
+        match &control.body {
+            Body::Api(_) => {
+                family.extend(own);
+                family.insert("ssm:DescribeAutomationStepExecutions".to_owned());
+            }
+            Body::Native(_) => expected.entry("NativeControls".to_owned()).or_default().extend(own),
+        }
+    }
+    let resources = template["Resources"].as_object().unwrap();
+    assert_eq!(resources.len(), expected.len() + 1);
+    for (name, actions) in expected {
+        let properties = &resources[&name]["Properties"];
+        let policy = match properties.get("PolicyDocument") {
+            Some(policy) => policy,
+            None => &properties["Policies"][0]["PolicyDocument"],
+        };
+        assert_eq!(allowed(policy), actions, "{name}");
+        assert!(actions.iter().all(|action| !action.contains('*')), "{name}");
+    }
+}
+
+#[test]
+fn the_roles_of_runbooks_trust_ssm_for_this_account_only() {
+    let template: Value = serde_saphyr::from_str(&generated().roles_template).unwrap();
+    for (name, resource) in template["Resources"].as_object().unwrap() {
+        if resource["Type"] == "AWS::IAM::Role" {
+            let statement = &resource["Properties"]["AssumeRolePolicyDocument"]["Statement"][0];
+            assert_eq!(statement["Principal"], json!({ "Service": "ssm.amazonaws.com" }), "{name}");
+            let account = &statement["Condition"]["StringEquals"]["aws:SourceAccount"];
+            assert_eq!(*account, json!({ "Ref": "AWS::AccountId" }), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_documents_template_carries_every_document_unchanged() {
+    let generated = generated();
+    let template: Value = serde_saphyr::from_str(&generated.documents_template).unwrap();
+    let resources = template["Resources"].as_object().unwrap();
+    assert_eq!(resources.len(), generated.documents.len());
+    for resource in resources.values() {
+        let properties = &resource["Properties"];
+        assert_eq!(properties["Content"], generated.documents[properties["Name"].as_str().unwrap()]);
+    }
+}
+
+fn step<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document["mainSteps"].as_array().unwrap().iter().find(|step| step["name"] == name).unwrap()
+}
+
+fn targets(step: &Value) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |value: &Value| found.extend(value.as_str().map(str::to_owned));
+    add(&step["nextStep"]);
+    add(&step["inputs"]["Default"]);
+    for choice in step["inputs"]["Choices"].as_array().into_iter().flatten() {
+        add(&choice["NextStep"]);
+    }
+    found.extend(step["onFailure"].as_str().and_then(|text| text.strip_prefix("step:")).map(str::to_owned));
+    found
+}
