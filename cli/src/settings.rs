@@ -1,26 +1,17 @@
-//! What is in force: policy set and main switch. A change and its ledger record are one transaction.
+//! What is in force: policy set and main switch. Writes the settings item and nothing else: operators may not
+//! write the ledger.
 
-use std::collections::BTreeMap;
-
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use redress_common::aws::failure::AwsFailure;
-use redress_common::aws::ledger_store::{Dynamo, Store as _, encode_record};
 use redress_common::aws::state_table::{self, KEY, PolicySetName, Settings as InForce, StateKey, Switch};
-use redress_common::ids::RemediationId;
-use redress_common::ledger::{RecordDraft, RemediationType, chain, detail};
 use redress_common::names;
-use redress_common::state::State;
 use serde::Serialize;
 
 use crate::args::{PolicySet, Reason, Settings};
-use crate::aws::{Connection, Identity};
+use crate::aws::Connection;
 use crate::output::{Answer, Style};
 use crate::problem::Problem;
-
-/// As long as the functions keep theirs by default: a record that outlived its neighbours would look like a gap.
-const RETENTION_SECONDS: i64 = 90 * 86_400;
-const ATTEMPTS: usize = 5;
 
 pub(crate) async fn run(command: Settings, connection: &Connection, style: Style) -> Result<Answer, Problem> {
     match command {
@@ -87,66 +78,18 @@ fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Writes one setting and the record of it, both or neither.
+/// Writes one setting, and beside it who set it, when and why. The item's history is in CloudTrail's data events.
 async fn change(
-    name: &'static str,
+    name: &str,
     value: &str,
     reason: &Reason,
     connection: &Connection,
     style: Style,
 ) -> Result<Answer, Problem> {
-    let doing = format!("set {name} to `{value}`");
-    let failed = |error: &dyn std::error::Error| Problem::aws(&doing, error);
-    let client = aws_sdk_dynamodb::Client::new(&connection.config);
-    let store = Dynamo::new(client.clone(), names::STATE_TABLE, names::AUDIT_TABLE);
-    let identity = connection.identity().await?;
-    let key = StateKey::Chain(identity.account.clone());
-    for attempt in 1.. {
-        let from = store.read(std::slice::from_ref(&key)).await.map_err(|error| failed(&error))?;
-        let from = from.head(&identity.account).map_err(|error| failed(&error))?;
-        let draft = draft(name, value, &reason.reason, &identity, connection);
-        let (records, to) = chain(&identity.account, &from, vec![draft]);
-        let mut writes = vec![
-            TransactWriteItem::builder()
-                .update(update(name, value, &reason.reason, &identity).map_err(|error| failed(&error))?)
-                .build(),
-        ];
-        let head = state_table::encode(&key, &to).map_err(|error| failed(&error))?;
-        let condition = state_table::head_condition(&from);
-        let head = Put::builder()
-            .table_name(names::STATE_TABLE)
-            .set_item(Some(head))
-            .condition_expression(condition.text)
-            .set_expression_attribute_names(Some(condition.names))
-            .set_expression_attribute_values((!condition.values.is_empty()).then_some(condition.values));
-        writes.push(TransactWriteItem::builder().put(head.build().map_err(|error| failed(&error))?).build());
-        for record in &records {
-            let put = Put::builder()
-                .table_name(names::AUDIT_TABLE)
-                .set_item(Some(encode_record(record).map_err(|error| failed(&error))?))
-                .condition_expression("attribute_not_exists(RemediationId)");
-            writes.push(TransactWriteItem::builder().put(put.build().map_err(|error| failed(&error))?).build());
-        }
-        match client.transact_write_items().set_transact_items(Some(writes)).send().await {
-            Ok(_) => break,
-            // Another writer appended to the chain meanwhile.
-            Err(error)
-                if attempt < ATTEMPTS
-                    && error.as_service_error().is_some_and(|error| error.is_transaction_canceled_exception()) => {}
-            Err(error) => return Err(failed(&AwsFailure::of("dynamodb:TransactWriteItems", &error))),
-        }
-    }
-    show(connection, style).await
-}
-
-fn update(
-    name: &str,
-    value: &str,
-    reason: &str,
-    identity: &Identity,
-) -> Result<Update, aws_sdk_dynamodb::error::BuildError> {
     let text = |text: &str| AttributeValue::S(text.to_owned());
-    Update::builder()
+    let identity = connection.identity().await?;
+    aws_sdk_dynamodb::Client::new(&connection.config)
+        .update_item()
         .table_name(names::STATE_TABLE)
         .key(KEY, text(&StateKey::Settings.to_string()))
         .update_expression("SET #name = :value, ChangedAt = :at, ChangedBy = :by, ChangeReason = :reason")
@@ -154,38 +97,13 @@ fn update(
         .expression_attribute_values(":value", text(value))
         .expression_attribute_values(":at", text(&Timestamp::now().to_string()))
         .expression_attribute_values(":by", text(identity.arn.as_str()))
-        .expression_attribute_values(":reason", text(reason))
-        .build()
-}
-
-fn draft(name: &str, value: &str, reason: &str, identity: &Identity, connection: &Connection) -> RecordDraft {
-    let now = Timestamp::now();
-    let table = format!("table/{}", names::STATE_TABLE);
-    let resource =
-        format!("arn:{}:dynamodb:{}:{}:{table}", connection.partition(), connection.region, identity.account);
-    let request = uuid::Uuid::new_v4();
-    RecordDraft {
-        remediation_id: RemediationId::of_rejected(request.as_bytes()),
-        timestamp: now.as_millisecond(),
-        finding_id: format!("redress/{request}"),
-        account_id: identity.account.clone(),
-        resource_type: "AWS::DynamoDB::Table".to_owned(),
-        resource_id: resource,
-        remediation_type: RemediationType::Manual,
-        remediation_action: format!("Set {name} to {value}"),
-        execution_status: State::Verified,
-        executor_arn: identity.arn.to_string(),
-        error_message: String::new(),
-        execution_duration: 0,
-        notification_sent: false,
-        detail: BTreeMap::from([
-            (detail::REASON.to_owned(), reason.to_owned()),
-            (detail::REQUESTED_BY.to_owned(), identity.arn.to_string()),
-            (detail::EVENT_TIME.to_owned(), now.to_string()),
-            (detail::TITLE.to_owned(), format!("Set {name} to {value}")),
-        ]),
-        expires_at: now.as_second() + RETENTION_SECONDS,
-    }
+        .expression_attribute_values(":reason", text(&reason.reason))
+        .send()
+        .await
+        .map_err(|error| {
+            Problem::aws(&format!("set {name} to `{value}`"), &AwsFailure::of("dynamodb:UpdateItem", &error))
+        })?;
+    show(connection, style).await
 }
 
 #[cfg(test)]
