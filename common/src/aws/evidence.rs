@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::envelope::{self, Context, EnvelopeError, Plaintext};
 use super::failure::AwsFailure;
+use crate::arn::Arn;
 use crate::contract::{Before, Evidence, EvidenceResult, Image, Job, Outcome, Sealed, metadata};
 use crate::ids::{AccountId, Fence, Region, RemediationId};
 
@@ -119,7 +120,7 @@ pub fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
 }
 
 /// Evidence as it was read or written: what [`EvidenceWriter::finish`] is conditioned on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     /// Its content.
     pub evidence: Evidence,
@@ -127,7 +128,7 @@ pub struct Stored {
 }
 
 /// What [`EvidenceWriter::begin`] found.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Begun {
     /// Nothing: the evidence was created.
     Created(Stored),
@@ -173,7 +174,7 @@ pub struct EvidenceStore {
 }
 
 impl EvidenceStore {
-    /// A store over the bucket of the member account `owner`.
+    /// A store over the bucket of the member account `owner`. Both clients are of that account's home Region.
     #[must_use]
     pub const fn new(s3: aws_sdk_s3::Client, kms: aws_sdk_kms::Client, bucket: String, owner: AccountId) -> Self {
         Self { s3, kms, bucket, owner }
@@ -263,10 +264,15 @@ pub struct EvidenceWriter {
 }
 
 impl EvidenceWriter {
-    /// A writer that seals under the KMS key `key_id` (its ARN).
+    /// A writer that seals under the member's key. The key's ARN also says whose the bucket is and which
+    /// Region is home; `None` when it says neither.
     #[must_use]
-    pub const fn new(store: EvidenceStore, key_id: String) -> Self {
-        Self { store, key_id }
+    pub fn new(config: &SdkConfig, bucket: String, key: &Arn) -> Option<Self> {
+        let home = key.region()?;
+        let kms = aws_sdk_kms::config::Builder::from(config).region(SdkRegion::new(home.to_string())).build();
+        let kms = aws_sdk_kms::Client::from_conf(kms);
+        let store = EvidenceStore::new(s3_client(config, home), kms, bucket, key.account()?.clone());
+        Some(Self { store, key_id: key.to_string() })
     }
 
     /// The account whose evidence this is.

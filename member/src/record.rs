@@ -1,0 +1,93 @@
+//! The evidence calls that both Lambdas make: beginning, ending, and reading what is to be undone.
+
+use jiff::Timestamp;
+use redress_common::aws::evidence::{Begun, Ending, EvidenceError, EvidenceWriter, Opening, Stored};
+use redress_common::contract::{Before, Image, Job, Outcome};
+
+use crate::place::Place;
+
+/// Why there is nothing to undo from.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No evidence was named.
+    #[error("an undo needs `SourceEvidenceKey`, the evidence of the remediation to undo; it was empty")]
+    Unnamed,
+    /// It speaks of something else.
+    #[error("evidence `{key}` is not of this resource and control; nothing is restored from it")]
+    Other {
+        /// The evidence.
+        key: String,
+    },
+    /// It could not be read.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+}
+
+/// What the remediation to undo found and left.
+#[derive(Debug)]
+pub struct Source {
+    /// Its pre-image.
+    pub before: Image,
+    /// Its post-image; `None` when it never ended.
+    pub after: Option<Image>,
+}
+
+/// Reads the pre-image and post-image of the remediation that `job` undoes.
+///
+/// # Errors
+/// When they cannot be read, or are of another resource or control.
+pub async fn source(evidence: &EvidenceWriter, job: &Job) -> Result<Source, SourceError> {
+    let stored = source_evidence(evidence, job).await?;
+    Ok(Source {
+        before: evidence.open_before(&stored.evidence).await?.pre_image,
+        after: evidence.open_after(&stored.evidence).await?,
+    })
+}
+
+/// Reads the evidence of the remediation that `job` undoes, sealed as it is.
+///
+/// # Errors
+/// As [`source`].
+pub async fn source_evidence(evidence: &EvidenceWriter, job: &Job) -> Result<Stored, SourceError> {
+    let key = &job.source_evidence_key;
+    if key.is_empty() {
+        return Err(SourceError::Unnamed);
+    }
+    let stored = evidence.read_own(key).await?;
+    let theirs = &stored.evidence.job;
+    if theirs.resource_arn != job.resource_arn || theirs.control != job.control {
+        return Err(SourceError::Other { key: key.clone() });
+    }
+    Ok(stored)
+}
+
+/// Stores a pre-image and a change; with an outcome when nothing will be changed.
+///
+/// # Errors
+/// When it could not be stored.
+pub async fn begin(
+    evidence: &EvidenceWriter,
+    place: &Place,
+    job: &Job,
+    before: &Before,
+    outcome: Option<Outcome>,
+    error: &str,
+) -> Result<Begun, EvidenceError> {
+    let at = Timestamp::now();
+    let ending = outcome.map(|outcome| Ending { at, outcome, error, after: &before.pre_image });
+    evidence.begin(Opening { job, region: &place.region, at, before, ending }).await
+}
+
+/// Stores the end.
+///
+/// # Errors
+/// When it could not be stored, or the evidence says another end.
+pub async fn end(
+    evidence: &EvidenceWriter,
+    stored: &Stored,
+    outcome: Outcome,
+    error: &str,
+    after: &Image,
+) -> Result<Stored, EvidenceError> {
+    evidence.finish(stored, Ending { at: Timestamp::now(), outcome, error, after }).await
+}

@@ -1,0 +1,256 @@
+//! The one sequence of every native control: look, store the pre-image, change, look again, record.
+//!
+//! A native function never changes anything by itself: the calls of the planned [`Change`] are made here, after
+//! the evidence is stored, one by one, and the first that fails ends the remediation as `Failed`. So a dry
+//! run shows exactly what would be called. An AWS error is an answer; an error of this module means that
+//! nothing could be recorded.
+
+use std::time::Duration;
+
+use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored};
+use redress_common::contract::{
+    Before, Change, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse,
+};
+
+use crate::judge::{self, HALF_DONE, Resume};
+use crate::native::{Clients, Native, NativeError};
+use crate::place::{BindingError, Place};
+use crate::record::{self, Source, SourceError};
+
+/// How long to wait between read-backs: AWS may show the old state for a moment.
+pub const PACE: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// Why there is no recorded outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum RemediateError {
+    /// Not for this account or Region.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// The control file asks for what there is not.
+    #[error("control {control}: {source}")]
+    Control {
+        /// The control.
+        control: redress_common::ids::ControlId,
+        /// What is wrong with it.
+        source: NativeError,
+    },
+    /// The evidence to undo from is not usable.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The evidence could not be stored or read.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+}
+
+/// Does what a runbook asks for, from inspect to verify.
+///
+/// # Errors
+/// When the request is not for here, or its outcome could not be recorded.
+pub async fn handle(
+    clients: &Clients,
+    evidence: &EvidenceWriter,
+    place: &Place,
+    request: RemediateRequest,
+) -> Result<RemediateResponse, RemediateError> {
+    place.bind_account("the runbook", &request.account_id)?;
+    place.bind_account("the evidence key", evidence.account())?;
+    place.bind_region("the runbook", &request.region)?;
+    place.bind(&request.job)?;
+    let control = request.job.control.clone();
+    let native =
+        clients.native(request).map_err(|source| RemediateError::Control { control, source })?;
+    native.run(evidence, place, &PACE).await
+}
+
+/// Runs one native control.
+///
+/// # Errors
+/// When its outcome could not be recorded.
+pub async fn run<N: Native>(
+    native: &N,
+    job: &Job,
+    evidence: &EvidenceWriter,
+    place: &Place,
+    pace: &[Duration],
+) -> Result<RemediateResponse, RemediateError> {
+    let goal = match (job.mode, job.source_evidence_key.as_str()) {
+        (Mode::Restore, _) => Goal::PutBack(record::source(evidence, job).await?),
+        (_, "") => Goal::Comply,
+        (_, _) => Goal::PutBack(record::source(evidence, job).await?),
+    };
+    let run = Run { native, job, evidence, place, pace, goal };
+    let stored = run.remediate().await?;
+    Ok(answer(&stored))
+}
+
+/// What the resource is to become.
+enum Goal {
+    /// What the control asks for.
+    Comply,
+    /// What it was before the remediation to undo.
+    PutBack(Source),
+}
+
+/// What a first look led to.
+struct Plan {
+    now: Image,
+    change: Change,
+    end: Option<Outcome>,
+    error: String,
+}
+
+impl Plan {
+    fn ends(outcome: Outcome, now: Image, error: String) -> Self {
+        Self { now, change: Change::default(), end: Some(outcome), error }
+    }
+}
+
+struct Run<'a, N> {
+    native: &'a N,
+    job: &'a Job,
+    evidence: &'a EvidenceWriter,
+    place: &'a Place,
+    pace: &'a [Duration],
+    goal: Goal,
+}
+
+impl<N: Native> Run<'_, N> {
+    async fn remediate(&self) -> Result<Stored, RemediateError> {
+        let Plan { now, change, end, error } = self.look().await;
+        let before = Before { pre_image: now, change };
+        match record::begin(self.evidence, self.place, self.job, &before, end, &error).await? {
+            Begun::Created(stored) if end.is_none() => self.change(&stored, &before).await,
+            Begun::Existing(stored) if stored.evidence.result.is_none() => {
+                self.resume(&stored, &before.pre_image, end, &error).await
+            }
+            Begun::Created(stored) | Begun::Existing(stored) => Ok(stored),
+        }
+    }
+
+    async fn look(&self) -> Plan {
+        match self.native.inspect().await {
+            Ok(Some(now)) => {
+                self.plan(&now).unwrap_or_else(|error| Plan::ends(Outcome::Failed, now, error.to_string()))
+            }
+            Ok(None) => Plan::ends(Outcome::NotFound, judge::absent(), String::new()),
+            Err(error) => Plan::ends(Outcome::Failed, judge::absent(), error.to_string()),
+        }
+    }
+
+    fn plan(&self, now: &Image) -> Result<Plan, NativeError> {
+        let (change, end) = match &self.goal {
+            Goal::Comply => {
+                let change = self.native.plan(now)?;
+                let end = change.0.is_empty().then_some(Outcome::AlreadyCompliant);
+                (change, end)
+            }
+            Goal::PutBack(source) => {
+                let verdict = judge::undo(now, &source.before, source.after.as_ref());
+                match judge::undo_end(verdict, self.job.mode) {
+                    Some(outcome) => (Change::default(), Some(outcome)),
+                    None => (self.native.plan_restore(now, &source.before)?, None),
+                }
+            }
+        };
+        let end = end.or((self.job.mode == Mode::DryRun).then_some(Outcome::Planned));
+        Ok(Plan { now: now.clone(), change, end, error: String::new() })
+    }
+
+    fn reached(&self, now: &Image) -> bool {
+        match &self.goal {
+            Goal::Comply => self.native.compliant(now),
+            Goal::PutBack(source) => judge::same(now, &source.before),
+        }
+    }
+
+    const fn done(&self) -> Outcome {
+        match self.goal {
+            Goal::Comply => Outcome::Verified,
+            Goal::PutBack(_) => Outcome::Restored,
+        }
+    }
+
+    /// An earlier try of this remediation stored its pre-image and never recorded an end.
+    async fn resume(
+        &self,
+        stored: &Stored,
+        now: &Image,
+        end: Option<Outcome>,
+        error: &str,
+    ) -> Result<Stored, RemediateError> {
+        if end == Some(Outcome::Failed) {
+            return self.end(stored, Outcome::Failed, error, now).await;
+        }
+        let recorded = self.evidence.open_before(&stored.evidence).await?;
+        match judge::resume(self.reached(now), now, &recorded.pre_image) {
+            Resume::Reached => self.end(stored, self.done(), "", now).await,
+            Resume::Again => self.change(stored, &recorded).await,
+            Resume::Stop => self.end(stored, Outcome::Failed, HALF_DONE, now).await,
+        }
+    }
+
+    /// Makes the calls and reads back.
+    async fn change(&self, stored: &Stored, before: &Before) -> Result<Stored, RemediateError> {
+        // Storing the evidence took a while. A change planned on an older state would undo somebody else's
+        // (the lost-update trap), and the pre-image would not be what was there before.
+        match self.native.inspect().await {
+            Ok(Some(now)) if judge::same(&now, &before.pre_image) => {}
+            Ok(now) => {
+                let now = now.unwrap_or_else(judge::absent);
+                let error = "the resource was changed by somebody else after it was inspected; nothing was changed";
+                return self.end(stored, Outcome::Failed, error, &now).await;
+            }
+            Err(error) => {
+                return self.end(stored, Outcome::Failed, &error.to_string(), &before.pre_image).await;
+            }
+        }
+        for call in &before.change.0 {
+            if let Err(error) = self.native.call(call).await {
+                let now = self.native.inspect().await.ok().flatten().unwrap_or_else(judge::absent);
+                return self.end(stored, Outcome::Failed, &error.to_string(), &now).await;
+            }
+        }
+        let mut last = Ok(None);
+        for pause in std::iter::once(&Duration::ZERO).chain(self.pace) {
+            tokio::time::sleep(*pause).await;
+            last = self.native.inspect().await;
+            if let Ok(Some(now)) = &last
+                && self.reached(now)
+            {
+                return self.end(stored, self.done(), "", now).await;
+            }
+        }
+        let error = match &last {
+            Ok(Some(_)) => "the calls succeeded, but reading the resource back does not show the change".to_owned(),
+            Ok(None) => "the resource was gone when it was read back".to_owned(),
+            Err(error) => format!("the resource could not be read back: {error}"),
+        };
+        let now = last.ok().flatten().unwrap_or_else(judge::absent);
+        self.end(stored, Outcome::Unverified, &error, &now).await
+    }
+
+    async fn end(
+        &self,
+        stored: &Stored,
+        outcome: Outcome,
+        error: &str,
+        now: &Image,
+    ) -> Result<Stored, RemediateError> {
+        Ok(record::end(self.evidence, stored, outcome, error, now).await?)
+    }
+}
+
+fn answer(stored: &Stored) -> RemediateResponse {
+    let evidence = &stored.evidence;
+    let (outcome, error) = match &evidence.result {
+        Some(result) => (result.outcome, result.error.clone()),
+        None => (Outcome::Failed, "the remediation did not end".to_owned()),
+    };
+    RemediateResponse { outcome, change_sha256: evidence.change_sha256.clone(), error }
+}
