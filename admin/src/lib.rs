@@ -4,11 +4,15 @@
 //! `completion`: [`outcome`] (what does it mean) → [`completion`]. These two drive [`ports::Outside`], which is all
 //! that they see of AWS; [`aws`] is the real one. Nothing here knows what a control does to a resource.
 
+pub mod aws;
+pub mod batch;
 pub mod claim;
+pub mod completion;
 pub mod decide;
 pub mod guard;
 pub mod intake;
 pub mod orchestrate;
+pub mod outcome;
 pub mod policy;
 pub mod ports;
 pub mod report;

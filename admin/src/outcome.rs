@@ -1,0 +1,179 @@
+//! What an execution that ended means: states, finding, claim.
+//!
+//! Pure. Believes the evidence that the member's recorder left, and nothing that sounds better than it.
+
+use redress_common::contract::{Mode, Outcome, output};
+use redress_common::ledger::detail;
+use redress_common::state::State;
+
+use crate::claim::End;
+use crate::ports::Execution;
+use crate::report::{self, Detail};
+
+/// What an execution means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The states that the ledger gets, in order; the last is where the remediation ends.
+    pub states: Vec<State>,
+    /// What becomes of the claim.
+    pub end: End,
+    /// Why it failed; empty when it did not.
+    pub error: String,
+    /// What the last record says of it.
+    pub detail: Detail,
+}
+
+/// The states of a mode's outcomes. What is not here cannot be, and counts as failed.
+const fn states(mode: Mode, outcome: Outcome) -> &'static [State] {
+    match (mode, outcome) {
+        (Mode::Apply, Outcome::Verified) => &[State::Applied, State::Verified],
+        (Mode::Apply, Outcome::AlreadyCompliant) => &[State::Verified],
+        (Mode::Apply | Mode::Restore, Outcome::Unverified) => &[State::Applied, State::Unverified],
+        (Mode::Restore, Outcome::Restored) => &[State::Applied, State::RolledBack],
+        (Mode::Restore, Outcome::AlreadyCompliant) => &[State::RolledBack],
+        // A dry run ends with people being told what would be.
+        (Mode::DryRun, Outcome::Planned | Outcome::AlreadyCompliant | Outcome::NotFound) => &[State::Notified],
+        _ => &[State::Failed],
+    }
+}
+
+/// What an execution in a mode means.
+#[must_use]
+pub fn read(mode: Mode, execution: &Execution) -> Reading {
+    let given = execution.outputs.get(output::OUTCOME).map(String::as_str).unwrap_or_default();
+    let outcome = outcome(given);
+    let states = outcome.map_or(&[State::Failed][..], |outcome| states(mode, outcome)).to_vec();
+    let state = states.last().copied().unwrap_or(State::Failed);
+    let touched = matches!(outcome, None | Some(Outcome::Verified | Outcome::Unverified | Outcome::Failed));
+    let end = End {
+        state,
+        compliant: mode == Mode::Apply && state == State::Verified,
+        changed: mode == Mode::Apply && touched,
+        undone: state == State::RolledBack,
+    };
+    let error = match (state, outcome) {
+        (State::Failed | State::Unverified, Some(outcome)) => {
+            let why = match outcome {
+                Outcome::NotFound => "the resource does not exist any more; nothing was changed",
+                Outcome::Drifted => {
+                    "the resource was changed by somebody else since; nothing was put back, compare it with the evidence"
+                }
+                Outcome::Unverified => "the change was made, but the resource does not read back as it should",
+                Outcome::Failed => "the remediation failed",
+                _ => "the runbook answered what this mode cannot have",
+            };
+            joined(why, &execution.failure)
+        }
+        (State::Failed, None) => {
+            let status = &execution.status;
+            joined(&format!("the runbook ended as {status} without an outcome; what it did is in its evidence"), &execution.failure)
+        }
+        _ => String::new(),
+    };
+    let sent = |name: &str| execution.outputs.get(name).cloned().unwrap_or_default();
+    let hash = |name: &str| Some(sent(name)).filter(|text| is_hash(text)).unwrap_or_default();
+    let detail = report::details([
+        (detail::OUTCOME, outcome.map(|outcome| outcome.as_str().to_owned()).unwrap_or_default()),
+        (detail::EVIDENCE_VERSION_ID, if outcome.is_some() { sent(output::VERSION_ID) } else { String::new() }),
+        (detail::PRE_IMAGE_SHA256, hash(output::PRE_IMAGE)),
+        (detail::CHANGE_SHA256, hash(output::CHANGE)),
+        (detail::POST_IMAGE_SHA256, hash(output::POST_IMAGE)),
+        (detail::STEPS, serde_json::to_string(&execution.steps).unwrap_or_default()),
+    ]);
+    Reading { states, end, error, detail }
+}
+
+/// `None` for everything that is no outcome: absent, `Started`, or what SSM writes for an output that never was.
+fn outcome(text: &str) -> Option<Outcome> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn joined(why: &str, failure: &str) -> String {
+    if failure.is_empty() { why.to_owned() } else { report::sanitised(&format!("{why}: {failure}")) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn ended(status: &str, outcome: &str) -> Execution {
+        Execution {
+            status: status.to_owned(),
+            outputs: BTreeMap::from([
+                (output::OUTCOME.to_owned(), outcome.to_owned()),
+                (output::VERSION_ID.to_owned(), "v1".to_owned()),
+                (output::PRE_IMAGE.to_owned(), "a".repeat(64)),
+            ]),
+            failure: "step said\nno".to_owned(),
+            ..Execution::default()
+        }
+    }
+
+    #[test]
+    fn each_outcome_of_each_mode_has_its_states() {
+        for (mode, outcome, expected) in [
+            (Mode::Apply, "Verified", &[State::Applied, State::Verified][..]),
+            (Mode::Apply, "AlreadyCompliant", &[State::Verified]),
+            (Mode::Apply, "Unverified", &[State::Applied, State::Unverified]),
+            (Mode::Apply, "NotFound", &[State::Failed]),
+            (Mode::Apply, "Failed", &[State::Failed]),
+            (Mode::Apply, "Restored", &[State::Failed]),
+            (Mode::Restore, "Restored", &[State::Applied, State::RolledBack]),
+            (Mode::Restore, "Drifted", &[State::Failed]),
+            (Mode::Restore, "Verified", &[State::Failed]),
+            (Mode::DryRun, "Planned", &[State::Notified]),
+            (Mode::DryRun, "Verified", &[State::Failed]),
+        ] {
+            assert_eq!(read(mode, &ended("Success", outcome)).states, expected, "{mode:?} {outcome}");
+        }
+    }
+
+    #[test]
+    fn defect_05_an_already_compliant_resource_is_a_success_that_changed_nothing() {
+        let reading = read(Mode::Apply, &ended("Success", "AlreadyCompliant"));
+        assert_eq!(reading.states, [State::Verified]);
+        assert!(reading.end.compliant && !reading.end.changed);
+        assert_eq!(reading.error, "");
+    }
+
+    #[test]
+    fn an_execution_without_an_outcome_failed_and_may_have_changed_something() {
+        for given in ["", "Started", "{{ LogResults.Outcome }}", "No output available yet"] {
+            for status in ["Failed", "TimedOut", "Cancelled", "Success"] {
+                let reading = read(Mode::Apply, &ended(status, given));
+                assert_eq!(reading.states, [State::Failed]);
+                assert!(reading.end.changed && reading.error.contains(status), "{}", reading.error);
+                assert!(!reading.error.contains('\n'));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_hash_is_not_recorded_as_one() {
+        let mut execution = ended("Success", "Verified");
+        execution.outputs.insert(output::CHANGE.to_owned(), "{{ LogResults.ChangeSha256 }}".to_owned());
+        let reading = read(Mode::Apply, &execution);
+        assert!(reading.detail.contains_key(detail::PRE_IMAGE_SHA256));
+        assert!(!reading.detail.contains_key(detail::CHANGE_SHA256));
+    }
+
+    proptest! {
+        #[test]
+        fn only_verified_evidence_of_an_apply_is_ever_a_success(mode in 0..3_usize, status in "[A-Za-z]{0,9}", outcome in "[A-Za-z]{0,16}|Verified|Unverified|Failed|Restored|AlreadyCompliant|Drifted") {
+            let mode = [Mode::DryRun, Mode::Apply, Mode::Restore][mode];
+            let reading = read(mode, &ended(&status, &outcome));
+            if reading.end.state == State::Verified {
+                prop_assert!(mode == Mode::Apply && (outcome == "Verified" || outcome == "AlreadyCompliant"));
+            }
+            prop_assert_eq!(reading.states.last(), Some(&reading.end.state));
+            prop_assert!(reading.end.state.is_terminal());
+        }
+    }
+}
