@@ -23,8 +23,15 @@ pub(crate) struct Version {
     created: Timestamp,
 }
 
+/// AWS keeps no larger document, in bytes.
+const MAX_BYTES: usize = 64 * 1024;
+
 impl Version {
     fn new(number: u32, content: &str, format: Format, now: Timestamp) -> Result<Self, AwsError> {
+        if content.len() > MAX_BYTES {
+            let reason = format!("The document has {} bytes; the limit is {MAX_BYTES}.", content.len());
+            return Err(AwsError::new("MaxDocumentSizeExceeded", reason));
+        }
         let document = Document::parse(content, format).map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
         Ok(Self { number, document: Arc::new(document), content: content.to_owned(), format, created: now })
     }

@@ -714,6 +714,7 @@ mod api {
         for (body, code) in [
             (create("Doc", content("one")), "DocumentAlreadyExists"),
             (create("AWS-Mine", content("one")), "ValidationException"),
+            (create("Big", content(&"x".repeat(65_536))), "MaxDocumentSizeExceeded"),
             (create("Bad", "schemaVersion: '0.3'\nmainSteps: [{ name: Run, action: 'aws:executeScript' }]".to_owned()), "InvalidDocumentContent"),
         ] {
             assert_eq!(lab.ask("CreateDocument", body).await.unwrap_err().code, code);
