@@ -59,23 +59,41 @@ impl World {
         Self { lab: Lab::start(options).await.unwrap(), ssm }
     }
 
-    async fn call(&self, caller: &Credentials, service: &str, operation: &str, parameters: Value) -> Result<Value, AwsError> {
+    async fn call(
+        &self,
+        caller: &Credentials,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, AwsError> {
         self.lab.aws().call(caller, REGION, service, operation, parameters).await
     }
 
     /// A role that `service` may assume, with these statements: action and resource each.
     async fn role(&self, name: &str, service: &str, allowed: &[(&str, String)]) -> String {
         let root = Credentials::root(ACCOUNT);
-        let statements: Vec<Value> = allowed.iter().map(|(action, on)| json!({"Effect": "Allow", "Action": action, "Resource": on})).collect();
+        let statements: Vec<Value> =
+            allowed.iter().map(|(action, on)| json!({"Effect": "Allow", "Action": action, "Resource": on})).collect();
         let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service}}]});
-        let role = self.call(&root, "iam", "CreateRole", json!({"RoleName": name, "AssumeRolePolicyDocument": trust.to_string()})).await.unwrap();
+        let role = self
+            .call(&root, "iam", "CreateRole", json!({"RoleName": name, "AssumeRolePolicyDocument": trust.to_string()}))
+            .await
+            .unwrap();
         let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-        self.call(&root, "iam", "PutRolePolicy", json!({"RoleName": name, "PolicyName": "p", "PolicyDocument": policy})).await.unwrap();
+        self.call(
+            &root,
+            "iam",
+            "PutRolePolicy",
+            json!({"RoleName": name, "PolicyName": "p", "PolicyDocument": policy}),
+        )
+        .await
+        .unwrap();
         role["Role"]["Arn"].as_str().unwrap().to_owned()
     }
 
     async fn run(&self, parent: &str, child: &str) -> Execution {
-        let body = json!({"DocumentName": "Parent", "Parameters": {"AutomationAssumeRole": [parent], "ChildRole": [child]}});
+        let body =
+            json!({"DocumentName": "Parent", "Parameters": {"AutomationAssumeRole": [parent], "ChildRole": [child]}});
         let answer = self.call(&Credentials::root(ACCOUNT), "ssm", "StartAutomationExecution", body).await.unwrap();
         self.ssm.ended(answer["AutomationExecutionId"].as_str().unwrap()).await.unwrap()
     }
@@ -90,7 +108,11 @@ async fn a_nested_automation_needs_exactly_the_permissions_that_aws_asks_for() {
     let world = World::start().await;
     let ssm = "ssm.amazonaws.com";
     let child = world
-        .role("Child", ssm, &[("sqs:CreateQueue", "*".to_owned()), ("ssm:DescribeAutomationStepExecutions", "*".to_owned())])
+        .role(
+            "Child",
+            ssm,
+            &[("sqs:CreateQueue", "*".to_owned()), ("ssm:DescribeAutomationStepExecutions", "*".to_owned())],
+        )
         .await;
     let needed = [
         ("ssm:StartAutomationExecution", on("automation-definition/Child:*")),
@@ -106,11 +128,16 @@ async fn a_nested_automation_needs_exactly_the_permissions_that_aws_asks_for() {
     assert!(made.principal.contains("assumed-role/Child/Automation-"), "{made:?}");
 
     for missing in 0..needed.len() {
-        let fewer: Vec<_> = needed.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, one)| one.clone()).collect();
+        let fewer: Vec<_> =
+            needed.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, one)| one.clone()).collect();
         let parent = world.role(&format!("Without{missing}"), ssm, &fewer).await;
         let done = world.run(&parent, &child).await;
         assert_eq!(done.status, Status::Failed, "without {:?}", needed[missing]);
-        assert!(done.failure_message.as_ref().is_some_and(|message| message.contains("AccessDenied")), "{:?}", done.failure_message);
+        assert!(
+            done.failure_message.as_ref().is_some_and(|message| message.contains("AccessDenied")),
+            "{:?}",
+            done.failure_message
+        );
     }
 
     let powerless = world.role("Powerless", ssm, &[("s3:ListBucket", "*".to_owned())]).await;
@@ -143,8 +170,13 @@ async fn the_end_of_an_automation_is_an_event_on_the_default_bus() {
     ]});
     let attributes = json!({"QueueUrl": queue["QueueUrl"], "Attributes": {"Policy": policy.to_string()}});
     world.call(&root, "sqs", "SetQueueAttributes", attributes).await.unwrap();
-    world.call(&root, "events", "PutTargets", json!({"Rule": "ends", "Targets": [{"Id": "q", "Arn": arn}]})).await.unwrap();
-    let role = world.role("Runner", "ssm.amazonaws.com", &[("sqs:CreateQueue", "*".to_owned()), ("ssm:Describe*", "*".to_owned())]).await;
+    world
+        .call(&root, "events", "PutTargets", json!({"Rule": "ends", "Targets": [{"Id": "q", "Arn": arn}]}))
+        .await
+        .unwrap();
+    let role = world
+        .role("Runner", "ssm.amazonaws.com", &[("sqs:CreateQueue", "*".to_owned()), ("ssm:Describe*", "*".to_owned())])
+        .await;
     let body = json!({"DocumentName": "Child", "Parameters": {"AutomationAssumeRole": [role]}});
     let started = world.call(&root, "ssm", "StartAutomationExecution", body).await.unwrap();
     let mut event = None;
@@ -157,6 +189,9 @@ async fn the_end_of_an_automation_is_an_event_on_the_default_bus() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let event = event.expect("an event arrives");
-    assert_eq!((&event["detail"]["Status"], &event["detail"]["ExecutionId"]), (&json!("Success"), &started["AutomationExecutionId"]));
+    assert_eq!(
+        (&event["detail"]["Status"], &event["detail"]["ExecutionId"]),
+        (&json!("Success"), &started["AutomationExecutionId"])
+    );
     world.lab.stop().await;
 }

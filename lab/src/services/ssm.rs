@@ -1,7 +1,7 @@
 //! Systems Manager Automation: documents, and an interpreter of schema 0.3 that acts as each execution's role.
 //!
-//! It answers document and automation operations only; parameters and all else of `ssm` go to the base emulator. It reaches AWS
-//! through [`Aws`] alone, so whatever a runbook does is authorised and recorded like any client's call.
+//! It answers document and automation operations only; parameters and all else of `ssm` go to the base emulator.
+//! It reaches AWS through [`Aws`] alone, so whatever a runbook does is authorised and recorded like any client's call.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -186,13 +186,21 @@ impl Ssm {
         if let Some(earlier) = token.as_ref().map(|token| self.engine.known(token)).transpose()?.flatten() {
             return Ok(json!({"AutomationExecutionId": earlier}));
         }
-        let (name, version) = locked(&self.documents).runnable(&place, name, version).map_err(|error| match error.code.as_str() {
-            "InvalidDocument" => AwsError::new("AutomationDefinitionNotFoundException", format!("Automation definition {name} was not found.")),
-            _ => AwsError::new("AutomationDefinitionVersionNotFoundException", format!("That version of {name} was not found.")),
-        })?;
+        let (name, version) =
+            locked(&self.documents).runnable(&place, name, version).map_err(|error| match error.code.as_str() {
+                "InvalidDocument" => AwsError::new(
+                    "AutomationDefinitionNotFoundException",
+                    format!("Automation definition {name} was not found."),
+                ),
+                _ => AwsError::new(
+                    "AutomationDefinitionVersionNotFoundException",
+                    format!("That version of {name} was not found."),
+                ),
+            })?;
         let values = parameters::accept(&version.document.parameters, &given).map_err(refused)?;
         let role = self.role(&version.document, &values, &place)?;
-        aws.authorise(&request.caller, "iam:PassRole", &role, json!({"iam:PassedToService": "ssm.amazonaws.com"})).await?;
+        aws.authorise(&request.caller, "iam:PassRole", &role, json!({"iam:PassedToService": "ssm.amazonaws.com"}))
+            .await?;
         let id = uuid::Uuid::new_v4().to_string();
         let credentials = aws
             .session(&role, &format!("Automation-{id}"), "ssm.amazonaws.com")
@@ -220,16 +228,28 @@ impl Ssm {
     }
 
     /// The role that an execution's steps act as: of the same account, and never the caller.
-    fn role(&self, document: &document::Document, values: &parameters::Values, place: &Place) -> Result<String, AwsError> {
+    fn role(
+        &self,
+        document: &document::Document,
+        values: &parameters::Values,
+        place: &Place,
+    ) -> Result<String, AwsError> {
         let template = document.assume_role.clone().unwrap_or_default();
-        let role = value::resolve(&json!(template), &|reference| run::outside(reference, values, place, &self.engine.options))
-            .map_err(|reference| refused(format!("assumeRole: {reference} has no value")))?;
+        let role =
+            value::resolve(&json!(template), &|reference| run::outside(reference, values, place, &self.engine.options))
+                .map_err(|reference| refused(format!("assumeRole: {reference} has no value")))?;
         let role = value::text(&role);
         if role.is_empty() {
-            return Err(refused("the lab runs no automation with its caller's own permissions: give the document an assumeRole".to_owned()));
+            return Err(refused(
+                "the lab runs no automation with its caller's own permissions: give the document an assumeRole"
+                    .to_owned(),
+            ));
         }
         if role.split(':').nth(4) != Some(&place.account) {
-            return Err(refused(format!("the role {role} is not of account {}, where the automation runs", place.account)));
+            return Err(refused(format!(
+                "the role {role} is not of account {}, where the automation runs",
+                place.account
+            )));
         }
         Ok(role)
     }
@@ -238,7 +258,9 @@ impl Ssm {
     fn parent(&self, caller: &Caller, place: &Place) -> Option<String> {
         let (_, id) = caller.arn.rsplit_once("/Automation-")?;
         let run = self.engine.find(id)?;
-        let nests = run.read(|record| record.place() == *place && record.current().is_some_and(|step| step.action == "aws:executeAutomation"));
+        let nests = run.read(|record| {
+            record.place() == *place && record.current().is_some_and(|step| step.action == "aws:executeAutomation")
+        });
         nests.then(|| id.to_owned())
     }
 
@@ -321,13 +343,18 @@ impl Ssm {
         let answers = match kind {
             "Approve" | "Reject" => "aws:approve",
             "Resume" => "aws:pause",
-            other => return Err(wrong(format!("the lab has no use for the signal {other}: automations run in Mode Auto"))),
+            other => {
+                return Err(wrong(format!("the lab has no use for the signal {other}: automations run in Mode Auto")));
+            }
         };
         let waiting = run.read(|record| record.current().filter(|step| step.status == Status::Waiting).cloned());
         let waiting = waiting.filter(|step| step.action == answers);
-        let waiting = waiting.ok_or_else(|| AwsError::new("AutomationStepNotFoundException", format!("No step waits for the signal {kind}.")))?;
+        let waiting = waiting.ok_or_else(|| {
+            AwsError::new("AutomationStepNotFoundException", format!("No step waits for the signal {kind}."))
+        })?;
         if answers == "aws:approve" {
-            let approvers: Vec<String> = waiting.inputs.get("Approvers").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
+            let approvers: Vec<String> =
+                waiting.inputs.get("Approvers").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
             if !approvers.iter().any(|approver| speaks_for(&request.caller.arn, approver)) {
                 return Err(wrong(format!("{} is none of the step's approvers", request.caller.arn)));
             }
@@ -364,7 +391,8 @@ fn refused(reason: String) -> AwsError {
 fn given_parameters(body: &Value) -> Result<BTreeMap<String, Vec<String>>, AwsError> {
     match body.get("Parameters") {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
-        Some(given) => serde_json::from_value(given.clone()).map_err(|_| invalid("Parameters is a map of names to lists of strings".to_owned())),
+        Some(given) => serde_json::from_value(given.clone())
+            .map_err(|_| invalid("Parameters is a map of names to lists of strings".to_owned())),
     }
 }
 
@@ -382,7 +410,8 @@ fn passes(body: &Value, test: impl Fn(&str, &[&str]) -> Option<bool>) -> Result<
     for filter in body.get("Filters").and_then(Value::as_array).into_iter().flatten() {
         let key = filter["Key"].as_str().unwrap_or_default();
         let values: Vec<&str> = filter["Values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        all &= test(key, &values).ok_or_else(|| AwsError::new("InvalidFilterKey", format!("The lab does not filter by `{key}`.")))?;
+        all &= test(key, &values)
+            .ok_or_else(|| AwsError::new("InvalidFilterKey", format!("The lab does not filter by `{key}`.")))?;
     }
     Ok(all)
 }
@@ -395,9 +424,16 @@ fn time_of(values: &[&str]) -> Option<Timestamp> {
 fn page(body: &Value, field: &str, all: Vec<Value>) -> Result<Value, AwsError> {
     let from = match body.get("NextToken").and_then(Value::as_str) {
         None | Some("") => 0,
-        Some(token) => token.parse().map_err(|_| AwsError::new("InvalidNextToken", "The specified token is not valid."))?,
+        Some(token) => {
+            token.parse().map_err(|_| AwsError::new("InvalidNextToken", "The specified token is not valid."))?
+        }
     };
-    let size = body.get("MaxResults").and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok()).unwrap_or(50).clamp(1, 50);
+    let size = body
+        .get("MaxResults")
+        .and_then(Value::as_u64)
+        .and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(50)
+        .clamp(1, 50);
     let more = all.len() > from + size;
     let mut answer = json!({field: all.into_iter().skip(from).take(size).collect::<Vec<_>>()});
     if more {

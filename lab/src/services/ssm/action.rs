@@ -35,7 +35,10 @@ fn failure_of(error: &AwsError, operation: &str) -> Failure {
         code if code.contains("AccessDenied") || code.contains("Unauthorized") => "Permission",
         _ => "Action",
     };
-    Failure::action(kind, &format!("An error occurred ({}) when calling the {operation} operation: {}", error.code, error.message))
+    Failure::action(
+        kind,
+        &format!("An error occurred ({}) when calling the {operation} operation: {}", error.code, error.message),
+    )
 }
 
 /// An operation's API name; documents may also write it as the SDK for Python does.
@@ -78,7 +81,8 @@ impl Interpreter<'_> {
     async fn call(&self, service: &str, operation: &str, parameters: Value) -> Result<Value, AwsError> {
         let mut tries = 0;
         loop {
-            let answer = self.run.aws.call(&self.run.credentials, self.region(), service, operation, parameters.clone()).await;
+            let answer =
+                self.run.aws.call(&self.run.credentials, self.region(), service, operation, parameters.clone()).await;
             match answer {
                 Err(error) if is_throttling(&error.code) && tries < THROTTLE_RETRIES => {
                     tries += 1;
@@ -91,9 +95,14 @@ impl Interpreter<'_> {
 
     async fn api(&self, inputs: &Inputs) -> Result<Value, Failure> {
         let operation = operation(text(inputs, "Api"));
-        let parameters: Inputs =
-            inputs.iter().filter(|(name, _)| !NOT_PARAMETERS.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
-        self.call(text(inputs, "Service"), &operation, Value::Object(parameters)).await.map_err(|error| failure_of(&error, &operation))
+        let parameters: Inputs = inputs
+            .iter()
+            .filter(|(name, _)| !NOT_PARAMETERS.contains(&name.as_str()))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+        self.call(text(inputs, "Service"), &operation, Value::Object(parameters))
+            .await
+            .map_err(|error| failure_of(&error, &operation))
     }
 
     /// Reads the property; `Err` holds what it is instead of what is desired.
@@ -122,7 +131,10 @@ impl Interpreter<'_> {
     }
 
     async fn repeat(&mut self, step: &Step, id: &str, inputs: &Inputs) -> Result<Done, Stop> {
-        let limit = inputs.get("MaxIterations").and_then(|max| Type::Integer.convert(max.clone())?.as_u64()).unwrap_or(MAX_ITERATIONS);
+        let limit = inputs
+            .get("MaxIterations")
+            .and_then(|max| Type::Integer.convert(max.clone())?.as_u64())
+            .unwrap_or(MAX_ITERATIONS);
         let limit = limit.min(MAX_ITERATIONS);
         let items: Option<Vec<Value>> = match inputs.get("Iterators") {
             None => None,
@@ -135,7 +147,9 @@ impl Interpreter<'_> {
         for round in 0..rounds {
             let mut value = None;
             if let Some(item) = items.as_ref().and_then(|items| items.get(usize::try_from(round).ok()?)) {
-                let item = ty.convert(item.clone()).ok_or_else(|| Failure::inputs(&format!("an iterator is no {}", ty.as_str())))?;
+                let item = ty
+                    .convert(item.clone())
+                    .ok_or_else(|| Failure::inputs(&format!("an iterator is no {}", ty.as_str())))?;
                 value = Some(value::text(&item));
                 self.set_output(&step.name, "CurrentIteratorValue", item);
             }
@@ -146,7 +160,8 @@ impl Interpreter<'_> {
                 end => return Err(Stop::Inside(end)),
             }
             if let Some(condition) = inputs.get("LoopCondition") {
-                let holds = condition::holds(&self.resolve(condition)?).map_err(|e| Failure::action("Verification", &e))?;
+                let holds =
+                    condition::holds(&self.resolve(condition)?).map_err(|e| Failure::action("Verification", &e))?;
                 if !holds {
                     break;
                 }
@@ -176,10 +191,14 @@ impl Interpreter<'_> {
             parameters.insert("Payload".to_owned(), Value::String(payload.to_string()));
         }
         parameters.entry("InvocationType").or_insert_with(|| json!("RequestResponse"));
-        let answer = self.call("lambda", "Invoke", Value::Object(parameters)).await.map_err(|error| failure_of(&error, "Invoke"))?;
+        let answer = self
+            .call("lambda", "Invoke", Value::Object(parameters))
+            .await
+            .map_err(|error| failure_of(&error, "Invoke"))?;
         let payload = answer.get("Payload").map(value::text).unwrap_or_default();
         if let Some(error) = answer.get("FunctionError").and_then(Value::as_str) {
-            let reason = format!("The function {} returned an error ({error}): {payload}", text(inputs, "FunctionName"));
+            let reason =
+                format!("The function {} returned an error ({error}): {payload}", text(inputs, "FunctionName"));
             return Err(Failure::action("Action", &reason).into());
         }
         let mut outputs = vec![("StatusCode", answer.get("StatusCode").cloned().unwrap_or_else(|| json!(200)))];
@@ -206,22 +225,29 @@ impl Interpreter<'_> {
             }
         }
         if let Some(given) = inputs.get("RuntimeParameters").and_then(Value::as_object) {
-            let lists: Map<String, Value> = given.iter().map(|(name, value)| (name.clone(), json!(value::texts(value)))).collect();
+            let lists: Map<String, Value> =
+                given.iter().map(|(name, value)| (name.clone(), json!(value::texts(value)))).collect();
             parameters.insert("Parameters".to_owned(), Value::Object(lists));
         }
-        let answer = self.call("ssm", START, Value::Object(parameters)).await.map_err(|error| failure_of(&error, START))?;
+        let answer =
+            self.call("ssm", START, Value::Object(parameters)).await.map_err(|error| failure_of(&error, START))?;
         let id = answer["AutomationExecutionId"].as_str().unwrap_or_default().to_owned();
-        let nested = self.engine.find(&id).ok_or_else(|| Failure::poll(&format!("There is no automation execution {id}")))?;
+        let nested =
+            self.engine.find(&id).ok_or_else(|| Failure::poll(&format!("There is no automation execution {id}")))?;
         self.child = Some(id.clone());
         nested.ended().await;
         // AWS reads the result as the step's role, so that the role needs the permission here too.
-        let answer =
-            self.call("ssm", GET, json!({"AutomationExecutionId": id})).await.map_err(|error| failure_of(&error, GET))?;
+        let answer = self
+            .call("ssm", GET, json!({"AutomationExecutionId": id}))
+            .await
+            .map_err(|error| failure_of(&error, GET))?;
         let execution = &answer["AutomationExecution"];
         let status = execution["AutomationExecutionStatus"].as_str().unwrap_or_default();
         if status != Status::Success.as_str() {
             let why = execution["FailureMessage"].as_str().unwrap_or("no message");
-            return Err(Failure::poll(&format!("The automation execution {id} ended with status {status}: {why}")).into());
+            return Err(
+                Failure::poll(&format!("The automation execution {id} ended with status {status}: {why}")).into()
+            );
         }
         let values = execution["Outputs"].as_object().into_iter().flat_map(Map::values);
         let output: Vec<Value> = values.filter_map(Value::as_array).flatten().cloned().collect();
@@ -235,7 +261,9 @@ impl Interpreter<'_> {
         let mut signals = self.run.signals.subscribe();
         self.run.waits(id, Status::Waiting).await;
         // The sender outlives this call, so the channel cannot close.
-        let _ = signals.wait_for(|all| satisfied(&all.iter().filter(|signal| signal.step_id == id).collect::<Vec<_>>())).await;
+        let _ = signals
+            .wait_for(|all| satisfied(&all.iter().filter(|signal| signal.step_id == id).collect::<Vec<_>>()))
+            .await;
         let answered = own(&self.run.signals.borrow());
         self.run.waits(id, Status::InProgress).await;
         answered
@@ -243,11 +271,13 @@ impl Interpreter<'_> {
 
     async fn approve(&self, id: &str, inputs: &Inputs) -> Result<Done, Stop> {
         if let Some(topic) = inputs.get("NotificationArn") {
-            let message = inputs.get("Message").cloned().unwrap_or_else(|| json!("An automation waits for your approval."));
+            let message =
+                inputs.get("Message").cloned().unwrap_or_else(|| json!("An automation waits for your approval."));
             let parameters = json!({"TopicArn": topic, "Message": message});
             self.call("sns", "Publish", parameters).await.map_err(|error| failure_of(&error, "Publish"))?;
         }
-        let needed = inputs.get("MinRequiredApprovals").and_then(|n| Type::Integer.convert(n.clone())?.as_u64()).unwrap_or(1);
+        let needed =
+            inputs.get("MinRequiredApprovals").and_then(|n| Type::Integer.convert(n.clone())?.as_u64()).unwrap_or(1);
         let enough = move |signals: &[&Signal]| {
             let by: BTreeSet<&str> = signals.iter().filter(|s| s.kind == "Approve").map(|s| s.by.as_str()).collect();
             signals.iter().any(|s| s.kind == "Reject") || by.len() as u64 >= needed
@@ -256,7 +286,8 @@ impl Interpreter<'_> {
         if let Some(rejection) = answers.iter().find(|signal| signal.kind == "Reject") {
             return Err(Failure::action("Action", &format!("The step was rejected by {}", rejection.by)).into());
         }
-        let decisions: Vec<Value> = answers.iter().map(|signal| json!({"Approver": signal.by, "Decision": signal.kind})).collect();
+        let decisions: Vec<Value> =
+            answers.iter().map(|signal| json!({"Approver": signal.by, "Decision": signal.kind})).collect();
         let outputs = vec![("ApprovalStatus", json!("Approved")), ("ApproverDecisions", Value::Array(decisions))];
         Ok(Done { outputs, ..Done::default() })
     }

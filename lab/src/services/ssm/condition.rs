@@ -49,7 +49,8 @@ enum Form<'a> {
 /// A condition's form; `NextStep` is not part of it.
 fn form(condition: &Value) -> Result<Form<'_>, String> {
     let map = condition.as_object().ok_or_else(|| format!("a condition is a map, not {condition}"))?;
-    let fields: Map<String, Value> = map.iter().filter(|(key, _)| *key != "NextStep").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let fields: Map<String, Value> =
+        map.iter().filter(|(key, _)| *key != "NextStep").map(|(k, v)| (k.clone(), v.clone())).collect();
     let list = |name: &str| {
         let items = map.get(name)?.as_array()?;
         (fields.len() == 1 && !items.is_empty()).then_some(items.as_slice())
@@ -71,7 +72,10 @@ fn form(condition: &Value) -> Result<Form<'_>, String> {
         }
     }
     let keys: Vec<&str> = fields.keys().map(String::as_str).collect();
-    Err(format!("a condition has `Variable` and one operator, or one of `And`, `Or`, `Not`; this one has: {}", keys.join(", ")))
+    Err(format!(
+        "a condition has `Variable` and one operator, or one of `And`, `Or`, `Not`; this one has: {}",
+        keys.join(", ")
+    ))
 }
 
 /// Whether a condition is well formed, before its references are known.
@@ -136,6 +140,10 @@ mod tests {
         assert!(check(&json!({"Variable": "a", "StringEquals": "a", "Contains": "a"})).is_err());
         assert!(check(&json!({"And": []})).is_err());
         assert!(check(&json!({"Not": {"StringLike": "a"}})).is_err());
-        assert!(holds(&json!({"Variable": "many", "NumericEquals": 1})).unwrap_err().contains("NumericEquals cannot compare"));
+        assert!(
+            holds(&json!({"Variable": "many", "NumericEquals": 1}))
+                .unwrap_err()
+                .contains("NumericEquals cannot compare")
+        );
     }
 }

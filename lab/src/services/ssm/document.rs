@@ -235,19 +235,26 @@ impl Document {
             Format::Json => serde_json::from_str(content).map_err(|e| format!("the content is not JSON: {e}"))?,
             Format::Yaml => serde_saphyr::from_str(content).map_err(|e| format!("the content is not YAML: {e}"))?,
         };
-        let raw: RawDocument = serde_json::from_value(value).map_err(|e| format!("the content is not an Automation document: {e}"))?;
+        let raw: RawDocument =
+            serde_json::from_value(value).map_err(|e| format!("the content is not an Automation document: {e}"))?;
         if raw.schema_version != "0.3" {
             return Err(format!("schemaVersion is `{}`; Automation documents have '0.3'", raw.schema_version));
         }
         let parameters = raw
             .parameters
             .into_iter()
-            .map(|(name, spec)| ParameterSpec::parse(spec).map(|spec| (name.clone(), spec)).map_err(|e| format!("parameter `{name}`: {e}")))
+            .map(|(name, spec)| {
+                ParameterSpec::parse(spec)
+                    .map(|spec| (name.clone(), spec))
+                    .map_err(|e| format!("parameter `{name}`: {e}"))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let variables = raw
             .variables
             .into_iter()
-            .map(|(name, spec)| variable(spec).map(|spec| (name.clone(), spec)).map_err(|e| format!("variable `{name}`: {e}")))
+            .map(|(name, spec)| {
+                variable(spec).map(|spec| (name.clone(), spec)).map_err(|e| format!("variable `{name}`: {e}"))
+            })
             .collect::<Result<BTreeMap<_, _>, _>>()?;
         let document = Self {
             description: raw.description,
@@ -287,14 +294,23 @@ impl Document {
         })
     }
 
-    fn check_references(&self, place: &str, value: &Value, known: &BTreeMap<&str, BTreeSet<&str>>) -> Result<(), String> {
+    fn check_references(
+        &self,
+        place: &str,
+        value: &Value,
+        known: &BTreeMap<&str, BTreeSet<&str>>,
+    ) -> Result<(), String> {
         for reference in value::references(value) {
             let defined = match &reference {
                 Reference::Parameter(name) => self.parameters.iter().any(|(known, _)| known == name),
                 Reference::Variable(name) => self.variables.contains_key(name),
-                Reference::Global(name) => matches!(name.as_str(), "ACCOUNT_ID" | "REGION" | "DATE" | "DATE_TIME" | "AWS_PARTITION"),
+                Reference::Global(name) => {
+                    matches!(name.as_str(), "ACCOUNT_ID" | "REGION" | "DATE" | "DATE_TIME" | "AWS_PARTITION")
+                }
                 Reference::Automation(name) => name == "EXECUTION_ID",
-                Reference::Output { step, output } => known.get(step.as_str()).is_some_and(|outputs| outputs.contains(output.as_str())),
+                Reference::Output { step, output } => {
+                    known.get(step.as_str()).is_some_and(|outputs| outputs.contains(output.as_str()))
+                }
             };
             if !defined {
                 return Err(format!("{place}: `{{{{ {reference} }}}}` is not defined in the document"));
@@ -304,12 +320,15 @@ impl Document {
     }
 
     fn check_inputs(&self, step: &Step) -> Result<(), String> {
-        if let Some(missing) = step.action.traits().required.iter().find(|name| !step.inputs.contains_key(**name) && **name != "Steps") {
+        if let Some(missing) =
+            step.action.traits().required.iter().find(|name| !step.inputs.contains_key(**name) && **name != "Steps")
+        {
             return Err(format!("{} needs the input `{missing}`", step.action.name()));
         }
         match step.action {
             Action::AssertProperty | Action::WaitForProperty => {
-                Selector::parse(step.inputs.get("PropertySelector").and_then(Value::as_str).unwrap_or_default()).map(drop)
+                Selector::parse(step.inputs.get("PropertySelector").and_then(Value::as_str).unwrap_or_default())
+                    .map(drop)
             }
             Action::UpdateVariable => {
                 let name = step.inputs.get("Name").and_then(Value::as_str).unwrap_or_default();
@@ -324,11 +343,17 @@ impl Document {
                 if let Some(condition) = step.inputs.get("LoopCondition") {
                     condition::check(condition)?;
                 }
-                let given = ["Iterators", "LoopCondition"].iter().filter(|name| step.inputs.contains_key(**name)).count();
-                (given == 1).then_some(()).ok_or_else(|| "aws:loop needs either `Iterators` or `LoopCondition`".to_owned())
+                let given =
+                    ["Iterators", "LoopCondition"].iter().filter(|name| step.inputs.contains_key(**name)).count();
+                (given == 1)
+                    .then_some(())
+                    .ok_or_else(|| "aws:loop needs either `Iterators` or `LoopCondition`".to_owned())
             }
             Action::ExecuteAutomation => {
-                match ["TargetParameterName", "Targets", "TargetMaps", "TargetLocations"].iter().find(|name| step.inputs.contains_key(**name)) {
+                match ["TargetParameterName", "Targets", "TargetMaps", "TargetLocations"]
+                    .iter()
+                    .find(|name| step.inputs.contains_key(**name))
+                {
                     Some(name) => Err(format!("the lab does not run rate-controlled automations (`{name}`)")),
                     None => Ok(()),
                 }
@@ -500,7 +525,10 @@ mod tests {
 
     #[test]
     fn an_unsupported_action_is_refused_at_creation() {
-        refused(&with_step("- { name: Run, action: 'aws:executeScript', inputs: {} }"), "action `aws:executeScript` is not supported");
+        refused(
+            &with_step("- { name: Run, action: 'aws:executeScript', inputs: {} }"),
+            "action `aws:executeScript` is not supported",
+        );
     }
 
     #[test]
@@ -529,7 +557,10 @@ mod tests {
             refused(&with_step(&step), reason);
         }
         refused("schemaVersion: '2.2'\nmainSteps: [{ name: One, action: 'aws:pause' }]", "schemaVersion");
-        refused("schemaVersion: '0.3'\nvariables: { V: { type: Integer, default: x } }\nmainSteps: [{ name: One, action: 'aws:pause' }]", "variable `V`");
+        refused(
+            "schemaVersion: '0.3'\nvariables: { V: { type: Integer, default: x } }\nmainSteps: [{ name: One, action: 'aws:pause' }]",
+            "variable `V`",
+        );
     }
 
     #[test]

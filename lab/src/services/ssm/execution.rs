@@ -77,8 +77,10 @@ pub(crate) struct Failure {
 impl Failure {
     fn new(stage: Stage, kind: &'static str, when: &str, reason: &str) -> Self {
         let reason = reason.trim_end().trim_end_matches('.');
-        let message =
-            format!("Step fails when it is {when}. {reason}. Please refer to Automation Service Troubleshooting Guide for more diagnosis details.");
+        let message = format!(
+            "Step fails when it is {when}. {reason}. Please refer to Automation Service Troubleshooting Guide for more \
+             diagnosis details."
+        );
         Self { stage, kind, status: Status::Failed, message }
     }
 
@@ -172,7 +174,9 @@ impl Plan {
         into.insert("IsEnd".to_owned(), json!(self.is_end));
         into.insert("IsCritical".to_owned(), json!(self.is_critical));
         into.insert("MaxAttempts".to_owned(), json!(self.max_attempts));
-        for (name, value) in [("NextStep", self.next.as_ref().map(|n| json!(n))), ("TimeoutSeconds", self.timeout.map(|t| json!(t)))] {
+        for (name, value) in
+            [("NextStep", self.next.as_ref().map(|n| json!(n))), ("TimeoutSeconds", self.timeout.map(|t| json!(t)))]
+        {
             if let Some(value) = value {
                 into.insert(name.to_owned(), value);
             }
@@ -217,7 +221,9 @@ impl StepExecution {
             map.insert("FailureDetails".to_owned(), json!({"FailureStage": stage, "FailureType": kind, "Details": {}}));
         }
         if let Some(parent) = &self.parent {
-            let mut details = json!({"StepName": parent.name, "StepExecutionId": parent.id, "Action": "aws:loop", "Iteration": parent.iteration});
+            let mut details = json!({
+                "StepName": parent.name, "StepExecutionId": parent.id, "Action": "aws:loop", "Iteration": parent.iteration,
+            });
             if let Some(value) = &parent.value {
                 details["IteratorValue"] = json!(value);
             }
@@ -317,7 +323,8 @@ impl Execution {
     /// Every step: those that have begun, in order, then those that have not.
     pub(crate) fn step_list(&self, document: &[Step]) -> Vec<Value> {
         let begun = self.steps.iter().map(StepExecution::to_json);
-        let open = document.iter().filter(|step| !self.steps.iter().any(|begun| begun.name == step.name)).map(not_begun);
+        let open =
+            document.iter().filter(|step| !self.steps.iter().any(|begun| begun.name == step.name)).map(not_begun);
         begun.chain(open).collect()
     }
 

@@ -60,7 +60,9 @@ impl ParameterSpec {
         let ty = Type::parse(&raw.r#type).ok_or_else(|| format!("`{}` is no type", raw.r#type))?;
         let allowed_pattern = raw
             .allowed_pattern
-            .map(|pattern| Regex::new(&pattern).map_err(|_| format!("`{pattern}` is no pattern that the lab can evaluate")))
+            .map(|pattern| {
+                Regex::new(&pattern).map_err(|_| format!("`{pattern}` is no pattern that the lab can evaluate"))
+            })
             .transpose()?;
         let mut parsed = Self {
             type_name: raw.r#type,
@@ -76,7 +78,8 @@ impl ParameterSpec {
         parsed.default = match raw.default {
             Some(Value::String(text)) if text.is_empty() => Some(Value::String(text)),
             Some(given) => {
-                let converted = ty.convert(given.clone()).ok_or_else(|| format!("the default {given} is no {}", ty.as_str()))?;
+                let converted =
+                    ty.convert(given.clone()).ok_or_else(|| format!("the default {given} is no {}", ty.as_str()))?;
                 parsed.check(&converted).map_err(|e| format!("the default {given} {e}"))?;
                 Some(converted)
             }
@@ -111,12 +114,17 @@ impl ParameterSpec {
         let each: Vec<&Value> = accepted.as_array().map_or_else(|| vec![accepted], |items| items.iter().collect());
         for one in each {
             let text = value::text(one);
-            if !self.allowed_values.is_empty() && !self.allowed_values.iter().any(|allowed| value::text(allowed) == text) {
+            if !self.allowed_values.is_empty()
+                && !self.allowed_values.iter().any(|allowed| value::text(allowed) == text)
+            {
                 let allowed: Vec<String> = self.allowed_values.iter().map(value::text).collect();
                 return Err(format!("is none of the allowed values: {}", allowed.join(", ")));
             }
             if self.allowed_pattern.as_ref().is_some_and(|pattern| !pattern.is_match(&text)) {
-                return Err(format!("does not match the allowed pattern `{}`", self.allowed_pattern.as_ref().map_or("", Regex::as_str)));
+                return Err(format!(
+                    "does not match the allowed pattern `{}`",
+                    self.allowed_pattern.as_ref().map_or("", Regex::as_str)
+                ));
             }
             if one.is_string() && !self.chars.hold(text.chars().count()) {
                 return Err(format!("has {} characters, which is out of bounds", text.chars().count()));
@@ -140,8 +148,12 @@ pub(crate) type Values = BTreeMap<String, Value>;
 
 /// Check what a caller gives against what a document declares, and fill in the defaults.
 /// The error is AWS's `InvalidAutomationExecutionParametersException` message; it names a parameter, never its value.
-pub(crate) fn accept(declared: &[(String, ParameterSpec)], given: &BTreeMap<String, Vec<String>>) -> Result<Values, String> {
-    let unknown: Vec<&str> = given.keys().filter(|name| !declared.iter().any(|(known, _)| known == *name)).map(String::as_str).collect();
+pub(crate) fn accept(
+    declared: &[(String, ParameterSpec)],
+    given: &BTreeMap<String, Vec<String>>,
+) -> Result<Values, String> {
+    let unknown: Vec<&str> =
+        given.keys().filter(|name| !declared.iter().any(|(known, _)| known == *name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         return Err(format!("Parameters are not declared in the document: [{}]", unknown.join(", ")));
     }
@@ -174,7 +186,12 @@ mod tests {
     use super::*;
 
     fn declared(specs: Value) -> Vec<(String, ParameterSpec)> {
-        specs.as_object().unwrap().iter().map(|(name, spec)| (name.clone(), ParameterSpec::parse(spec.clone()).unwrap())).collect()
+        specs
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, spec)| (name.clone(), ParameterSpec::parse(spec.clone()).unwrap()))
+            .collect()
     }
 
     fn try_one(spec: Value, given: &[&str]) -> Result<Value, String> {
@@ -202,7 +219,11 @@ mod tests {
         for (spec, given, reason) in [
             (json!({"type": "Integer"}), vec!["five"], "is no Integer"),
             (json!({"type": "String"}), vec!["a", "b"], "one value"),
-            (json!({"type": "String", "allowedValues": ["DryRun", "Apply"]}), vec!["Break"], "none of the allowed values: DryRun, Apply"),
+            (
+                json!({"type": "String", "allowedValues": ["DryRun", "Apply"]}),
+                vec!["Break"],
+                "none of the allowed values: DryRun, Apply",
+            ),
             (json!({"type": "String", "allowedPattern": "^[a-z]+$"}), vec!["a1"], "allowed pattern"),
             (json!({"type": "String", "minChars": 1}), vec![""], "characters"),
             (json!({"type": "StringList", "maxItems": 1}), vec!["a", "b"], "items"),
@@ -212,13 +233,23 @@ mod tests {
             let error = try_one(spec, &given).unwrap_err();
             assert!(error.contains(reason), "`{error}` should say `{reason}`");
         }
-        assert!(try_one(json!({"type": "AWS::IAM::Role::Arn"}), &["arn:aws-cn:iam::111122223333:role/path/Name"]).is_ok());
+        assert!(
+            try_one(json!({"type": "AWS::IAM::Role::Arn"}), &["arn:aws-cn:iam::111122223333:role/path/Name"]).is_ok()
+        );
     }
 
     #[test]
     fn a_wrong_default_is_refused_when_the_document_is_made() {
-        assert!(ParameterSpec::parse(json!({"type": "Integer", "default": "x"})).unwrap_err().contains("is no Integer"));
-        assert!(ParameterSpec::parse(json!({"type": "String", "default": "x", "allowedValues": ["y"]})).unwrap_err().contains("allowed values"));
-        assert!(ParameterSpec::parse(json!({"type": "String", "allowedPattern": "("})).unwrap_err().contains("no pattern"));
+        assert!(
+            ParameterSpec::parse(json!({"type": "Integer", "default": "x"})).unwrap_err().contains("is no Integer")
+        );
+        assert!(
+            ParameterSpec::parse(json!({"type": "String", "default": "x", "allowedValues": ["y"]}))
+                .unwrap_err()
+                .contains("allowed values")
+        );
+        assert!(
+            ParameterSpec::parse(json!({"type": "String", "allowedPattern": "("})).unwrap_err().contains("no pattern")
+        );
     }
 }

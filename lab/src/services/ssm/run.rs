@@ -59,7 +59,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(record: Execution, document: Arc<Document>, values: Values, credentials: Credentials, aws: Arc<dyn Aws>) -> Self {
+    pub(crate) fn new(
+        record: Execution,
+        document: Arc<Document>,
+        values: Values,
+        credentials: Credentials,
+        aws: Arc<dyn Aws>,
+    ) -> Self {
         Self {
             document,
             values,
@@ -199,7 +205,9 @@ pub(crate) async fn interpret(engine: &Engine, run: &Run) {
         End::Aborted(status, message) => (status, Some(message)),
         End::Cancelled => (Status::Cancelled, None),
         End::Completed if interpreter.cancelled => (Status::Cancelled, None),
-        End::Completed => interpreter.failure.take().map_or((Status::Success, None), |(status, message)| (status, Some(message))),
+        End::Completed => {
+            interpreter.failure.take().map_or((Status::Success, None), |(status, message)| (status, Some(message)))
+        }
     };
     let outputs = interpreter.document_outputs();
     run.write(|record| record.outputs = outputs);
@@ -209,7 +217,11 @@ pub(crate) async fn interpret(engine: &Engine, run: &Run) {
 impl<'a> Interpreter<'a> {
     fn new(engine: &'a Engine, run: &'a Run) -> Self {
         let (place, id) = run.read(|record| (record.place(), record.id.clone()));
-        let variables = run.document.variables.iter().filter_map(|(name, variable)| Some((name.clone(), variable.default.clone()?)));
+        let variables = run
+            .document
+            .variables
+            .iter()
+            .filter_map(|(name, variable)| Some((name.clone(), variable.default.clone()?)));
         Self {
             engine,
             run,
@@ -254,9 +266,12 @@ impl<'a> Interpreter<'a> {
     pub(crate) fn set_variable(&mut self, name: &str, value: Value) -> Result<(), Failure> {
         let name = name.strip_prefix("variable:").unwrap_or(name);
         let declared = self.run.document.variables.get(name);
-        let ty = declared.ok_or_else(|| Failure::action("Verification", &format!("variable {name} is not defined")))?.ty;
+        let ty =
+            declared.ok_or_else(|| Failure::action("Verification", &format!("variable {name} is not defined")))?.ty;
         let typed = ty.convert(value);
-        let typed = typed.ok_or_else(|| Failure::action("Verification", &format!("The value for variable {name} is no {}", ty.as_str())))?;
+        let typed = typed.ok_or_else(|| {
+            Failure::action("Verification", &format!("The value for variable {name} is no {}", ty.as_str()))
+        })?;
         self.variables.insert(name.to_owned(), typed);
         Ok(())
     }
@@ -279,7 +294,10 @@ impl<'a> Interpreter<'a> {
             let mut at = 0;
             while let Some(step) = steps.get(at) {
                 if self.steps_left == 0 {
-                    return End::Aborted(Status::Failed, format!("The automation ran {MAX_STEPS} steps without coming to an end."));
+                    return End::Aborted(
+                        Status::Failed,
+                        format!("The automation ran {MAX_STEPS} steps without coming to an end."),
+                    );
                 }
                 self.steps_left -= 1;
                 let target = match self.step(step, parent).await {
@@ -410,11 +428,17 @@ impl<'a> Interpreter<'a> {
         if step.action == Action::ExecuteAwsApi {
             shown.insert("OutputPayload".to_owned(), vec![done.response.to_string()]);
         }
-        let mut kept: Vec<(String, Value)> = done.outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut kept: Vec<(String, Value)> =
+            done.outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         for output in &step.outputs {
             let Some(selected) = select(step.action, output, &done.response) else { continue };
             let typed = output.ty.convert(selected).ok_or_else(|| {
-                Failure::outputs(&format!("Failed to resolve output: {}.{} is no {}", step.name, output.name, output.ty.as_str()))
+                Failure::outputs(&format!(
+                    "Failed to resolve output: {}.{} is no {}",
+                    step.name,
+                    output.name,
+                    output.ty.as_str()
+                ))
             })?;
             kept.push((output.name.clone(), typed));
         }
@@ -427,8 +451,8 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// A selector of a Lambda step may start at the answer (`$.Payload.Key`) or at what the function returned (`$.Key`): AWS's
-/// documentation shows the second, runbooks in the wild the first.
+/// A selector of a Lambda step may start at the answer (`$.Payload.Key`) or at what the function returned (`$.Key`):
+/// AWS's documentation shows the second, runbooks in the wild the first.
 fn select(action: Action, output: &super::document::Output, response: &Value) -> Option<Value> {
     let root = match output.selector.head() {
         Some(head) if action == Action::InvokeLambda && response.get(head).is_none() => response.get("Payload")?,

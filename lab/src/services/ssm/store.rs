@@ -32,7 +32,8 @@ impl Version {
             let reason = format!("The document has {} bytes; the limit is {MAX_BYTES}.", content.len());
             return Err(AwsError::new("MaxDocumentSizeExceeded", reason));
         }
-        let document = Document::parse(content, format).map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
+        let document =
+            Document::parse(content, format).map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
         Ok(Self { number, document: Arc::new(document), content: content.to_owned(), format, created: now })
     }
 
@@ -57,10 +58,9 @@ impl Entry {
             Some("$LATEST") => self.versions.last().map(|version| version.number),
             Some(number) => number.parse().ok(),
         };
-        self.versions
-            .iter()
-            .find(|version| Some(version.number) == number)
-            .ok_or_else(|| AwsError::new("InvalidDocumentVersion", "The document version is not valid or does not exist."))
+        self.versions.iter().find(|version| Some(version.number) == number).ok_or_else(|| {
+            AwsError::new("InvalidDocumentVersion", "The document version is not valid or does not exist.")
+        })
     }
 
     fn latest(&self) -> u32 {
@@ -79,14 +79,18 @@ fn unknown(name: &str) -> AwsError {
 }
 
 fn checked_name(name: &str) -> Result<&str, AwsError> {
-    let well_formed = (3..=128).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let well_formed = (3..=128).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     let reserved = ["aws", "amazon", "amzn"].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
     if well_formed && !reserved {
         return Ok(name);
     }
     Err(AwsError::new(
         "ValidationException",
-        format!("Document name `{name}` must have 3 to 128 characters of a-z, A-Z, 0-9, _, - and ., and not start with aws, amazon or amzn."),
+        format!(
+            "Document name `{name}` must have 3 to 128 characters of a-z, A-Z, 0-9, _, - and ., and not \
+             start with aws, amazon or amzn."
+        ),
     ))
 }
 
@@ -103,7 +107,9 @@ fn format(body: &Value, otherwise: Format) -> Result<Format, AwsError> {
         None => Ok(otherwise),
         Some("JSON") => Ok(Format::Json),
         Some("YAML") => Ok(Format::Yaml),
-        Some(other) => Err(AwsError::new("ValidationException", format!("DocumentFormat `{other}` is neither JSON nor YAML"))),
+        Some(other) => {
+            Err(AwsError::new("ValidationException", format!("DocumentFormat `{other}` is neither JSON nor YAML")))
+        }
     }
 }
 
@@ -122,13 +128,20 @@ impl Store {
         let (key, entry) = self
             .entries
             .get_key_value(&(owner.clone(), short.to_owned()))
-            .filter(|(_, entry)| owner.account == place.account || entry.shared_with.iter().any(|to| *to == place.account || to == "all"))
+            .filter(|(_, entry)| {
+                owner.account == place.account || entry.shared_with.iter().any(|to| *to == place.account || to == "all")
+            })
             .ok_or_else(|| unknown(short))?;
         Ok((owner, &key.1, entry))
     }
 
     /// The version to run.
-    pub(crate) fn runnable(&self, place: &Place, name: &str, version: Option<&str>) -> Result<(String, Version), AwsError> {
+    pub(crate) fn runnable(
+        &self,
+        place: &Place,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(String, Version), AwsError> {
         let (_, name, entry) = self.find(place, name)?;
         Ok((name.to_owned(), entry.version(version)?.clone()))
     }
@@ -147,7 +160,13 @@ impl Store {
                 (entry.next, entry.default) = (next + 1, next);
             }
             Err(_) => {
-                let entry = Entry { versions: vec![version], next: 2, default: 1, shared_with: BTreeSet::new(), tags: json!([]) };
+                let entry = Entry {
+                    versions: vec![version],
+                    next: 2,
+                    default: 1,
+                    shared_with: BTreeSet::new(),
+                    tags: json!([]),
+                };
                 self.entries.insert((place.clone(), name.to_owned()), entry);
             }
         }
@@ -160,11 +179,17 @@ impl Store {
             Some("Automation") => {}
             other => {
                 let given = other.unwrap_or("Command");
-                return Err(AwsError::new("ValidationException", format!("the lab keeps documents of type Automation, not {given}")));
+                return Err(AwsError::new(
+                    "ValidationException",
+                    format!("the lab keeps documents of type Automation, not {given}"),
+                ));
             }
         }
         if self.entry(place, name).is_ok() {
-            return Err(AwsError::new("DocumentAlreadyExists", format!("Document with same name {name} already exists")));
+            return Err(AwsError::new(
+                "DocumentAlreadyExists",
+                format!("Document with same name {name} already exists"),
+            ));
         }
         let version = Version::new(1, required(body, "Content")?, format(body, Format::Json)?, now)?;
         let tags = body.get("Tags").cloned().unwrap_or_else(|| json!([]));
@@ -178,11 +203,17 @@ impl Store {
         let entry = self.entry_mut(place, name)?;
         let latest = entry.version(Some("$LATEST"))?;
         if text(body, "DocumentVersion").is_some_and(|given| given != "$LATEST" && given != latest.number.to_string()) {
-            return Err(AwsError::new("InvalidDocumentVersion", "Only the latest version of a document can be updated."));
+            return Err(AwsError::new(
+                "InvalidDocumentVersion",
+                "Only the latest version of a document can be updated.",
+            ));
         }
         let version = Version::new(entry.next, required(body, "Content")?, format(body, latest.format)?, now)?;
         if version.content == latest.content {
-            return Err(AwsError::new("DuplicateDocumentContent", "The content of the document matches the latest version."));
+            return Err(AwsError::new(
+                "DuplicateDocumentContent",
+                "The content of the document matches the latest version.",
+            ));
         }
         let number = version.number;
         entry.versions.push(version);
@@ -251,7 +282,8 @@ impl Store {
     pub(crate) fn list(&self, place: &Place, body: &Value) -> Vec<Value> {
         let passes = |name: &str| {
             body.get("Filters").and_then(Value::as_array).into_iter().flatten().all(|filter| {
-                let values: Vec<&str> = filter["Values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let values: Vec<&str> =
+                    filter["Values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 match filter["Key"].as_str() {
                     Some("Name") => values.iter().any(|value| name.starts_with(value)),
                     Some("DocumentType") => values.contains(&"Automation"),
@@ -299,13 +331,19 @@ impl Store {
         let name = required(body, "Name")?;
         let entry = self.entry_mut(place, name)?;
         if !entry.shared_with.is_empty() && body.get("Force").and_then(Value::as_bool) != Some(true) {
-            return Err(AwsError::new("InvalidDocumentOperation", "The document is shared; stop sharing it before you delete it."));
+            return Err(AwsError::new(
+                "InvalidDocumentOperation",
+                "The document is shared; stop sharing it before you delete it.",
+            ));
         }
         match text(body, "DocumentVersion") {
             Some(wanted) => {
                 let number = entry.version(Some(wanted))?.number;
                 if number == entry.default {
-                    return Err(AwsError::new("InvalidDocumentOperation", "The default version of a document cannot be deleted."));
+                    return Err(AwsError::new(
+                        "InvalidDocumentOperation",
+                        "The default version of a document cannot be deleted.",
+                    ));
                 }
                 entry.versions.retain(|version| version.number != number);
             }
@@ -319,7 +357,13 @@ impl Store {
     pub(crate) fn share(&mut self, place: &Place, body: &Value) -> Result<Value, AwsError> {
         let entry = self.entry_mut(place, required(body, "Name")?)?;
         let ids = |field: &str| -> Vec<String> {
-            body.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_lowercase).collect()
+            body.get(field)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_lowercase)
+                .collect()
         };
         entry.shared_with.extend(ids("AccountIdsToAdd"));
         for id in ids("AccountIdsToRemove") {

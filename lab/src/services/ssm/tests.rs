@@ -40,7 +40,11 @@ struct Fake {
 
 impl Fake {
     /// `service:Operation` answers this; the script is told how many times it was called before, and the parameters.
-    fn on(mut self, operation: &str, answer: impl Fn(usize, &Value) -> Result<Value, AwsError> + Send + Sync + 'static) -> Self {
+    fn on(
+        mut self,
+        operation: &str,
+        answer: impl Fn(usize, &Value) -> Result<Value, AwsError> + Send + Sync + 'static,
+    ) -> Self {
         self.answers.insert(operation.to_owned(), Box::new(answer));
         self
     }
@@ -50,18 +54,32 @@ impl Fake {
     }
 
     fn parameters(&self, operation: &str) -> Value {
-        locked(&self.calls).iter().rev().find(|call| call.operation == operation).map(|call| call.parameters.clone()).unwrap_or_default()
+        locked(&self.calls)
+            .iter()
+            .rev()
+            .find(|call| call.operation == operation)
+            .map(|call| call.parameters.clone())
+            .unwrap_or_default()
     }
 
     fn statuses(&self, kind: &str) -> Vec<String> {
         let events = locked(&self.events);
-        events.iter().filter(|(of, _, _)| of.contains(kind)).map(|(_, _, detail)| detail["Status"].as_str().unwrap().to_owned()).collect()
+        events
+            .iter()
+            .filter(|(of, _, _)| of.contains(kind))
+            .map(|(_, _, detail)| detail["Status"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
 #[async_trait]
 impl Aws for Fake {
-    async fn session(&self, role_arn: &str, session_name: &str, service_principal: &str) -> Result<Credentials, AwsError> {
+    async fn session(
+        &self,
+        role_arn: &str,
+        session_name: &str,
+        service_principal: &str,
+    ) -> Result<Credentials, AwsError> {
         assert_eq!(service_principal, "ssm.amazonaws.com");
         if self.untrusted.contains(&role_arn) {
             return Err(AwsError::new("AccessDenied", "the trust policy does not name ssm.amazonaws.com"));
@@ -71,20 +89,33 @@ impl Aws for Fake {
         Ok(Credentials { access_key_id: arn, secret_access_key: "lab".to_owned(), session_token: Some("t".to_owned()) })
     }
 
-    async fn call(&self, credentials: &Credentials, region: &str, service: &str, operation: &str, parameters: Value) -> Result<Value, AwsError> {
+    async fn call(
+        &self,
+        credentials: &Credentials,
+        region: &str,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, AwsError> {
         assert_eq!(region, REGION);
         let name = format!("{service}:{operation}");
         let before = {
             let mut calls = locked(&self.calls);
             let before = calls.iter().filter(|call| call.operation == name).count();
-            calls.push(Call { session: credentials.access_key_id.clone(), operation: name.clone(), parameters: parameters.clone() });
+            calls.push(Call {
+                session: credentials.access_key_id.clone(),
+                operation: name.clone(),
+                parameters: parameters.clone(),
+            });
             before
         };
         if let Some(answer) = self.answers.get(&name) {
             return answer(before, &parameters);
         }
         match (self.ssm.get(), self.itself.get().and_then(std::sync::Weak::upgrade)) {
-            (Some(ssm), Some(aws)) if service == "ssm" => ssm.handle(request(&credentials.access_key_id, operation, parameters), aws).await,
+            (Some(ssm), Some(aws)) if service == "ssm" => {
+                ssm.handle(request(&credentials.access_key_id, operation, parameters), aws).await
+            }
             _ => panic!("{name} is not scripted"),
         }
     }
@@ -92,13 +123,22 @@ impl Aws for Fake {
     async fn authorise(&self, caller: &Caller, action: &str, resource: &str, context: Value) -> Result<(), AwsError> {
         assert_eq!(context, json!({"iam:PassedToService": "ssm.amazonaws.com"}));
         if self.denied.contains(&action) {
-            let message = format!("User: {} is not authorized to perform: {action} on resource: {resource}", caller.arn);
+            let message =
+                format!("User: {} is not authorized to perform: {action} on resource: {resource}", caller.arn);
             return Err(AwsError::new("AccessDeniedException", message));
         }
         Ok(())
     }
 
-    async fn emit(&self, account: &str, region: &str, source: &str, detail_type: &str, resources: Vec<String>, detail: Value) {
+    async fn emit(
+        &self,
+        account: &str,
+        region: &str,
+        source: &str,
+        detail_type: &str,
+        resources: Vec<String>,
+        detail: Value,
+    ) {
         assert_eq!((account, region, source), (ACCOUNT, REGION, "aws.ssm"));
         locked(&self.events).push((detail_type.to_owned(), resources, detail));
     }
@@ -152,7 +192,10 @@ impl Lab {
     }
 
     async fn start(&self, name: &str, parameters: Value) -> String {
-        let answer = self.ask("StartAutomationExecution", json!({"DocumentName": name, "Parameters": parameters})).await.unwrap();
+        let answer = self
+            .ask("StartAutomationExecution", json!({"DocumentName": name, "Parameters": parameters}))
+            .await
+            .unwrap();
         answer["AutomationExecutionId"].as_str().unwrap().to_owned()
     }
 
@@ -175,7 +218,11 @@ impl Lab {
 }
 
 fn step<'a>(execution: &'a Execution, name: &str) -> &'a StepExecution {
-    execution.steps.iter().rfind(|step| step.name == name).unwrap_or_else(|| panic!("{name} did not run: {execution:?}"))
+    execution
+        .steps
+        .iter()
+        .rfind(|step| step.name == name)
+        .unwrap_or_else(|| panic!("{name} did not run: {execution:?}"))
 }
 
 fn ran(execution: &Execution) -> Vec<&str> {
@@ -183,7 +230,11 @@ fn ran(execution: &Execution) -> Vec<&str> {
 }
 
 fn absent() -> AwsError {
-    AwsError { status: 404, code: "NoSuchPublicAccessBlockConfiguration".to_owned(), message: "The public access block configuration was not found".to_owned() }
+    AwsError {
+        status: 404,
+        code: "NoSuchPublicAccessBlockConfiguration".to_owned(),
+        message: "The public access block configuration was not found".to_owned(),
+    }
 }
 
 mod actions {
@@ -191,7 +242,9 @@ mod actions {
 
     #[tokio::test]
     async fn execute_aws_api_passes_its_inputs_and_selects_its_outputs() {
-        let lab = Lab::new(Fake::default().on("ec2:DescribeVpcs", |_, _| Ok(json!({"Vpcs": [{"VpcId": "vpc-1", "Tags": [{"Key": "a"}]}, {"VpcId": "vpc-2"}], "N": 2}))));
+        let lab = Lab::new(Fake::default().on("ec2:DescribeVpcs", |_, _| {
+            Ok(json!({"Vpcs": [{"VpcId": "vpc-1", "Tags": [{"Key": "a"}]}, {"VpcId": "vpc-2"}], "N": 2}))
+        }));
         let done = lab
             .steps(
                 "mainSteps:\n- name: Find\n  action: aws:executeAwsApi\n  inputs: { Service: ec2, Api: describe_vpcs, Filters: [{ Name: id, Values: ['{{ global:ACCOUNT_ID }}'] }] }\n  outputs:\n  - { Name: First, Selector: '$.Vpcs[0].VpcId', Type: String }\n  - { Name: All, Selector: '$.Vpcs[*].VpcId', Type: StringList }\n  - { Name: Map, Selector: '$.Vpcs[0]', Type: StringMap }\n  - { Name: Count, Selector: $.N, Type: String }\n  - { Name: Gone, Selector: $.Nothing }\noutputs: [Find.First, Find.All, Find.Map, Find.Count, Find.Gone]\n",
@@ -203,7 +256,10 @@ mod actions {
         assert_eq!(done.outputs["Find.All"], ["vpc-1", "vpc-2"]);
         assert_eq!(done.outputs["Find.Map"], ["{\"VpcId\":\"vpc-1\",\"Tags\":[{\"Key\":\"a\"}]}"]);
         assert_eq!(done.outputs["Find.Count"], ["2"]);
-        assert_eq!(done.outputs["Find.Gone"], ["No output available yet because the step is not successfully executed"]);
+        assert_eq!(
+            done.outputs["Find.Gone"],
+            ["No output available yet because the step is not successfully executed"]
+        );
         assert_eq!(step(&done, "Find").inputs["Service"], "\"ec2\"");
     }
 
@@ -220,14 +276,17 @@ mod actions {
 
     #[tokio::test]
     async fn a_denied_call_is_a_failure_of_permission() {
-        let lab = Lab::new(Fake::default().on("s3:GetPublicAccessBlock", |_, _| Err(AwsError::new("AccessDenied", "no"))));
+        let lab =
+            Lab::new(Fake::default().on("s3:GetPublicAccessBlock", |_, _| Err(AwsError::new("AccessDenied", "no"))));
         let done = lab.steps("mainSteps:\n- { name: Read, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: GetPublicAccessBlock } }\n").await;
         assert_eq!(step(&done, "Read").failure, Some((Stage::Invocation, "Permission")));
     }
 
     #[tokio::test]
     async fn a_throttled_call_is_tried_again() {
-        let fake = Fake::default().on("s3:ListBuckets", |before, _| if before < 2 { Err(AwsError::new("ThrottlingException", "slow")) } else { Ok(json!({})) });
+        let fake = Fake::default().on("s3:ListBuckets", |before, _| {
+            if before < 2 { Err(AwsError::new("ThrottlingException", "slow")) } else { Ok(json!({})) }
+        });
         let lab = Lab::new(fake);
         let done = lab.steps("mainSteps:\n- { name: Read, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: ListBuckets } }\n").await;
         assert_eq!((done.status, lab.aws.operations().len()), (Status::Success, 3));
@@ -244,7 +303,9 @@ mod actions {
 
     #[tokio::test]
     async fn assert_property_holds_or_fails() {
-        for (actual, status) in [(json!(true), Status::Success), (json!(false), Status::Failed), (Value::Null, Status::Failed)] {
+        for (actual, status) in
+            [(json!(true), Status::Success), (json!(false), Status::Failed), (Value::Null, Status::Failed)]
+        {
             let lab = Lab::new(Fake::default().on("ec2:Get", move |_, parameters| {
                 assert_eq!(parameters, &json!({"Id": "x"}));
                 Ok(json!({"On": actual}))
@@ -260,7 +321,10 @@ mod actions {
 
     #[tokio::test]
     async fn wait_for_property_looks_until_it_holds() {
-        let lab = Lab::new(Fake::default().on("ec2:Get", |before, _| Ok(json!({"State": if before < 3 { "pending" } else { "ready" }}))));
+        let lab = Lab::new(
+            Fake::default()
+                .on("ec2:Get", |before, _| Ok(json!({"State": if before < 3 { "pending" } else { "ready" }}))),
+        );
         assert_eq!(lab.steps(WAIT).await.status, Status::Success);
         assert_eq!(lab.aws.operations().len(), 4);
     }
@@ -332,7 +396,9 @@ mod actions {
 
     #[tokio::test]
     async fn variables_are_set_typed_and_read() {
-        let lab = Lab::new(Fake::default().on("s3:Get", |_, _| Ok(json!({"S": {"A": true}}))).on("s3:Put", |_, _| Ok(json!({}))));
+        let lab = Lab::new(
+            Fake::default().on("s3:Get", |_, _| Ok(json!({"S": {"A": true}}))).on("s3:Put", |_, _| Ok(json!({}))),
+        );
         let done = lab
             .steps("variables:\n  State: { type: StringMap, default: {} }\n  Present: { type: Boolean, default: false }\nmainSteps:\n- { name: Get, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Get }, outputs: [{ Name: S, Selector: $.S, Type: StringMap }] }\n- { name: SetState, action: 'aws:updateVariable', inputs: { Name: 'variable:State', Value: '{{ Get.S }}' } }\n- { name: SetPresent, action: 'aws:updateVariable', inputs: { Name: 'variable:Present', Value: 'true' } }\n- { name: Put, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Put, State: '{{ variable:State }}', Present: '{{ variable:Present }}' } }\n- { name: Wrong, action: 'aws:updateVariable', inputs: { Name: 'variable:State', Value: text } }\n")
             .await;
@@ -344,19 +410,26 @@ mod actions {
 
     #[tokio::test]
     async fn invoke_lambda_sends_a_map_and_selects_from_what_the_function_returned() {
-        let lab = Lab::new(Fake::default().on("lambda:Invoke", |_, _| Ok(json!({"StatusCode": 200, "Payload": "{\"Decision\":\"Proceed\",\"State\":{\"A\":1}}"}))));
+        let lab = Lab::new(Fake::default().on("lambda:Invoke", |_, _| {
+            Ok(json!({"StatusCode": 200, "Payload": "{\"Decision\":\"Proceed\",\"State\":{\"A\":1}}"}))
+        }));
         let done = lab.steps(INVOKE).await;
         assert_eq!(done.status, Status::Success, "{done:?}");
         let expected = json!({"FunctionName": "redress-recorder", "Payload": "{\"Verb\":\"Prepare\",\"State\":{\"Deep\":[1]}}", "InvocationType": "RequestResponse"});
         assert_eq!(lab.aws.parameters("lambda:Invoke"), expected);
-        assert_eq!((&done.outputs["Invoke.Decision"][0], &done.outputs["Invoke.Direct"][0]), (&"Proceed".to_owned(), &"Proceed".to_owned()));
+        assert_eq!(
+            (&done.outputs["Invoke.Decision"][0], &done.outputs["Invoke.Direct"][0]),
+            (&"Proceed".to_owned(), &"Proceed".to_owned())
+        );
         assert_eq!(done.outputs["Invoke.State"], ["{\"A\":1}"]);
         assert_eq!(done.outputs["Invoke.StatusCode"], ["200"]);
     }
 
     #[tokio::test]
     async fn a_function_that_fails_fails_the_step() {
-        let lab = Lab::new(Fake::default().on("lambda:Invoke", |_, _| Ok(json!({"StatusCode": 200, "FunctionError": "Unhandled", "Payload": "{\"errorMessage\":\"no key\"}"}))));
+        let lab = Lab::new(Fake::default().on("lambda:Invoke", |_, _| {
+            Ok(json!({"StatusCode": 200, "FunctionError": "Unhandled", "Payload": "{\"errorMessage\":\"no key\"}"}))
+        }));
         let done = lab.steps(INVOKE).await;
         assert_eq!(done.status, Status::Failed);
         assert!(done.failure_message.unwrap().contains("no key"));
@@ -367,26 +440,41 @@ mod actions {
 
     #[tokio::test]
     async fn execute_automation_nests_as_its_own_role() {
-        let lab = Lab::new(Fake::default().on("s3:Work", |_, _| Ok(json!({"R": "done"}))).on("s3:Head", |_, _| Ok(json!({"O": "Verified"}))));
+        let lab = Lab::new(
+            Fake::default()
+                .on("s3:Work", |_, _| Ok(json!({"R": "done"})))
+                .on("s3:Head", |_, _| Ok(json!({"O": "Verified"}))),
+        );
         lab.put("Child", CHILD);
         lab.put("Parent", PARENT);
         let done = lab.run("Parent", json!({"Mode": ["Apply"]})).await;
         assert_eq!(done.status, Status::Success, "{done:?}");
         assert_eq!(done.outputs["Nest.Output"], ["done"]);
-        assert_eq!(lab.aws.operations(), ["ssm:StartAutomationExecution", "s3:Work", "ssm:GetAutomationExecution", "s3:Head"]);
+        assert_eq!(
+            lab.aws.operations(),
+            ["ssm:StartAutomationExecution", "s3:Work", "ssm:GetAutomationExecution", "s3:Head"]
+        );
         let calls = locked(&lab.aws.calls).clone();
         assert_eq!(calls[0].session, format!("arn:aws:sts::{ACCOUNT}:assumed-role/Runner/Automation-{}", done.id));
         assert!(calls[1].session.contains("assumed-role/Nested/Automation-"));
         assert_eq!(calls[1].parameters, json!({"Mode": "Apply"}));
         let child = lab.ssm.executions().into_iter().find(|e| e.document == "Child").unwrap();
         assert_eq!((child.parent.as_deref(), child.role.as_str()), (Some(done.id.as_str()), NESTED_ROLE));
-        let found = lab.ask("DescribeAutomationExecutions", json!({"Filters": [{"Key": "ParentExecutionId", "Values": [done.id]}]})).await.unwrap();
+        let found = lab
+            .ask(
+                "DescribeAutomationExecutions",
+                json!({"Filters": [{"Key": "ParentExecutionId", "Values": [done.id]}]}),
+            )
+            .await
+            .unwrap();
         assert_eq!(found["AutomationExecutionMetadataList"][0]["AutomationExecutionId"], json!(child.id));
     }
 
     #[tokio::test]
     async fn a_failed_nested_execution_fails_the_step_with_its_message_and_the_log_step_still_runs() {
-        let lab = Lab::new(Fake::default().on("s3:Work", |_, _| Err(absent())).on("s3:Head", |_, _| Ok(json!({"O": "Failed"}))));
+        let lab = Lab::new(
+            Fake::default().on("s3:Work", |_, _| Err(absent())).on("s3:Head", |_, _| Ok(json!({"O": "Failed"}))),
+        );
         lab.put("Child", CHILD);
         lab.put("Parent", PARENT);
         let done = lab.run("Parent", json!({})).await;
@@ -397,7 +485,9 @@ mod actions {
     #[tokio::test]
     async fn a_role_that_may_not_pass_the_nested_role_cannot_nest() {
         let mut fake = Fake::default().on("s3:Head", |_, _| Ok(json!({})));
-        fake = fake.on("ssm:StartAutomationExecution", |_, _| Err(AwsError::new("AccessDeniedException", "not authorized to perform: iam:PassRole")));
+        fake = fake.on("ssm:StartAutomationExecution", |_, _| {
+            Err(AwsError::new("AccessDeniedException", "not authorized to perform: iam:PassRole"))
+        });
         let lab = Lab::new(fake);
         lab.put("Parent", PARENT);
         let done = lab.run("Parent", json!({})).await;
@@ -413,9 +503,20 @@ mod actions {
         let id = lab.start("Doc", json!({})).await;
         lab.waits(&id).await;
         let signal = json!({"AutomationExecutionId": id, "SignalType": "Approve"});
-        assert_eq!(lab.ask("SendAutomationSignal", signal.clone()).await.unwrap_err().code, "InvalidAutomationSignalException");
-        assert_eq!(lab.ask("SendAutomationSignal", json!({"AutomationExecutionId": id, "SignalType": "Resume"})).await.unwrap_err().code, "AutomationStepNotFoundException");
-        lab.ask_as("arn:aws:sts::111122223333:assumed-role/Security/anna", "SendAutomationSignal", signal).await.unwrap();
+        assert_eq!(
+            lab.ask("SendAutomationSignal", signal.clone()).await.unwrap_err().code,
+            "InvalidAutomationSignalException"
+        );
+        assert_eq!(
+            lab.ask("SendAutomationSignal", json!({"AutomationExecutionId": id, "SignalType": "Resume"}))
+                .await
+                .unwrap_err()
+                .code,
+            "AutomationStepNotFoundException"
+        );
+        lab.ask_as("arn:aws:sts::111122223333:assumed-role/Security/anna", "SendAutomationSignal", signal)
+            .await
+            .unwrap();
         let done = lab.ssm.ended(&id).await.unwrap();
         assert_eq!((done.status, done.outputs["Ask.ApprovalStatus"][0].as_str()), (Status::Success, "Approved"));
         assert_eq!(lab.aws.statuses("Execution"), ["InProgress", "Waiting", "InProgress", "Success"]);
@@ -428,7 +529,9 @@ mod actions {
         let id = lab.start("Doc", json!({})).await;
         lab.waits(&id).await;
         let caller = "arn:aws:sts::111122223333:assumed-role/Security/anna";
-        lab.ask_as(caller, "SendAutomationSignal", json!({"AutomationExecutionId": id, "SignalType": "Reject"})).await.unwrap();
+        lab.ask_as(caller, "SendAutomationSignal", json!({"AutomationExecutionId": id, "SignalType": "Reject"}))
+            .await
+            .unwrap();
         assert_eq!(lab.ssm.ended(&id).await.unwrap().status, Status::Failed);
     }
 
@@ -467,13 +570,18 @@ mod flow {
             ("onFailure: Continue, isEnd: true, isCritical: false", Status::Success, vec!["Bad"]),
             ("onFailure: Continue, isEnd: true", Status::Failed, vec!["Bad"]),
         ] {
-            assert_eq!(with_failing_step(options).await, (status, expected.into_iter().map(str::to_owned).collect()), "{options}");
+            assert_eq!(
+                with_failing_step(options).await,
+                (status, expected.into_iter().map(str::to_owned).collect()),
+                "{options}"
+            );
         }
     }
 
     #[tokio::test]
     async fn max_attempts_tries_again() {
-        let lab = Lab::new(Fake::default().on("s3:Get", |before, _| if before < 2 { Err(absent()) } else { Ok(json!({})) }));
+        let lab =
+            Lab::new(Fake::default().on("s3:Get", |before, _| if before < 2 { Err(absent()) } else { Ok(json!({})) }));
         let done = lab.steps("mainSteps:\n- { name: Get, action: 'aws:executeAwsApi', maxAttempts: 3, inputs: { Service: s3, Api: Get } }\n").await;
         assert_eq!((done.status, lab.aws.operations().len()), (Status::Success, 3));
     }
@@ -485,8 +593,13 @@ mod flow {
         let done = lab
             .steps(&format!("mainSteps:\n- {{ name: One, {get} }}, outputs: [{{ Name: Gone, Selector: $.Gone }}] }}\n- {{ name: Two, {get}, X: '{{{{ One.Gone }}}}' }} }}\n"))
             .await;
-        assert!(done.failure_message.as_ref().unwrap().starts_with("Step fails when it is validating and resolving the step inputs. Failed to resolve input: One.Gone"));
-        assert_eq!((step(&done, "Two").failure, lab.aws.operations().len()), (Some((Stage::InputValidation, "Verification")), 1));
+        assert!(done.failure_message.as_ref().unwrap().starts_with(
+            "Step fails when it is validating and resolving the step inputs. Failed to resolve input: One.Gone"
+        ));
+        assert_eq!(
+            (step(&done, "Two").failure, lab.aws.operations().len()),
+            (Some((Stage::InputValidation, "Verification")), 1)
+        );
     }
 
     #[tokio::test]
@@ -499,11 +612,15 @@ mod flow {
     #[tokio::test]
     async fn system_variables_have_values() {
         let clock: Clock = Arc::new(|| "2026-02-03T04:05:06Z".parse().unwrap());
-        let lab = Lab::with(Fake::default().on("s3:Get", |_, _| Ok(json!({}))), Options { clock, ..Options::default() });
+        let lab =
+            Lab::with(Fake::default().on("s3:Get", |_, _| Ok(json!({}))), Options { clock, ..Options::default() });
         let done = lab
             .steps("mainSteps:\n- { name: Get, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Get, Text: '{{ global:ACCOUNT_ID }} {{global:REGION}} {{ global:AWS_PARTITION }} {{ global:DATE }} {{ global:DATE_TIME }}', Id: '{{ automation:EXECUTION_ID }}' } }\n")
             .await;
-        assert_eq!(lab.aws.parameters("s3:Get"), json!({"Text": "111122223333 eu-central-1 aws 2026-02-03 2026-02-03_04.05.06", "Id": done.id}));
+        assert_eq!(
+            lab.aws.parameters("s3:Get"),
+            json!({"Text": "111122223333 eu-central-1 aws 2026-02-03 2026-02-03_04.05.06", "Id": done.id})
+        );
     }
 
     #[tokio::test]
@@ -513,7 +630,9 @@ mod flow {
         lab.put("Parent", "mainSteps:\n- { name: Nest, action: 'aws:executeAutomation', onCancel: 'step:Clean', inputs: { DocumentName: Child } }\n- { name: Skipped, action: 'aws:pause' }\n- { name: Clean, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Clean } }\n");
         let id = lab.start("Parent", json!({})).await;
         let child = loop {
-            if let Some(child) = lab.ssm.executions().into_iter().find(|e| e.document == "Child" && e.status == Status::Waiting) {
+            if let Some(child) =
+                lab.ssm.executions().into_iter().find(|e| e.document == "Child" && e.status == Status::Waiting)
+            {
                 break child.id;
             }
             tokio::task::yield_now().await;
@@ -545,8 +664,14 @@ mod starting {
         let body = |mode: &str, token: &str| json!({"DocumentName": "Doc", "ClientToken": token, "Parameters": {"Mode": [mode]}});
         let first = lab.ask("StartAutomationExecution", body("Apply", TOKEN)).await.unwrap();
         assert_eq!(lab.ask("StartAutomationExecution", body("Apply", &TOKEN.to_lowercase())).await.unwrap(), first);
-        assert_eq!(lab.ask("StartAutomationExecution", body("DryRun", TOKEN)).await.unwrap_err().code, "IdempotentParameterMismatch");
-        assert_eq!(lab.ask("StartAutomationExecution", body("Apply", "short")).await.unwrap_err().code, "ValidationException");
+        assert_eq!(
+            lab.ask("StartAutomationExecution", body("DryRun", TOKEN)).await.unwrap_err().code,
+            "IdempotentParameterMismatch"
+        );
+        assert_eq!(
+            lab.ask("StartAutomationExecution", body("Apply", "short")).await.unwrap_err().code,
+            "ValidationException"
+        );
         assert_eq!(lab.ssm.executions().len(), 1);
     }
 
@@ -556,7 +681,9 @@ mod starting {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..100 {
             let lab = lab.clone();
-            tasks.spawn(async move { lab.ask("StartAutomationExecution", json!({"DocumentName": "Doc", "ClientToken": TOKEN})).await.unwrap() });
+            tasks.spawn(async move {
+                lab.ask("StartAutomationExecution", json!({"DocumentName": "Doc", "ClientToken": TOKEN})).await.unwrap()
+            });
         }
         let answers = tasks.join_all().await;
         assert!(answers.iter().all(|answer| answer == &answers[0]));
@@ -569,9 +696,18 @@ mod starting {
         for (body, code) in [
             (json!({"DocumentName": "Gone"}), "AutomationDefinitionNotFoundException"),
             (json!({"DocumentName": "Doc", "DocumentVersion": "7"}), "AutomationDefinitionVersionNotFoundException"),
-            (json!({"DocumentName": "Doc", "Parameters": {"Other": ["x"]}}), "InvalidAutomationExecutionParametersException"),
-            (json!({"DocumentName": "Doc", "Parameters": {"Mode": ["Break"]}}), "InvalidAutomationExecutionParametersException"),
-            (json!({"DocumentName": "Doc", "Parameters": {"AutomationAssumeRole": ["arn:aws:iam::999999999999:role/Else"]}}), "InvalidAutomationExecutionParametersException"),
+            (
+                json!({"DocumentName": "Doc", "Parameters": {"Other": ["x"]}}),
+                "InvalidAutomationExecutionParametersException",
+            ),
+            (
+                json!({"DocumentName": "Doc", "Parameters": {"Mode": ["Break"]}}),
+                "InvalidAutomationExecutionParametersException",
+            ),
+            (
+                json!({"DocumentName": "Doc", "Parameters": {"AutomationAssumeRole": ["arn:aws:iam::999999999999:role/Else"]}}),
+                "InvalidAutomationExecutionParametersException",
+            ),
             (json!({"DocumentName": "Doc", "Parameters": "x"}), "ValidationException"),
             (json!({"DocumentName": "Doc", "Targets": []}), "ValidationException"),
             (json!({}), "ValidationException"),
@@ -599,7 +735,14 @@ mod starting {
     #[tokio::test]
     async fn a_document_without_a_role_is_not_run() {
         let lab = Lab::new(Fake::default());
-        lab.ssm.put_document(ACCOUNT, REGION, "Doc", "schemaVersion: '0.3'\nmainSteps:\n- { name: Pause, action: 'aws:pause' }\n").unwrap();
+        lab.ssm
+            .put_document(
+                ACCOUNT,
+                REGION,
+                "Doc",
+                "schemaVersion: '0.3'\nmainSteps:\n- { name: Pause, action: 'aws:pause' }\n",
+            )
+            .unwrap();
         let error = lab.ask("StartAutomationExecution", json!({"DocumentName": "Doc"})).await.unwrap_err();
         assert!(error.message.contains("assumeRole"), "{error}");
     }
@@ -618,7 +761,9 @@ mod starting {
         let third = lab.start("Doc", json!({})).await;
         lab.ask("StopAutomationExecution", json!({"AutomationExecutionId": third})).await.unwrap();
         assert_eq!(lab.ssm.ended(&third).await.unwrap().status, Status::Cancelled);
-        lab.ask("SendAutomationSignal", json!({"AutomationExecutionId": second, "SignalType": "Resume"})).await.unwrap();
+        lab.ask("SendAutomationSignal", json!({"AutomationExecutionId": second, "SignalType": "Resume"}))
+            .await
+            .unwrap();
         assert_eq!(lab.ssm.ended(&second).await.unwrap().status, Status::Success);
         let fourth = lab.start("Doc", json!({})).await;
         lab.waits(&fourth).await;
@@ -628,20 +773,33 @@ mod starting {
     async fn a_nested_execution_starts_although_its_parent_holds_the_last_place() {
         let lab = Lab::with(Fake::default(), Options { max_in_flight: 1, ..Options::default() });
         lab.put("Child", "mainSteps:\n- { name: Nap, action: 'aws:sleep', inputs: { Duration: PT0S } }\n");
-        lab.put("Parent", "mainSteps:\n- { name: Nest, action: 'aws:executeAutomation', inputs: { DocumentName: Child } }\n");
+        lab.put(
+            "Parent",
+            "mainSteps:\n- { name: Nest, action: 'aws:executeAutomation', inputs: { DocumentName: Child } }\n",
+        );
         assert_eq!(lab.run("Parent", json!({})).await.status, Status::Success);
         assert_eq!(lab.run("Parent", json!({})).await.status, Status::Success);
     }
 
     #[test]
     fn a_start_needs_permission_on_definition_and_document() {
-        let resources = Ssm::default().resources(&request("x", "StartAutomationExecution", json!({"DocumentName": "Redress-S3.8"})));
+        let resources = Ssm::default().resources(&request(
+            "x",
+            "StartAutomationExecution",
+            json!({"DocumentName": "Redress-S3.8"}),
+        ));
         assert_eq!(
             resources,
-            ["arn:aws:ssm:eu-central-1:111122223333:automation-definition/Redress-S3.8:$DEFAULT", "arn:aws:ssm:eu-central-1:111122223333:document/Redress-S3.8"]
+            [
+                "arn:aws:ssm:eu-central-1:111122223333:automation-definition/Redress-S3.8:$DEFAULT",
+                "arn:aws:ssm:eu-central-1:111122223333:document/Redress-S3.8"
+            ]
         );
         let of = |operation: &str, body: Value| Ssm::default().resources(&request("x", operation, body));
-        assert_eq!(of("GetAutomationExecution", json!({"AutomationExecutionId": "e"})), ["arn:aws:ssm:eu-central-1:111122223333:automation-execution/e"]);
+        assert_eq!(
+            of("GetAutomationExecution", json!({"AutomationExecutionId": "e"})),
+            ["arn:aws:ssm:eu-central-1:111122223333:automation-execution/e"]
+        );
         assert_eq!(of("DescribeDocument", json!({"Name": "D"})), ["arn:aws:ssm:eu-central-1:111122223333:document/D"]);
         assert!(of("DescribeAutomationStepExecutions", json!({})).is_empty());
         assert!(!Ssm::default().answers("GetParameter"));
@@ -668,7 +826,10 @@ mod api {
         let filter = |key: &str, value: &str| json!({"AutomationExecutionId": done.id, "Filters": [{"Key": key, "Values": [value]}]});
         let steps = lab.ask("DescribeAutomationStepExecutions", filter("StepName", "Nap")).await.unwrap();
         assert_eq!(steps["StepExecutions"].as_array().unwrap().len(), 1);
-        assert_eq!(lab.ask("DescribeAutomationStepExecutions", filter("Colour", "red")).await.unwrap_err().code, "InvalidFilterKey");
+        assert_eq!(
+            lab.ask("DescribeAutomationStepExecutions", filter("Colour", "red")).await.unwrap_err().code,
+            "InvalidFilterKey"
+        );
         let gone = lab.ask("GetAutomationExecution", json!({"AutomationExecutionId": "x"})).await.unwrap_err();
         assert_eq!(gone.code, "AutomationExecutionNotFoundException");
     }
@@ -679,13 +840,18 @@ mod api {
         let lab = Lab::with(Fake::default(), Options { clock, ..Options::default() });
         let done = lab.steps("mainSteps:\n- { name: Nap, action: 'aws:sleep', inputs: { Duration: PT0S } }\n").await;
         let events = locked(&lab.aws.events).clone();
-        let kinds: Vec<(&str, &str)> = events.iter().map(|(kind, _, detail)| (kind.as_str(), detail["Status"].as_str().unwrap())).collect();
-        let (execution, step) = ("EC2 Automation Execution Status-change Notification", "EC2 Automation Step Status-change Notification");
+        let kinds: Vec<(&str, &str)> =
+            events.iter().map(|(kind, _, detail)| (kind.as_str(), detail["Status"].as_str().unwrap())).collect();
+        let (execution, step) =
+            ("EC2 Automation Execution Status-change Notification", "EC2 Automation Step Status-change Notification");
         assert_eq!(kinds, [(execution, "InProgress"), (step, "InProgress"), (step, "Success"), (execution, "Success")]);
         let (_, resources, detail) = events.last().unwrap();
         assert_eq!(
             resources,
-            &[format!("arn:aws:ssm:{REGION}:{ACCOUNT}:automation-execution/{}", done.id), format!("arn:aws:ssm:{REGION}:{ACCOUNT}:automation-definition/Doc:1")]
+            &[
+                format!("arn:aws:ssm:{REGION}:{ACCOUNT}:automation-execution/{}", done.id),
+                format!("arn:aws:ssm:{REGION}:{ACCOUNT}:automation-definition/Doc:1")
+            ]
         );
         let expected = json!({
             "ExecutionId": done.id, "Definition": "Doc", "DefinitionVersion": 1.0, "Status": "Success", "StartTime": "Feb 3, 2026 4:05:06 PM",
@@ -701,13 +867,20 @@ mod api {
         let done = lab.steps("mainSteps:\n- { name: Nap, action: 'aws:sleep', inputs: { Duration: PT0S } }\n").await;
         let mut foreign = request("x", "GetAutomationExecution", json!({"AutomationExecutionId": done.id}));
         foreign.caller.account = "222233334444".to_owned();
-        assert_eq!(lab.ssm.handle(foreign, lab.aws.clone()).await.unwrap_err().code, "AutomationExecutionNotFoundException");
+        assert_eq!(
+            lab.ssm.handle(foreign, lab.aws.clone()).await.unwrap_err().code,
+            "AutomationExecutionNotFoundException"
+        );
     }
 
     #[tokio::test]
     async fn documents_live_from_creation_to_deletion() {
         let lab = Lab::new(Fake::default());
-        let content = |description: &str| format!("schemaVersion: '0.3'\ndescription: {description}\nmainSteps:\n- {{ name: Pause, action: 'aws:pause' }}\n");
+        let content = |description: &str| {
+            format!(
+                "schemaVersion: '0.3'\ndescription: {description}\nmainSteps:\n- {{ name: Pause, action: 'aws:pause' }}\n"
+            )
+        };
         let create = |name: &str, content: String| json!({"Name": name, "Content": content, "DocumentType": "Automation", "DocumentFormat": "YAML"});
         let created = lab.ask("CreateDocument", create("Doc", content("one"))).await.unwrap();
         assert_eq!(created["DocumentDescription"]["Status"], "Active");
@@ -715,23 +888,50 @@ mod api {
             (create("Doc", content("one")), "DocumentAlreadyExists"),
             (create("AWS-Mine", content("one")), "ValidationException"),
             (create("Big", content(&"x".repeat(65_536))), "MaxDocumentSizeExceeded"),
-            (create("Bad", "schemaVersion: '0.3'\nmainSteps: [{ name: Run, action: 'aws:executeScript' }]".to_owned()), "InvalidDocumentContent"),
+            (
+                create(
+                    "Bad",
+                    "schemaVersion: '0.3'\nmainSteps: [{ name: Run, action: 'aws:executeScript' }]".to_owned(),
+                ),
+                "InvalidDocumentContent",
+            ),
         ] {
             assert_eq!(lab.ask("CreateDocument", body).await.unwrap_err().code, code);
         }
         let update = |text: &str| json!({"Name": "Doc", "Content": content(text), "DocumentVersion": "$LATEST"});
         assert_eq!(lab.ask("UpdateDocument", update("one")).await.unwrap_err().code, "DuplicateDocumentContent");
-        assert_eq!(lab.ask("UpdateDocument", update("two")).await.unwrap()["DocumentDescription"]["DocumentVersion"], "2");
-        let described = |answer: Value| (answer["Document"]["Description"].clone(), answer["Document"]["LatestVersion"].clone());
-        assert_eq!(described(lab.ask("DescribeDocument", json!({"Name": "Doc"})).await.unwrap()), (json!("one"), json!("2")));
+        assert_eq!(
+            lab.ask("UpdateDocument", update("two")).await.unwrap()["DocumentDescription"]["DocumentVersion"],
+            "2"
+        );
+        let described =
+            |answer: Value| (answer["Document"]["Description"].clone(), answer["Document"]["LatestVersion"].clone());
+        assert_eq!(
+            described(lab.ask("DescribeDocument", json!({"Name": "Doc"})).await.unwrap()),
+            (json!("one"), json!("2"))
+        );
         lab.ask("UpdateDocumentDefaultVersion", json!({"Name": "Doc", "DocumentVersion": "2"})).await.unwrap();
         assert_eq!(lab.ask("GetDocument", json!({"Name": "Doc"})).await.unwrap()["Content"], json!(content("two")));
-        assert_eq!(lab.ask("ListDocumentVersions", json!({"Name": "Doc"})).await.unwrap()["DocumentVersions"][0]["IsDefaultVersion"], json!(true));
+        assert_eq!(
+            lab.ask("ListDocumentVersions", json!({"Name": "Doc"})).await.unwrap()["DocumentVersions"][0]["IsDefaultVersion"],
+            json!(true)
+        );
         let list = lab.ask("ListDocuments", json!({"Filters": [{"Key": "Name", "Values": ["Do"]}]})).await.unwrap();
         assert_eq!(list["DocumentIdentifiers"].as_array().unwrap().len(), 1);
-        lab.ask("ModifyDocumentPermission", json!({"Name": "Doc", "PermissionType": "Share", "AccountIdsToAdd": ["222233334444"]})).await.unwrap();
-        assert_eq!(lab.ask("DescribeDocumentPermission", json!({"Name": "Doc"})).await.unwrap()["AccountIds"], json!(["222233334444"]));
-        assert_eq!(lab.ask("DeleteDocument", json!({"Name": "Doc"})).await.unwrap_err().code, "InvalidDocumentOperation");
+        lab.ask(
+            "ModifyDocumentPermission",
+            json!({"Name": "Doc", "PermissionType": "Share", "AccountIdsToAdd": ["222233334444"]}),
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            lab.ask("DescribeDocumentPermission", json!({"Name": "Doc"})).await.unwrap()["AccountIds"],
+            json!(["222233334444"])
+        );
+        assert_eq!(
+            lab.ask("DeleteDocument", json!({"Name": "Doc"})).await.unwrap_err().code,
+            "InvalidDocumentOperation"
+        );
         lab.ask("DeleteDocument", json!({"Name": "Doc", "Force": true})).await.unwrap();
         assert_eq!(lab.ask("DescribeDocument", json!({"Name": "Doc"})).await.unwrap_err().code, "InvalidDocument");
     }
@@ -752,11 +952,16 @@ mod api {
     fn putting_a_document_twice_makes_a_version_only_when_it_changed() {
         let ssm = Ssm::default();
         for text in ["one", "one", "two"] {
-            let content = format!("schemaVersion: '0.3'\ndescription: {text}\nmainSteps:\n- {{ name: Pause, action: 'aws:pause' }}\n");
+            let content = format!(
+                "schemaVersion: '0.3'\ndescription: {text}\nmainSteps:\n- {{ name: Pause, action: 'aws:pause' }}\n"
+            );
             ssm.put_document(ACCOUNT, REGION, "Doc", &content).unwrap();
         }
         let place = Place { account: ACCOUNT.to_owned(), region: REGION.to_owned() };
         let document = locked(&ssm.documents).describe(&place, &json!({"Name": "Doc"})).unwrap();
-        assert_eq!((&document["Document"]["DefaultVersion"], &document["Document"]["Description"]), (&json!("2"), &json!("two")));
+        assert_eq!(
+            (&document["Document"]["DefaultVersion"], &document["Document"]["Description"]),
+            (&json!("2"), &json!("two"))
+        );
     }
 }

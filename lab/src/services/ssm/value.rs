@@ -53,7 +53,9 @@ impl Type {
             (Self::StringList, scalar) => scalar_text(&scalar).map(|text| Value::Array(vec![Value::String(text)])),
             (scalar, Value::Array(mut items)) if items.len() == 1 => scalar.convert(items.remove(0)),
             (Self::String, value) => scalar_text(&value).map(Value::String),
-            (Self::Integer, Value::Number(number)) => (number.is_i64() || number.is_u64()).then_some(Value::Number(number)),
+            (Self::Integer, Value::Number(number)) => {
+                (number.is_i64() || number.is_u64()).then_some(Value::Number(number))
+            }
             (Self::Integer, Value::String(text)) => text.trim().parse::<i64>().ok().map(Value::from),
             (Self::Boolean, Value::Bool(flag)) => Some(Value::Bool(flag)),
             (Self::Boolean, Value::String(text)) => match text.to_ascii_lowercase().as_str() {
@@ -176,8 +178,8 @@ pub(crate) fn references(value: &Value) -> Vec<Reference> {
     }
 }
 
-/// `value` with every reference replaced. A text that is one reference and nothing else becomes the referenced value with
-/// its type; inside a longer text it becomes text. The error is the first reference without a value.
+/// `value` with every reference replaced. A text that is one reference and nothing else becomes the referenced value
+/// with its type; inside a longer text it becomes text. The error is the first reference without a value.
 pub(crate) fn resolve(value: &Value, lookup: &dyn Fn(&Reference) -> Option<Value>) -> Result<Value, Reference> {
     Ok(match value {
         Value::String(template) => {
@@ -294,14 +296,20 @@ mod tests {
 
     #[test]
     fn a_whole_reference_keeps_its_type_and_an_embedded_one_becomes_text() {
-        let resolved = resolve(&json!({"a": "{{ Read.State }}", "b": ["{{variable:Count}}"], "c": "x-{{ Name }}-{{ Read.State }}"}), &lookup);
+        let resolved = resolve(
+            &json!({"a": "{{ Read.State }}", "b": ["{{variable:Count}}"], "c": "x-{{ Name }}-{{ Read.State }}"}),
+            &lookup,
+        );
         assert_eq!(resolved, Ok(json!({"a": {"Block": true}, "b": [3], "c": "x-bucket-{\"Block\":true}"})));
     }
 
     #[test]
     fn a_reference_without_a_value_is_named_and_other_braces_are_text() {
         assert_eq!(resolve(&json!("a {{ Gone.Value }}"), &lookup).unwrap_err().to_string(), "Gone.Value");
-        assert_eq!(resolve(&json!("{{ not a reference }} {{ Name }} {{"), &lookup), Ok(json!("{{ not a reference }} bucket {{")));
+        assert_eq!(
+            resolve(&json!("{{ not a reference }} {{ Name }} {{"), &lookup),
+            Ok(json!("{{ not a reference }} bucket {{"))
+        );
     }
 
     #[test]

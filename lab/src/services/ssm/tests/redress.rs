@@ -108,7 +108,11 @@ fn outcome(execution: &Execution) -> &str {
 
 /// Calls that change the bucket.
 fn changes(lab: &Lab) -> Vec<String> {
-    lab.aws.operations().into_iter().filter(|operation| operation.starts_with("s3:Put") || operation.starts_with("s3:Delete")).collect()
+    lab.aws
+        .operations()
+        .into_iter()
+        .filter(|operation| operation.starts_with("s3:Put") || operation.starts_with("s3:Delete"))
+        .collect()
 }
 
 /// What the recorder was told, verb by verb.
@@ -125,7 +129,8 @@ async fn every_shipped_document_can_be_run() {
     for entry in std::fs::read_dir(DOCUMENTS).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        ssm.put_document(ACCOUNT, REGION, &name, &std::fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        ssm.put_document(ACCOUNT, REGION, &name, &std::fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         seen += 1;
     }
     assert!(seen >= 14, "only {seen} documents");
@@ -139,7 +144,10 @@ async fn a_dry_run_states_the_change_and_makes_none() {
     assert_eq!((done.status, outcome(&done)), (Status::Success, "Planned"), "{done:#?}");
     assert!(changes(&lab).is_empty());
     let told = told(&lab);
-    assert_eq!((&told[0]["Verb"], &told[0]["Present"], &told[0]["State"]), (&json!("Prepare"), &json!(true), &block(false)));
+    assert_eq!(
+        (&told[0]["Verb"], &told[0]["Present"], &told[0]["State"]),
+        (&json!("Prepare"), &json!(true), &block(false))
+    );
     assert_eq!(told[0]["Change"][0]["Parameters"]["PublicAccessBlockConfiguration"], block(true));
 }
 
