@@ -254,3 +254,7 @@ fn answer(stored: &Stored) -> RemediateResponse {
     };
     RemediateResponse { outcome, change_sha256: evidence.change_sha256.clone(), error }
 }
+
+#[cfg(test)]
+#[path = "remediate_tests.rs"]
+mod tests;
