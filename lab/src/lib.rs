@@ -11,12 +11,17 @@ use std::sync::Arc;
 use rand::RngExt;
 
 mod authority;
+pub mod bed;
 mod cloud;
+pub mod control;
+pub mod deploy;
 mod emulator;
 pub mod events;
 mod gateway;
 mod lambda;
+pub mod organisation;
 pub mod record;
+pub mod scenario;
 pub mod service;
 pub mod services;
 mod shared;

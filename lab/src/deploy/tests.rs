@@ -1,0 +1,106 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::services::fake::FakeAws;
+
+fn plan() -> Plan {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    Plan::of(root, &["payments", "web"], Arc::new(|_| ())).unwrap()
+}
+
+/// CloudFormation that creates every resource of the template that it was given.
+fn cloud(operation: &str, status: &str, templates: &[&Source]) -> Result<Value, AwsError> {
+    Ok(match operation {
+        "DescribeStacks" => json!({ "Stacks": [{ "StackStatus": status }] }),
+        "DescribeStackEvents" => json!({ "StackEvents": [
+            { "LogicalResourceId": "Key", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "no more keys" } ] }),
+        "DescribeStackResources" => {
+            let resources = templates.iter().flat_map(|source| source.template.resources()).map(|(id, kind, _)| {
+                json!({ "LogicalResourceId": id, "PhysicalResourceId": format!("physical-{id}"), "ResourceType": kind })
+            });
+            json!({ "StackResources": resources.collect::<Vec<_>>() })
+        }
+        _ => json!({}),
+    })
+}
+
+#[tokio::test]
+async fn every_account_gets_its_stacks_runbooks_and_rules() {
+    let plan = plan();
+    let sources = [plan.administrator_stack.clone(), plan.member_stack.clone(), plan.member_roles.clone()];
+    let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
+        ("organizations", _) => Ok(json!({ "Organization": { "Id": "o-abcdefghij" } })),
+        ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
+        _ => Ok(json!({})),
+    }));
+    let organisation = organisation(aws.clone(), &plan).await.unwrap();
+    assert_eq!(organisation.id, "o-abcdefghij");
+
+    let calls = aws.calls();
+    let count = |account: &str, operation: &str| calls.iter().filter(|(who, what, _)| who == account && what == operation).count();
+    let member = organisation.members[1].id.as_str();
+    assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 1);
+    assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), 3);
+    assert_eq!(count(member, "cloudformation:CreateStack"), 2);
+    assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
+    let runbooks = plan.member_documents.template.resources().count();
+    assert_eq!(count(member, "ssm:CreateDocument"), runbooks);
+    assert!(runbooks > plan.catalogue.0.len(), "one for each control and the control runbook");
+}
+
+#[tokio::test]
+async fn what_the_emulator_leaves_out_is_added_from_the_template() {
+    let plan = plan();
+    let sources = [plan.administrator_stack.clone(), plan.member_stack.clone()];
+    let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
+        ("organizations", _) => Ok(json!({ "Organization": { "Id": "o-abcdefghij" } })),
+        ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
+        _ => Ok(json!({})),
+    }));
+    organisation(aws.clone(), &plan).await.unwrap();
+    let calls = aws.calls();
+    let parameters = |operation: &str| calls.iter().find(|(_, what, _)| what == operation).unwrap_or_else(|| panic!("no {operation}")).2.clone();
+
+    let policy: Value = serde_json::from_str(parameters("events:PutPermission")["Policy"].as_str().unwrap()).unwrap();
+    assert_eq!(policy["Statement"][0]["Condition"]["StringEquals"]["aws:PrincipalOrgID"], "o-abcdefghij");
+    assert_eq!(policy["Statement"][1]["Principal"]["AWS"], json!(["222222222222", "333333333333"]));
+    let append_only = parameters("dynamodb:PutResourcePolicy");
+    assert!(append_only["Policy"].as_str().unwrap().contains("dynamodb:UpdateItem"));
+    assert_eq!(parameters("dynamodb:UpdateTimeToLive")["TimeToLiveSpecification"]["AttributeName"], "ExpiresAt");
+    let encryption = parameters("s3:PutBucketEncryption");
+    let default = &encryption["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"];
+    assert!(default["KMSMasterKeyID"].as_str().unwrap().ends_with(":key/physical-Key"));
+}
+
+#[tokio::test]
+async fn a_stack_that_fails_says_which_resource_and_why() {
+    let aws = Arc::new(FakeAws::new(|service, operation, _| match service {
+        "cloudformation" => cloud(operation, "ROLLBACK_COMPLETE", &[]),
+        _ => Ok(json!({})),
+    }));
+    let error = organisation(aws, &plan()).await.unwrap_err().to_string();
+    assert!(error.contains("ROLLBACK_COMPLETE") && error.contains("Key: no more keys"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_call_names_the_operation_and_the_account() {
+    let refused = AtomicBool::new(false);
+    let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
+        ("s3", "CreateBucket") if !refused.swap(true, Ordering::Relaxed) => Err(AwsError::new("BucketAlreadyExists", "taken")),
+        _ => Ok(json!({})),
+    }));
+    let error = organisation(aws, &plan()).await.unwrap_err().to_string();
+    assert!(error.starts_with("s3:CreateBucket in account 111111111111"), "{error}");
+}
+
+#[test]
+fn every_config_rule_of_a_member_reports_a_control_of_the_catalogue() {
+    let plan = plan();
+    for rule in CONFIG_RULES {
+        let check = redress_common::finding::Check::ConfigRule(rule.name.to_owned());
+        assert!(plan.catalogue.resolve(&check).is_some(), "{}", rule.name);
+    }
+}
