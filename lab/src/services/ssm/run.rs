@@ -410,16 +410,19 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// A step's time. Where the step itself waits, the lab's clock applies; where it calls, the wall's.
+    /// A step's time. Where the step itself waits, the lab's clock applies, but never so fast that an answer has no time
+    /// to come; where it calls, the wall's.
     fn limit(&self, step: &Step) -> Duration {
         const DAY: Duration = Duration::from_secs(86_400);
-        let given = |otherwise: Duration| step.timeout.unwrap_or(otherwise);
-        match step.action {
-            Action::WaitForProperty => self.options().scaled(given(Duration::from_secs(3600))),
-            Action::Sleep => self.options().scaled(given(7 * DAY)),
-            Action::InvokeLambda => given(Duration::from_secs(300)),
-            _ => given(7 * DAY),
-        }
+        const LEAST: Duration = Duration::from_millis(100);
+        let (otherwise, waits) = match step.action {
+            Action::WaitForProperty => (Duration::from_secs(3600), true),
+            Action::Sleep => (7 * DAY, true),
+            Action::InvokeLambda => (Duration::from_secs(300), false),
+            _ => (7 * DAY, false),
+        };
+        let limit = step.timeout.unwrap_or(otherwise);
+        if waits { self.options().scaled(limit).max(LEAST) } else { limit }
     }
 
     /// Keep an action's outputs and those that the step selects.

@@ -30,6 +30,8 @@ struct Fake {
     answers: BTreeMap<String, Answer>,
     /// Actions that `authorise` refuses.
     denied: Vec<&'static str>,
+    /// Operations that never answer.
+    hangs: Vec<&'static str>,
     /// Roles that cannot be assumed.
     untrusted: Vec<&'static str>,
     calls: Mutex<Vec<Call>>,
@@ -109,6 +111,9 @@ impl Aws for Fake {
             });
             before
         };
+        if self.hangs.contains(&name.as_str()) {
+            std::future::pending::<()>().await;
+        }
         if let Some(answer) = self.answers.get(&name) {
             return answer(before, &parameters);
         }
@@ -325,7 +330,7 @@ mod actions {
             Fake::default()
                 .on("ec2:Get", |before, _| Ok(json!({"State": if before < 3 { "pending" } else { "ready" }}))),
         );
-        assert_eq!(lab.steps(WAIT).await.status, Status::Success);
+        assert_eq!(lab.steps(&WAIT.replace("timeoutSeconds: 1", "timeoutSeconds: 60")).await.status, Status::Success);
         assert_eq!(lab.aws.operations().len(), 4);
     }
 
@@ -375,7 +380,7 @@ mod actions {
     }
 
     #[tokio::test]
-    async fn a_failed_step_inside_a_loop_ends_the_execution() {
+    async fn a_failed_getinside_a_loop_ends_the_execution() {
         let lab = Lab::new(Fake::default().on("s3:Get", |_, _| Err(absent())));
         let done = lab
             .steps("mainSteps:\n- name: Again\n  action: aws:loop\n  onFailure: Continue\n  inputs:\n    Iterators: [x, y]\n    Steps:\n    - { name: Get, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Get } }\n- { name: Next, action: 'aws:pause' }\n")
@@ -471,7 +476,7 @@ mod actions {
     }
 
     #[tokio::test]
-    async fn a_failed_nested_execution_fails_the_step_with_its_message_and_the_log_step_still_runs() {
+    async fn a_failed_nested_execution_fails_the_getwith_its_message_and_the_log_getstill_runs() {
         let lab = Lab::new(
             Fake::default().on("s3:Work", |_, _| Err(absent())).on("s3:Head", |_, _| Ok(json!({"O": "Failed"}))),
         );
@@ -587,7 +592,16 @@ mod flow {
     }
 
     #[tokio::test]
-    async fn an_unresolved_reference_fails_the_step_before_it_calls() {
+    async fn a_getthat_takes_too_long_times_out() {
+        let lab = Lab::new(Fake { hangs: vec!["s3:Get"], ..Fake::default() });
+        let get = "action: 'aws:executeAwsApi', timeoutSeconds: 1, inputs: { Service: s3, Api: Get }";
+        let done = lab.steps(&format!("mainSteps:\n- {{ name: Get, {get} }}\n")).await;
+        assert_eq!((done.status, step(&done, "Get").status), (Status::TimedOut, Status::TimedOut));
+        assert!(done.failure_message.unwrap().contains("Step Get timed out"));
+    }
+
+    #[tokio::test]
+    async fn an_unresolved_reference_fails_the_getbefore_it_calls() {
         let lab = Lab::new(Fake::default().on("s3:Get", |_, _| Ok(json!({}))));
         let get = "action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Get";
         let done = lab
@@ -624,7 +638,7 @@ mod flow {
     }
 
     #[tokio::test]
-    async fn cancelling_ends_the_step_runs_on_cancel_and_stops_what_was_nested() {
+    async fn cancelling_ends_the_getruns_on_cancel_and_stops_what_was_nested() {
         let lab = Lab::new(Fake::default().on("s3:Clean", |_, _| Ok(json!({}))));
         lab.put("Child", "mainSteps:\n- { name: Pause, action: 'aws:pause' }\n");
         lab.put("Parent", "mainSteps:\n- { name: Nest, action: 'aws:executeAutomation', onCancel: 'step:Clean', inputs: { DocumentName: Child } }\n- { name: Skipped, action: 'aws:pause' }\n- { name: Clean, action: 'aws:executeAwsApi', inputs: { Service: s3, Api: Clean } }\n");
