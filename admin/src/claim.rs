@@ -14,8 +14,8 @@ use redress_common::state::State;
 pub const LEASE_MS: i64 = 5 * 60 * 1000;
 /// The window in which the loop guard counts.
 pub const WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
-/// How many requests of people a claim remembers.
-const REQUESTS: usize = 16;
+/// How many remediations that ended a claim remembers.
+const ENDED: usize = 32;
 
 /// Somebody wants to work on a resource.
 #[derive(Debug, Clone)]
@@ -61,9 +61,8 @@ pub fn may_have(existing: Option<&Claim>, bid: &Bid, now: Timestamp) -> Result<(
         // The lease ended, or it was given back: the same remediation goes on where it was.
         (true, false) if claim.status != ClaimStatus::Done => Ok(()),
         (true, false) => Err(Refused::Duplicate),
-        (false, false) if bid.manual => {
-            if claim.requests.contains(&bid.id) { Err(Refused::Duplicate) } else { Ok(()) }
-        }
+        (false, false) if claim.ended.contains(&bid.id) => Err(Refused::Duplicate),
+        (false, false) if bid.manual => Ok(()),
         (false, false) if bid.generation <= claim.generation => Err(Refused::Duplicate),
         (false, false) => Ok(()),
     }
@@ -83,11 +82,6 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim
     if bid.starts && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
         recent.push(now);
     }
-    let mut requests: Vec<RemediationId> = existing.map(|claim| claim.requests.clone()).unwrap_or_default();
-    if bid.manual && !requests.contains(&bid.id) {
-        requests.push(bid.id);
-        requests.drain(..requests.len().saturating_sub(REQUESTS));
-    }
     Ok(Claim {
         remediation_id: bid.id,
         generation: existing.map_or(bid.generation, |claim| claim.generation.max(bid.generation)),
@@ -103,7 +97,7 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim
         // A person who asks for a fix ends the hold that an undo put on the resource.
         held: existing.is_some_and(|claim| claim.held) && !(bid.manual && bid.starts && bid.mode == Mode::Apply),
         recent,
-        requests,
+        ended: existing.map(|claim| claim.ended.clone()).unwrap_or_default(),
         expires_at: bid.keep_seconds.map(|seconds| now / 1000 + seconds),
     })
 }
@@ -133,6 +127,8 @@ pub struct End {
 #[must_use]
 pub fn finish(claim: &Claim, end: End, now: Timestamp) -> Claim {
     let mut claim = Claim { status: ClaimStatus::Done, state: end.state, ..claim.clone() };
+    claim.ended.push(claim.remediation_id);
+    claim.ended.drain(..claim.ended.len().saturating_sub(ENDED));
     if end.compliant {
         claim.generation = claim.generation.max(Generation(now.as_millisecond()));
     }
@@ -259,6 +255,13 @@ pub(crate) mod tests {
         assert_eq!(grant(Some(&two), asked("r1"), at(4)), Err(Refused::Duplicate));
         assert_eq!(grant(Some(&two), asked("r2"), at(4)), Err(Refused::Duplicate));
         assert!(grant(Some(&two), asked("r3"), at(4)).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_was_given_back_and_overtaken_is_not_lost() {
+        let back = release(&grant(None, asked("r1"), at(0)).unwrap(), State::Planned);
+        let overtaken = finish(&grant(Some(&back), bid("rule", 5), at(1)).unwrap(), VERIFIED, at(2));
+        assert!(grant(Some(&overtaken), asked("r1"), at(3)).is_ok());
     }
 
     #[test]

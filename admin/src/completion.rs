@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::ledger_store::{AppendError, ClaimWrite, StoreError, append};
-use redress_common::aws::state_table::{Claim, ClaimStatus, Condition, StateKey};
+use redress_common::aws::state_table::{Claim, Condition, StateKey};
 use redress_common::contract::{Mode, parameter};
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Fence, Region, RemediationId};
 use redress_common::ledger::{RecordDraft, detail};
@@ -136,14 +136,14 @@ impl<O: Outside> Completion<O> {
             report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
             return Ok(());
         };
+        if claim.ended.contains(&claimant.id) {
+            tracing::info!(remediation = %claimant.id, "duplicate");
+            return Ok(());
+        }
         let reading = outcome::read(claimant.mode, execution);
         if claim.remediation_id != claimant.id || claimant.fence > claim.fence {
             let known = snapshot.claim(&claimant.request_key).map_err(StoreError::from)?;
             return self.record_late(place, execution_id, claimant, &claim, known.as_ref(), &reading, head, now).await;
-        }
-        if claim.status == ClaimStatus::Done {
-            tracing::info!(remediation = %claimant.id, "duplicate");
-            return Ok(());
         }
         let state = reading.end.state;
         let updated = self.update_finding(&claim, &reading).await;

@@ -66,7 +66,7 @@ pub(crate) fn claim() -> Claim {
         undoable: None,
         held: false,
         recent: vec![],
-        requests: vec![],
+        ended: vec![],
         expires_at: None,
     }
 }

@@ -227,9 +227,9 @@ pub struct Claim {
     /// When remediations were started on it lately, Unix milliseconds.
     #[serde(default)]
     pub recent: Vec<i64>,
-    /// Requests of people that were taken up lately: each is done once.
+    /// The remediations that ended lately: none of them is started, or recorded, again.
     #[serde(default)]
-    pub requests: Vec<RemediationId>,
+    pub ended: Vec<RemediationId>,
     /// When the table may forget the item, Unix seconds.
     pub expires_at: Option<i64>,
 }
@@ -453,7 +453,7 @@ mod tests {
             undoable: None,
             held: false,
             recent: vec![5],
-            requests: vec![],
+            ended: vec![],
             expires_at: None,
         }
     }

@@ -1,0 +1,257 @@
+//! The world outside, in memory: the tables with the conditions that DynamoDB would evaluate, and the member
+//! account as a list of what was started. It records every call.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use redress_admin::ports::{Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError};
+use redress_common::aws::failure::AwsFailure;
+use redress_common::aws::item::Item;
+use redress_common::aws::ledger_store::{Store, StoreError, TransactError, Transaction};
+use redress_common::aws::state_table::{self, CatalogueItem, Claim, Settings, Snapshot, StateKey};
+use redress_common::contract::{Mode, Outcome, output, parameter};
+use redress_common::ids::RemediationId;
+use redress_common::ledger::{self, Head, Record};
+use redress_common::notification::Notification;
+use redress_common::state::State;
+
+#[derive(Default)]
+struct Inner {
+    items: HashMap<String, Item>,
+    records: Vec<Record>,
+    started: Vec<(Place, Start)>,
+    executions: HashMap<String, Execution>,
+    told: Vec<Notification>,
+    dead: Vec<(String, String)>,
+    updates: Vec<FindingUpdate>,
+    calls: Vec<&'static str>,
+    start_errors: VecDeque<StartError>,
+    publish_fails: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct World(Mutex<Inner>);
+
+impl World {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let world = Self::default();
+        let catalogue = serde_json::from_str(include_str!("../../../ssm-documents/catalogue.json")).unwrap();
+        world.put(&StateKey::Catalogue, &CatalogueItem::of(&catalogue).unwrap());
+        world.put(&StateKey::Settings, settings);
+        world
+    }
+
+    pub(crate) fn put<T: serde::Serialize>(&self, key: &StateKey, value: &T) {
+        let item = state_table::encode(key, value).unwrap();
+        self.0.lock().unwrap().items.insert(key.to_string(), item);
+    }
+
+    pub(crate) fn take_away(&self, key: &StateKey) {
+        self.0.lock().unwrap().items.remove(&key.to_string());
+    }
+
+    pub(crate) fn fail_start(&self, transient: bool) {
+        let message = "not now".to_owned();
+        self.0.lock().unwrap().start_errors.push_back(StartError { transient, message });
+    }
+
+    pub(crate) fn fail_publish(&self) {
+        self.0.lock().unwrap().publish_fails = true;
+    }
+
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    pub(crate) fn started(&self) -> Vec<(Place, Start)> {
+        self.0.lock().unwrap().started.clone()
+    }
+
+    pub(crate) fn told(&self) -> Vec<Notification> {
+        self.0.lock().unwrap().told.clone()
+    }
+
+    pub(crate) fn dead(&self) -> Vec<String> {
+        self.0.lock().unwrap().dead.iter().map(|(code, _)| code.clone()).collect()
+    }
+
+    pub(crate) fn updates(&self) -> Vec<FindingUpdate> {
+        self.0.lock().unwrap().updates.clone()
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.0.lock().unwrap().records.clone()
+    }
+
+    pub(crate) fn states(&self) -> Vec<State> {
+        self.records().iter().map(|record| record.draft.execution_status).collect()
+    }
+
+    /// Every chain verifies, and ends at its head.
+    pub(crate) fn verify(&self) {
+        let records = self.records();
+        let mut chains: BTreeMap<_, Vec<Record>> = BTreeMap::new();
+        for record in records {
+            chains.entry(record.origin.clone()).or_default().push(record);
+        }
+        for (account, chain) in chains {
+            let keys = [StateKey::Chain(account.clone())];
+            let head: Head = self.snapshot(&keys).head(&account).unwrap();
+            ledger::verify_to(&chain, &head).unwrap();
+        }
+    }
+
+    pub(crate) fn claim(&self, key: &StateKey) -> Option<Claim> {
+        self.snapshot(std::slice::from_ref(key)).claim(key).unwrap()
+    }
+
+    /// The member's runbook of the newest start ends: SSM's event of it.
+    pub(crate) fn end(&self, outcome: Option<Outcome>) -> String {
+        let (place, start) = self.started().last().cloned().unwrap();
+        self.end_of(&place, &start, outcome)
+    }
+
+    pub(crate) fn end_of(&self, place: &Place, start: &Start, outcome: Option<Outcome>) -> String {
+        let status = match outcome {
+            None | Some(Outcome::Failed) => "Failed",
+            _ => "Success",
+        };
+        let execution = Execution {
+            status: status.to_owned(),
+            parameters: start.parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            outputs: outcome
+                .map(|outcome| {
+                    BTreeMap::from([
+                        (output::OUTCOME.to_owned(), outcome.as_str().to_owned()),
+                        (output::VERSION_ID.to_owned(), "v2".to_owned()),
+                        (output::PRE_IMAGE.to_owned(), "a".repeat(64)),
+                        (output::CHANGE.to_owned(), "b".repeat(64)),
+                        (output::POST_IMAGE.to_owned(), "c".repeat(64)),
+                    ])
+                })
+                .unwrap_or_default(),
+            ..Execution::default()
+        };
+        self.0.lock().unwrap().executions.insert(start.id.to_string(), execution);
+        serde_json::json!({
+            "source": "aws.ssm",
+            "detail-type": "EC2 Automation Execution Status-change Notification",
+            "account": place.account,
+            "region": place.region,
+            "detail": { "ExecutionId": start.id, "Definition": "Redress-Control", "Status": status },
+        })
+        .to_string()
+    }
+
+    fn snapshot(&self, keys: &[StateKey]) -> Snapshot {
+        let inner = self.0.lock().unwrap();
+        let items = keys.iter().filter_map(|key| inner.items.get(&key.to_string()).cloned()).collect();
+        Snapshot::new(keys, items)
+    }
+
+    async fn call(&self, name: &'static str) {
+        self.0.lock().unwrap().calls.push(name);
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Store for &World {
+    async fn read(&self, keys: &[StateKey]) -> Result<Snapshot, StoreError> {
+        let snapshot = self.snapshot(keys);
+        self.call("BatchGetItem").await;
+        Ok(snapshot)
+    }
+
+    async fn transact(&self, transaction: &Transaction) -> Result<(), TransactError> {
+        self.call("TransactWriteItems").await;
+        if let Some(write) = &transaction.claim
+            && !write.condition.holds(self.claim(&write.key).as_ref())
+        {
+            return Err(TransactError::ClaimLost);
+        }
+        let key = StateKey::Chain(transaction.origin.clone());
+        if self.snapshot(std::slice::from_ref(&key)).head(&transaction.origin).unwrap() != transaction.from {
+            return Err(TransactError::HeadMoved);
+        }
+        let place = |record: &Record| (record.draft.remediation_id, record.draft.timestamp);
+        let known: Vec<_> = World::records(self).iter().map(place).collect();
+        if transaction.records.iter().any(|record| known.contains(&place(record))) {
+            return Err(TransactError::TimestampTaken);
+        }
+        if let Some(write) = &transaction.claim {
+            self.put(&write.key, &write.claim);
+        }
+        self.put(&key, &transaction.to);
+        self.0.lock().unwrap().records.extend(transaction.records.clone());
+        Ok(())
+    }
+
+    async fn records(&self, id: RemediationId) -> Result<Vec<Record>, StoreError> {
+        self.call("Query").await;
+        Ok(World::records(self).into_iter().filter(|record| record.draft.remediation_id == id).collect())
+    }
+}
+
+impl Outside for &World {
+    async fn publish(&self, message: &Notification, _: &Attributes) -> Result<(), AwsFailure> {
+        self.call("Publish").await;
+        let mut inner = self.0.lock().unwrap();
+        if inner.publish_fails {
+            return Err(AwsFailure::partial("sns:Publish", "no"));
+        }
+        inner.told.push(message.clone());
+        Ok(())
+    }
+
+    async fn dead_letter(&self, body: &str, code: &str, _: &str) -> Result<(), AwsFailure> {
+        self.call("SendMessage").await;
+        self.0.lock().unwrap().dead.push((code.to_owned(), body.to_owned()));
+        Ok(())
+    }
+
+    async fn start(&self, place: &Place, start: &Start) -> Result<(), StartError> {
+        self.call("StartAutomationExecution").await;
+        let mut inner = self.0.lock().unwrap();
+        if let Some(error) = inner.start_errors.pop_front() {
+            return Err(error);
+        }
+        // SSM: the same client token is the same execution.
+        if !inner.started.iter().any(|(_, known)| known.id == start.id) {
+            inner.started.push((place.clone(), start.clone()));
+        }
+        Ok(())
+    }
+
+    async fn execution(&self, _: &Place, id: &str) -> Result<Execution, StartError> {
+        self.call("GetAutomationExecution").await;
+        Ok(self.0.lock().unwrap().executions[id].clone())
+    }
+
+    async fn update_finding(&self, update: &FindingUpdate) -> Result<(), AwsFailure> {
+        self.call("BatchUpdateFindings").await;
+        self.0.lock().unwrap().updates.push(update.clone());
+        Ok(())
+    }
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity {
+        executor: "arn:aws:lambda:eu-central-1:999988887777:function:redress-orchestrator".parse().unwrap(),
+        account: "999988887777".parse().unwrap(),
+        home: "eu-central-1".parse().unwrap(),
+        retention_days: 90,
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    "2026-03-02T09:15:05Z".parse().unwrap()
+}
+
+pub(crate) fn parameter(start: &Start, name: &'static str) -> String {
+    start.parameters.get(name).cloned().unwrap_or_default()
+}
+
+pub(crate) fn mode(start: &Start) -> Option<Mode> {
+    [Mode::DryRun, Mode::Apply, Mode::Restore].into_iter().find(|m| m.as_str() == parameter(start, parameter::MODE))
+}
