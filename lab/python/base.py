@@ -25,6 +25,7 @@ import time
 PORT = int(os.environ["LAB_BASE_PORT"])
 TOKEN = os.environ["LAB_TOKEN"].encode()
 
+import amend
 import botocore.config
 import botocore.credentials
 import botocore.exceptions
@@ -35,7 +36,7 @@ import ministack.app as ministack
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.core.responses import get_account_id, request_scope
-from ministack.services import eventbridge, iam, lambda_svc, sts
+from ministack.services import iam, sts
 
 # --- One request: what the gateway orders, and the checks made -------------------------------------------
 
@@ -92,22 +93,6 @@ class Handlers(dict):
 
 async def allowed(method, path, headers, body, query_params):
     return 200, {"x-lab-allowed": "yes", "Content-Type": "application/json"}, b"{}"
-
-
-def leave_to_the_gateway():
-    """Event delivery, schedules and queue polling are the gateway's: MiniStack must not do them too."""
-    lambda_svc._ensure_poller = lambda: None
-    eventbridge._dispatch_event = lambda *args, **kwargs: None
-    eventbridge.start_scheduler = lambda: None
-    put_permission = eventbridge._put_permission
-
-    def put_permission_or_policy(data):
-        if data.get("Policy"):
-            eventbridge._event_bus_policies[data.get("EventBusName", "default")] = json.loads(data["Policy"])
-            return eventbridge.json_response({})
-        return put_permission(data)
-
-    eventbridge._put_permission = put_permission_or_policy
 
 
 # --- Questions ---------------------------------------------------------------------------------------
@@ -346,8 +331,8 @@ def main():
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
+    amend.all_of_it()
     observe_authorisation()
-    leave_to_the_gateway()
     ministack.SERVICE_HANDLERS = Handlers(ministack.SERVICE_HANDLERS)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     config = Config()

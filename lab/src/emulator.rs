@@ -30,8 +30,8 @@ impl Emulator {
         token: &str,
         progress: &Progress,
     ) -> Result<Self, LabError> {
-        let script = run.join("base.py");
-        fs::write(&script, include_str!("../python/base.py")).map_err(|source| LabError::file(&script, source))?;
+        write(run, "amend.py", include_str!("../python/amend.py"))?;
+        let script = write(run, "base.py", include_str!("../python/base.py"))?;
         let port = free_port()?;
         let mut command = Command::new(prepared(home, &venv::MINISTACK, progress).await?);
         command
@@ -49,8 +49,7 @@ impl Emulator {
 
     /// moto, for the resource services; any account by the header `x-moto-account-id`.
     pub(crate) async fn moto(home: &Path, run: &Path, progress: &Progress) -> Result<Self, LabError> {
-        let script = run.join("moto_child.py");
-        fs::write(&script, include_str!("../python/moto_child.py")).map_err(|source| LabError::file(&script, source))?;
+        let script = write(run, "moto_child.py", include_str!("../python/moto_child.py"))?;
         let port = free_port()?;
         let mut command = Command::new(prepared(home, &venv::MOTO, progress).await?);
         command.arg(&script).args(["-H", "127.0.0.1", "-p", &port.to_string()]);
@@ -105,6 +104,12 @@ async fn prepared(home: &Path, wanted: &'static venv::Requirements, progress: &P
         Ok(python) => python,
         Err(error) => Err(LabError::Venv { what: "prepare the emulators", advice: "try again", output: error.to_string() }),
     }
+}
+
+fn write(run: &Path, name: &str, text: &str) -> Result<PathBuf, LabError> {
+    let path = run.join(name);
+    fs::write(&path, text).map_err(|source| LabError::file(&path, source))?;
+    Ok(path)
 }
 
 fn free_port() -> Result<u16, LabError> {

@@ -105,7 +105,7 @@ impl Events {
             .ok_or_else(|| AwsError::new("MalformedDetail", "Detail is malformed."))?;
         let bus = Bus::named(text("EventBusName"), &caller.account, region)?;
         if bus.account != caller.account {
-            self.check_bus_policy(&bus, &caller.arn).await?;
+            self.check_bus_policy(&bus, &caller.arn, json!({ "events:eventBusInvocation": "false" })).await?;
         }
         let id = uuid::Uuid::new_v4().to_string();
         let event = event(&id, &caller.account, region, source, detail_type, &entry["Resources"], detail);
@@ -209,18 +209,20 @@ impl Events {
         }
         let from = Arn::parse(rule_arn).map_or("", |rule| rule.account);
         let bus = Bus::named(arn_text, arn.account, arn.region)?;
+        // What tells a rule from a client's PutEvents, in policies.
+        let by_rule = json!({ "events:eventBusInvocation": "true", "aws:SourceArn": rule_arn, "aws:SourceAccount": from });
         let caller = match target["RoleArn"].as_str() {
             Some(role_arn) => {
                 let session = self.shared.authority.session(role_arn, "events", PRINCIPAL).await?;
                 let caller = self.shared.authority.caller(&session.access_key_id).await?;
-                self.shared.authority.check(&caller.arn, "events:PutEvents", arn_text, json!({})).await?;
+                self.shared.authority.check(&caller.arn, "events:PutEvents", arn_text, by_rule.clone()).await?;
                 Some(caller)
             }
             None if from == bus.account => None,
             None => return Err(AwsError::new("AccessDenied", "a rule needs a role to send events to another account's bus")),
         };
         if let Some(caller) = caller.filter(|_| from != bus.account) {
-            self.check_bus_policy(&bus, &caller.arn).await?;
+            self.check_bus_policy(&bus, &caller.arn, by_rule).await?;
         }
         self.exists(&bus).await?;
         self.arrive(bus, event.clone(), hops + 1);
@@ -283,7 +285,7 @@ impl Events {
         })
     }
 
-    async fn check_bus_policy(&self, bus: &Bus, caller_arn: &str) -> Result<(), AwsError> {
+    async fn check_bus_policy(&self, bus: &Bus, caller_arn: &str, context: Value) -> Result<(), AwsError> {
         let described = self.exists(bus).await?;
         let resource = described["Arn"].as_str().unwrap_or_default();
         let question = PolicyQuestion {
@@ -292,7 +294,7 @@ impl Events {
             service_principal: None,
             action: "events:PutEvents",
             resource,
-            context: json!({}),
+            context,
         };
         self.shared.authority.check_policy(question).await
     }
