@@ -178,7 +178,11 @@ impl Chosen {
 }
 
 /// A parameter that must be there.
-fn parameter<'a>(parameters: &'a BTreeMap<String, Value>, name: &str, expected: &'static str) -> Result<&'a Value, NativeError> {
+fn parameter<'a>(
+    parameters: &'a BTreeMap<String, Value>,
+    name: &str,
+    expected: &'static str,
+) -> Result<&'a Value, NativeError> {
     parameters.get(name).ok_or_else(|| NativeError::Parameter { name: name.to_owned(), expected })
 }
 
@@ -208,10 +212,83 @@ fn untyped<T: Serialize>(value: &T, what: &'static str, native: &'static str) ->
 }
 
 /// One planned call.
-fn planned<T: Serialize>(declared: &Declared, service: &str, operation: &str, parameters: &T) -> Result<Call, NativeError> {
+fn planned<T: Serialize>(
+    declared: &Declared,
+    service: &str,
+    operation: &str,
+    parameters: &T,
+) -> Result<Call, NativeError> {
     Ok(Call {
         service: service.to_owned(),
         operation: operation.to_owned(),
         parameters: untyped(parameters, "a call", declared.name)?,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge;
+    use crate::testing::{FakeAws, job};
+
+    const GROUP: &str = "arn:aws:ec2:eu-central-1:111122223333:security-group/sg-1";
+
+    fn declares(declared: &Declared, call: &Call) -> bool {
+        declared.changes.iter().any(|action| action.split(':').nth(1) == Some(call.operation.as_str()))
+    }
+
+    /// Plans from `before`, and the undo of it from `after`: only declared actions come out.
+    fn check(native: &impl Native, declared: &Declared, before: &Image, after: &Image) {
+        let mut calls = native.plan(before).unwrap().0;
+        calls.extend(native.plan_restore(after, before).unwrap().0);
+        assert!(calls.iter().all(|call| declares(declared, call)), "{calls:?}");
+        assert_eq!(calls.is_empty(), declared.changes.is_empty());
+    }
+
+    #[test]
+    fn a_native_function_plans_only_what_it_declares() {
+        let config = FakeAws::default().config();
+        let image = |state: Value| Image { present: true, state };
+        let rules = |from: i32| {
+            let permission =
+                json!({ "IpProtocol": "tcp", "FromPort": from, "ToPort": 80, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] });
+            image(json!({ "GroupId": "sg-1", "IpPermissions": [permission] }))
+        };
+        let ports = [("Ports".to_owned(), json!([22]))].into();
+        let native = OpenPort::new(aws_sdk_ec2::Client::new(&config), &job(GROUP), &ports).unwrap();
+        check(&native, &NATIVES[0], &rules(20), &rules(23));
+
+        let required = [("RequireSymbols".to_owned(), json!(true))].into();
+        let native = PasswordPolicy::new(aws_sdk_iam::Client::new(&config), &required).unwrap();
+        let update = native.plan(&judge::absent()).unwrap().0.remove(0);
+        check(&native, &NATIVES[1], &judge::absent(), &image(update.parameters));
+
+        let keys = [("Keys".to_owned(), json!(["Owner"])), ("Value".to_owned(), json!("x"))].into();
+        let client = aws_sdk_resourcegroupstagging::Client::new(&config);
+        let native = RequiredTags::new(client, &job(GROUP), &keys).unwrap();
+        check(&native, &NATIVES[2], &image(json!({ "Tags": {} })), &image(json!({ "Tags": { "Owner": "x" } })));
+    }
+
+    #[test]
+    fn the_name_in_a_request_chooses_the_function() {
+        let clients = Clients::new(&FakeAws::default().config());
+        for (declared, parameters) in NATIVES.iter().zip([
+            json!({ "Ports": [22] }),
+            json!({ "MinimumPasswordLength": 14 }),
+            json!({ "Keys": ["Owner"], "Value": "" }),
+        ]) {
+            let request = |parameters: Value| RemediateRequest {
+                job: job(GROUP),
+                native: declared.name.to_owned(),
+                account_id: "111122223333".parse().unwrap(),
+                region: "eu-central-1".parse().unwrap(),
+                parameters: serde_json::from_value(parameters).unwrap(),
+            };
+            assert!(clients.native(request(parameters)).is_ok(), "{}", declared.name);
+            assert!(clients.native(request(json!({}))).is_err(), "{} without parameters", declared.name);
+        }
+    }
 }

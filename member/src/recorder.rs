@@ -80,11 +80,7 @@ async fn prepare(
     }
 }
 
-async fn load(
-    evidence: &EvidenceWriter,
-    place: &Place,
-    request: Prepare,
-) -> Result<RecorderResponse, RecorderError> {
+async fn load(evidence: &EvidenceWriter, place: &Place, request: Prepare) -> Result<RecorderResponse, RecorderError> {
     let Prepare { job, image: now, change } = request;
     let source = record::source(evidence, &job).await?;
     let verdict = judge::undo(&now, &source.before, source.after.as_ref());
@@ -93,12 +89,12 @@ async fn load(
     match begin(evidence, place, &job, &before, end_now, "").await? {
         Begun::Existing(stored) if stored.evidence.result.is_none() => {
             let recorded = evidence.open_before(&stored.evidence).await?;
-            let (outcome, error) =
-                match judge::resume(verdict == Undo::Nothing, &before.pre_image, &recorded.pre_image) {
-                    Resume::Again => return Ok(proceed(&stored, Some(source.before))),
-                    Resume::Reached => (end_now.unwrap_or(Outcome::Restored), ""),
-                    Resume::Stop => (Outcome::Failed, HALF_DONE),
-                };
+            let (outcome, error) = match judge::resume(verdict == Undo::Nothing, &before.pre_image, &recorded.pre_image)
+            {
+                Resume::Again => return Ok(proceed(&stored, Some(source.before))),
+                Resume::Reached => (end_now.unwrap_or(Outcome::Restored), ""),
+                Resume::Stop => (Outcome::Failed, HALF_DONE),
+            };
             Ok(decided(&end(evidence, &stored, outcome, error, &before.pre_image).await?))
         }
         Begun::Created(stored) if stored.evidence.result.is_none() => Ok(proceed(&stored, Some(source.before))),
@@ -115,9 +111,7 @@ async fn finish(evidence: &EvidenceWriter, request: Finish) -> Result<RecorderRe
     }
     let (outcome, error) = match outcome {
         // An earlier try had made the change and died before it could say so.
-        Outcome::AlreadyCompliant if job.mode == Mode::Apply && plans_something(&stored) => {
-            (Outcome::Verified, error)
-        }
+        Outcome::AlreadyCompliant if job.mode == Mode::Apply && plans_something(&stored) => (Outcome::Verified, error),
         Outcome::Restored if !is_pre_image_of(evidence, &job, &image).await? => {
             (Outcome::Unverified, "put back, but reading it back does not give the pre-image".to_owned())
         }

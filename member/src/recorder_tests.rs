@@ -235,7 +235,9 @@ fn a_request_is_taken_as_ssm_sends_it() {
     };
     assert_eq!(prepare.image, Image { present: true, state: json!({ "A": true }) });
     assert_eq!(prepare.change.0.len(), 1);
-    for (field, value) in [("Verb", json!("Delete")), ("Mode", json!("apply")), ("Fence", json!(1)), ("Change", json!("[]"))] {
+    for (field, value) in
+        [("Verb", json!("Delete")), ("Mode", json!("apply")), ("Fence", json!(1)), ("Change", json!("[]"))]
+    {
         let mut wrong = request.clone();
         wrong[field] = value;
         assert!(serde_json::from_value::<RecorderRequest>(wrong).is_err(), "{field}");

@@ -8,9 +8,7 @@
 use std::time::Duration;
 
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored};
-use redress_common::contract::{
-    Before, Change, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse,
-};
+use redress_common::contract::{Before, Change, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse};
 
 use crate::judge::{self, HALF_DONE, Resume};
 use crate::native::{Clients, Native, NativeError};
@@ -63,8 +61,7 @@ pub async fn handle(
     place.bind_region("the runbook", &request.region)?;
     place.bind(&request.job)?;
     let control = request.job.control.clone();
-    let native =
-        clients.native(request).map_err(|source| RemediateError::Control { control, source })?;
+    let native = clients.native(request).map_err(|source| RemediateError::Control { control, source })?;
     native.run(evidence, place, &PACE).await
 }
 
@@ -235,13 +232,7 @@ impl<N: Native> Run<'_, N> {
         self.end(stored, Outcome::Unverified, &error, &now).await
     }
 
-    async fn end(
-        &self,
-        stored: &Stored,
-        outcome: Outcome,
-        error: &str,
-        now: &Image,
-    ) -> Result<Stored, RemediateError> {
+    async fn end(&self, stored: &Stored, outcome: Outcome, error: &str, now: &Image) -> Result<Stored, RemediateError> {
         Ok(record::end(self.evidence, stored, outcome, error, now).await?)
     }
 }

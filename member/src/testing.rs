@@ -184,14 +184,9 @@ impl HttpConnector for FakeAws {
             request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let path = request.uri().split('?').next().unwrap().to_owned();
         let body = request.body().bytes().unwrap_or_default().to_vec();
-        let action = String::from_utf8_lossy(&body)
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("Action=").map(str::to_owned));
-        let name = headers
-            .get("x-amz-target")
-            .cloned()
-            .or(action)
-            .unwrap_or_else(|| request.method().to_owned());
+        let action =
+            String::from_utf8_lossy(&body).split('&').find_map(|pair| pair.strip_prefix("Action=").map(str::to_owned));
+        let name = headers.get("x-amz-target").cloned().or(action).unwrap_or_else(|| request.method().to_owned());
         let seen = Seen { name, headers, body };
         let mut world = self.0.lock().unwrap();
         let (status, headers, body) = world.respond(&seen, &path);

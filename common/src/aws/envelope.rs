@@ -33,7 +33,9 @@ pub enum EnvelopeError {
         source: AwsFailure,
     },
     /// KMS's data key is not of 32 bytes.
-    #[error("the data key from KMS key `{key_id}` is not of 32 bytes; the envelope was altered or KMS answered wrongly")]
+    #[error(
+        "the data key from KMS key `{key_id}` is not of 32 bytes; the envelope was altered or KMS answered wrongly"
+    )]
     DataKey {
         /// The key.
         key_id: String,
@@ -159,8 +161,7 @@ impl DataKey {
     /// When the plaintext is too long.
     pub fn seal(&self, nonce: [u8; 12], context: &Context, plaintext: &[u8]) -> Result<Sealed, EnvelopeError> {
         let payload = Payload { msg: plaintext, aad: &context.associated_data() };
-        let ciphertext =
-            self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|_| EnvelopeError::TooLong)?;
+        let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|_| EnvelopeError::TooLong)?;
         Ok(Sealed {
             key_id: self.key_id.clone(),
             encrypted_data_key: STANDARD.encode(&self.encrypted),
@@ -220,11 +221,7 @@ pub async fn seal(
 ///
 /// # Errors
 /// When KMS does not decrypt the data key for this context, or the envelope does not open with it.
-pub async fn open(
-    kms: &aws_sdk_kms::Client,
-    context: &Context,
-    sealed: &Sealed,
-) -> Result<Plaintext, EnvelopeError> {
+pub async fn open(kms: &aws_sdk_kms::Client, context: &Context, sealed: &Sealed) -> Result<Plaintext, EnvelopeError> {
     let encrypted = decode(&sealed.encrypted_data_key, "data key")?;
     let answer = kms
         .decrypt()
@@ -312,7 +309,8 @@ mod tests {
 
     #[test]
     fn nothing_secret_is_in_a_debug_form_or_an_error() {
-        let shown = format!("{:?} {:?}", Plaintext::from(b"hunter2".to_vec()), key(*b"0123456789abcdef0123456789abcdef"));
+        let shown =
+            format!("{:?} {:?}", Plaintext::from(b"hunter2".to_vec()), key(*b"0123456789abcdef0123456789abcdef"));
         assert_eq!(shown, format!("Plaintext(7 bytes) DataKey(of {KEY})"));
     }
 }

@@ -310,9 +310,7 @@ impl EvidenceWriter {
                 same_job(&stored.evidence, opening.job)?;
                 Ok(Begun::Existing(stored))
             }
-            Err(error) => {
-                Err(EvidenceError::S3 { key: key.clone(), source: AwsFailure::of("PutObject", &error) })
-            }
+            Err(error) => Err(EvidenceError::S3 { key: key.clone(), source: AwsFailure::of("PutObject", &error) }),
         }
     }
 
@@ -325,18 +323,14 @@ impl EvidenceWriter {
         if stored.evidence.result.is_some() {
             return ended_alike(stored.clone(), ending.outcome);
         }
-        let evidence =
-            Evidence { result: Some(self.result(job, ending).await?), ..stored.evidence.clone() };
+        let evidence = Evidence { result: Some(self.result(job, ending).await?), ..stored.evidence.clone() };
         match self.put(&evidence)?.if_match(&stored.etag).send().await {
             Ok(answer) => Ok(Stored { evidence, etag: answer.e_tag.unwrap_or_default() }),
             // The first answer to this very call may have been lost.
-            Err(error) if lost_the_race(&error) => {
-                ended_alike(self.read_own(&job.evidence_key).await?, ending.outcome)
+            Err(error) if lost_the_race(&error) => ended_alike(self.read_own(&job.evidence_key).await?, ending.outcome),
+            Err(error) => {
+                Err(EvidenceError::S3 { key: job.evidence_key.clone(), source: AwsFailure::of("PutObject", &error) })
             }
-            Err(error) => Err(EvidenceError::S3 {
-                key: job.evidence_key.clone(),
-                source: AwsFailure::of("PutObject", &error),
-            }),
         }
     }
 
@@ -389,8 +383,8 @@ impl EvidenceWriter {
 
     fn put(&self, evidence: &Evidence) -> Result<PutObjectFluentBuilder, EvidenceError> {
         let key = &evidence.job.evidence_key;
-        let body = serde_json::to_vec(evidence)
-            .map_err(|_| EvidenceError::Malformed { key: key.clone(), part: "content" })?;
+        let body =
+            serde_json::to_vec(evidence).map_err(|_| EvidenceError::Malformed { key: key.clone(), part: "content" })?;
         Ok(describe(evidence).into_iter().fold(
             self.store
                 .s3
@@ -433,9 +427,7 @@ fn own(evidence: &Evidence, key: &str, account: &AccountId, key_id: &str) -> Res
     }
     let after = evidence.result.as_ref().map(|result| &result.after);
     match [Some(&evidence.before), after].into_iter().flatten().find(|sealed| sealed.key_id != key_id) {
-        Some(sealed) => {
-            Err(EvidenceError::ForeignKey { key: key.to_owned(), key_id: sealed.key_id.clone() })
-        }
+        Some(sealed) => Err(EvidenceError::ForeignKey { key: key.to_owned(), key_id: sealed.key_id.clone() }),
         None => Ok(()),
     }
 }
@@ -447,7 +439,8 @@ fn same_job(existing: &Evidence, job: &Job) -> Result<(), EvidenceError> {
     if unfenced != *job {
         return Err(EvidenceError::Foreign { key: key(), holder: existing.job.remediation_id });
     }
-    let fence = |text: &str| text.parse().map(Fence).map_err(|_| EvidenceError::Malformed { key: key(), part: "fence" });
+    let fence =
+        |text: &str| text.parse().map(Fence).map_err(|_| EvidenceError::Malformed { key: key(), part: "fence" });
     let (theirs, ours) = (fence(&existing.job.fence)?, fence(&job.fence)?);
     if theirs > ours {
         return Err(EvidenceError::Superseded { key: key(), fence: theirs });

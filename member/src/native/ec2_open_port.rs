@@ -80,7 +80,9 @@ impl Native for OpenPort {
         if let (Some(owner), Some(found)) = (&self.owner, group.owner_id())
             && owner.as_str() != found
         {
-            return Err(NativeError::Refused("the security group belongs to another account than its ARN says; refused"));
+            return Err(NativeError::Refused(
+                "the security group belongs to another account than its ARN says; refused",
+            ));
         }
         let rules = flatten(group.ip_permissions().iter().map(Permission::from));
         let state = State { group_id: self.group.clone(), ip_permissions: gather(&rules) };
@@ -188,12 +190,15 @@ struct Edit {
 
 /// The edit that closes the ports to the internet.
 fn close(rules: &[Rule], ports: &Ports) -> Edit {
-    let (closed, mut kept): (Vec<&Rule>, Vec<&Rule>) =
-        rules.iter().partition(|rule| rule.source.is_open() && rule.scope.tcp().is_some_and(|range| ports.any_in(range)));
+    let (closed, mut kept): (Vec<&Rule>, Vec<&Rule>) = rules
+        .iter()
+        .partition(|rule| rule.source.is_open() && rule.scope.tcp().is_some_and(|range| ports.any_in(range)));
     let mut edit = Edit::default();
     let remainders: Vec<Rule> = closed
         .iter()
-        .flat_map(|rule| rule.scope.without(ports, &rule.source).into_iter().map(|scope| Rule { scope, ..(*rule).clone() }))
+        .flat_map(|rule| {
+            rule.scope.without(ports, &rule.source).into_iter().map(|scope| Rule { scope, ..(*rule).clone() })
+        })
         .collect();
     for rule in &remainders {
         // EC2 refuses a rule that is there already, and with it the whole call.
@@ -212,7 +217,8 @@ fn close(rules: &[Rule], ports: &Ports) -> Edit {
 
 /// The edit that turns the rules `now` into those `before`.
 fn put_back(now: &[Rule], before: &[Rule]) -> Result<Edit, NativeError> {
-    let described_otherwise = |rule: &Rule| now.iter().any(|other| other.is(rule) && other.description != rule.description);
+    let described_otherwise =
+        |rule: &Rule| now.iter().any(|other| other.is(rule) && other.description != rule.description);
     if before.iter().any(described_otherwise) {
         return Err(NativeError::Refused("a rule's description was changed since; put it back by hand"));
     }
@@ -397,7 +403,10 @@ fn flatten(permissions: impl IntoIterator<Item = Permission>) -> Vec<Rule> {
         };
         permission.ip_ranges.into_iter().for_each(|range| push(Source::Ipv4(range.cidr_ip), range.description));
         permission.ipv6_ranges.into_iter().for_each(|range| push(Source::Ipv6(range.cidr_ipv6), range.description));
-        permission.prefix_list_ids.into_iter().for_each(|list| push(Source::PrefixList(list.prefix_list_id), list.description));
+        permission
+            .prefix_list_ids
+            .into_iter()
+            .for_each(|list| push(Source::PrefixList(list.prefix_list_id), list.description));
         permission.user_id_group_pairs.into_iter().for_each(|pair| push(Source::Group(pair.pair), pair.description));
     }
     rules.sort();
@@ -484,17 +493,15 @@ impl From<Permission> for types::IpPermission {
         fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
             (!items.is_empty()).then_some(items)
         }
-        let ipv4 = from.ip_ranges.into_iter().map(|range| {
-            types::IpRange::builder().cidr_ip(range.cidr_ip).set_description(range.description).build()
-        });
+        let ipv4 = from
+            .ip_ranges
+            .into_iter()
+            .map(|range| types::IpRange::builder().cidr_ip(range.cidr_ip).set_description(range.description).build());
         let ipv6 = from.ipv6_ranges.into_iter().map(|range| {
             types::Ipv6Range::builder().cidr_ipv6(range.cidr_ipv6).set_description(range.description).build()
         });
         let lists = from.prefix_list_ids.into_iter().map(|list| {
-            types::PrefixListId::builder()
-                .prefix_list_id(list.prefix_list_id)
-                .set_description(list.description)
-                .build()
+            types::PrefixListId::builder().prefix_list_id(list.prefix_list_id).set_description(list.description).build()
         });
         let pairs = from.user_id_group_pairs.into_iter().map(|DescribedPair { pair, description }| {
             types::UserIdGroupPair::builder()

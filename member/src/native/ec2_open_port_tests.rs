@@ -211,7 +211,10 @@ fn native(aws: &FakeAws) -> OpenPort {
 #[tokio::test]
 async fn the_answer_of_ec2_becomes_an_image_in_normal_form() {
     let aws = FakeAws::default();
-    aws.answer("DescribeSecurityGroups", 200, r"<DescribeSecurityGroupsResponse><securityGroupInfo><item>
+    aws.answer(
+        "DescribeSecurityGroups",
+        200,
+        r"<DescribeSecurityGroupsResponse><securityGroupInfo><item>
         <ownerId>111122223333</ownerId><groupId>sg-1</groupId><ipPermissions>
         <item><ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort>
           <groups><item><userId>111122223333</userId><groupId>sg-2</groupId></item></groups>
@@ -220,16 +223,20 @@ async fn the_answer_of_ec2_becomes_an_image_in_normal_form() {
           <ipv6Ranges><item><cidrIpv6>::/0</cidrIpv6></item></ipv6Ranges>
           <prefixListIds><item><prefixListId>pl-1</prefixListId></item></prefixListIds></item>
         <item><ipProtocol>-1</ipProtocol><ipRanges><item><cidrIp>10.1.0.0/16</cidrIp></item></ipRanges></item>
-        </ipPermissions></item></securityGroupInfo></DescribeSecurityGroupsResponse>");
+        </ipPermissions></item></securityGroupInfo></DescribeSecurityGroupsResponse>",
+    );
     let image = native(&aws).inspect().await.unwrap().unwrap();
-    assert_eq!(image.state, json!({ "GroupId": "sg-1", "IpPermissions": [
+    assert_eq!(
+        image.state,
+        json!({ "GroupId": "sg-1", "IpPermissions": [
         { "IpProtocol": "-1", "IpRanges": [{ "CidrIp": "10.1.0.0/16" }] },
         { "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22,
           "IpRanges": [{ "CidrIp": "0.0.0.0/0" }, { "CidrIp": "10.0.0.0/8", "Description": "office" }],
           "Ipv6Ranges": [{ "CidrIpv6": "::/0" }],
           "PrefixListIds": [{ "PrefixListId": "pl-1" }],
           "UserIdGroupPairs": [{ "UserId": "111122223333", "GroupId": "sg-2" }] },
-    ] }));
+    ] })
+    );
 }
 
 #[tokio::test]
@@ -238,8 +245,12 @@ async fn a_group_that_is_gone_or_of_another_account_is_told_apart() {
     let gone = "<Response><Errors><Error><Code>InvalidGroup.NotFound</Code></Error></Errors></Response>";
     aws.answer("DescribeSecurityGroups", 400, gone);
     assert_eq!(native(&aws).inspect().await.unwrap(), None);
-    aws.answer("DescribeSecurityGroups", 200, "<DescribeSecurityGroupsResponse><securityGroupInfo><item>\
-        <ownerId>444455556666</ownerId></item></securityGroupInfo></DescribeSecurityGroupsResponse>");
+    aws.answer(
+        "DescribeSecurityGroups",
+        200,
+        "<DescribeSecurityGroupsResponse><securityGroupInfo><item>\
+        <ownerId>444455556666</ownerId></item></securityGroupInfo></DescribeSecurityGroupsResponse>",
+    );
     assert!(matches!(native(&aws).inspect().await, Err(NativeError::Refused(_))));
 }
 
@@ -251,13 +262,20 @@ async fn defect_06_a_revoke_that_ec2_did_only_in_part_is_a_failure() {
         Image { present: true, state: serde_json::to_value(state).unwrap() }
     };
     let change = native(&aws).plan(&image(&[rule("tcp", (22, 22), "0.0.0.0/0", "")])).unwrap();
-    aws.answer("RevokeSecurityGroupIngress", 200, "<RevokeSecurityGroupIngressResponse><return>true</return>\
+    aws.answer(
+        "RevokeSecurityGroupIngress",
+        200,
+        "<RevokeSecurityGroupIngressResponse><return>true</return>\
         <unknownIpPermissionSet><item><ipProtocol>tcp</ipProtocol></item></unknownIpPermissionSet>\
-        </RevokeSecurityGroupIngressResponse>");
+        </RevokeSecurityGroupIngressResponse>",
+    );
     let error = native(&aws).call(&change.0[0]).await.unwrap_err();
     assert!(error.to_string().contains("did not revoke all"), "{error}");
-    aws.answer("RevokeSecurityGroupIngress", 200,
-        "<RevokeSecurityGroupIngressResponse><return>true</return></RevokeSecurityGroupIngressResponse>");
+    aws.answer(
+        "RevokeSecurityGroupIngress",
+        200,
+        "<RevokeSecurityGroupIngressResponse><return>true</return></RevokeSecurityGroupIngressResponse>",
+    );
     native(&aws).call(&change.0[0]).await.unwrap();
     let sent = String::from_utf8(aws.seen().last().unwrap().body.clone()).unwrap();
     assert!(sent.contains("IpPermissions.1.IpRanges.1.CidrIp=0.0.0.0%2F0"), "{sent}");
@@ -310,8 +328,8 @@ fn reach(rules: &[Rule]) -> BTreeSet<(&'static str, i32, Source)> {
             if rule.scope.tcp().is_some_and(|(from, to)| (from..=to).contains(&port)) {
                 found.insert(("tcp", port, rule.source.clone()));
             }
-            let udp = rule.scope.protocol == "udp"
-                && (rule.scope.from.unwrap()..=rule.scope.to.unwrap()).contains(&port);
+            let udp =
+                rule.scope.protocol == "udp" && (rule.scope.from.unwrap()..=rule.scope.to.unwrap()).contains(&port);
             if all || udp {
                 found.insert(("udp", port, rule.source.clone()));
             }

@@ -108,16 +108,26 @@ fn parameters_out_of_iams_bounds_or_unknown_are_refused() {
 async fn the_answer_of_iam_becomes_an_image_and_no_policy_is_an_absent_one() {
     let aws = FakeAws::default();
     let native = PasswordPolicy::new(aws_sdk_iam::Client::new(&aws.config()), &seven()[0]).unwrap();
-    aws.answer("GetAccountPasswordPolicy", 404,
-        "<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code></Error></ErrorResponse>");
+    aws.answer(
+        "GetAccountPasswordPolicy",
+        404,
+        "<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code></Error></ErrorResponse>",
+    );
     assert_eq!(native.inspect().await.unwrap(), Some(judge::absent()));
-    aws.answer("GetAccountPasswordPolicy", 403,
-        "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code></Error></ErrorResponse>");
+    aws.answer(
+        "GetAccountPasswordPolicy",
+        403,
+        "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code></Error></ErrorResponse>",
+    );
     assert!(native.inspect().await.is_err(), "what cannot be read is not absent");
-    aws.answer("GetAccountPasswordPolicy", 200, "<GetAccountPasswordPolicyResponse><GetAccountPasswordPolicyResult>\
+    aws.answer(
+        "GetAccountPasswordPolicy",
+        200,
+        "<GetAccountPasswordPolicyResponse><GetAccountPasswordPolicyResult>\
         <PasswordPolicy><MinimumPasswordLength>10</MinimumPasswordLength><RequireSymbols>true</RequireSymbols>\
         <AllowUsersToChangePassword>true</AllowUsersToChangePassword><ExpirePasswords>false</ExpirePasswords>\
-        </PasswordPolicy></GetAccountPasswordPolicyResult></GetAccountPasswordPolicyResponse>");
+        </PasswordPolicy></GetAccountPasswordPolicyResult></GetAccountPasswordPolicyResponse>",
+    );
     let image = native.inspect().await.unwrap().unwrap();
     let expected = Policy {
         minimum_password_length: 10,
@@ -142,9 +152,15 @@ async fn every_setting_is_sent_with_every_update() {
     native.call(&native.plan(&now).unwrap().0[0]).await.unwrap();
     let sent = String::from_utf8(aws.seen()[0].body.clone()).unwrap();
     for setting in [
-        "MinimumPasswordLength=8", "RequireSymbols=false", "RequireNumbers=false", "RequireUppercaseCharacters=true",
-        "RequireLowercaseCharacters=false", "AllowUsersToChangePassword=false", "MaxPasswordAge=60",
-        "PasswordReusePrevention=5", "HardExpiry=true",
+        "MinimumPasswordLength=8",
+        "RequireSymbols=false",
+        "RequireNumbers=false",
+        "RequireUppercaseCharacters=true",
+        "RequireLowercaseCharacters=false",
+        "AllowUsersToChangePassword=false",
+        "MaxPasswordAge=60",
+        "PasswordReusePrevention=5",
+        "HardExpiry=true",
     ] {
         assert!(sent.contains(setting), "{setting} is not in {sent}");
     }

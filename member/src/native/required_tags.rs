@@ -179,7 +179,8 @@ impl Required {
             .as_str()
             .filter(|value| value.chars().count() <= 256)
             .ok_or_else(|| wrong("Value", VALUE))?;
-        let is_key = |key: &str| (1..=128).contains(&key.chars().count()) && !key.to_ascii_lowercase().starts_with("aws:");
+        let is_key =
+            |key: &str| (1..=128).contains(&key.chars().count()) && !key.to_ascii_lowercase().starts_with("aws:");
         let keys = parameter(parameters, "Keys", KEYS)?.as_array().filter(|keys| (1..=50).contains(&keys.len()));
         keys.ok_or_else(|| wrong("Keys", KEYS))?
             .iter()

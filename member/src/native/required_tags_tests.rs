@@ -25,11 +25,14 @@ fn image(tags: Value) -> Image {
 fn only_missing_keys_are_added_and_no_value_is_changed() {
     let native = native(&FakeAws::default());
     let change = native.plan(&image(json!({ "Owner": "" }))).unwrap();
-    assert_eq!(serde_json::to_value(change).unwrap(), json!([{
-        "Service": "resourcegroupstaggingapi",
-        "Operation": "TagResources",
-        "Parameters": { "ResourceARNList": [BUCKET], "Tags": { "CostCenter": "unassigned" } },
-    }]));
+    assert_eq!(
+        serde_json::to_value(change).unwrap(),
+        json!([{
+            "Service": "resourcegroupstaggingapi",
+            "Operation": "TagResources",
+            "Parameters": { "ResourceARNList": [BUCKET], "Tags": { "CostCenter": "unassigned" } },
+        }])
+    );
     assert!(native.compliant(&image(json!({ "Owner": "x", "CostCenter": "" }))));
 }
 
@@ -38,16 +41,20 @@ fn the_undo_takes_away_only_what_was_added() {
     let native = native(&FakeAws::default());
     let (before, now) = (json!({ "Owner": "ann" }), json!({ "Owner": "ann", "CostCenter": "unassigned" }));
     let change = native.plan_restore(&image(now), &image(before)).unwrap();
-    assert_eq!(serde_json::to_value(change).unwrap(), json!([{
-        "Service": "resourcegroupstaggingapi",
-        "Operation": "UntagResources",
-        "Parameters": { "ResourceARNList": [BUCKET], "TagKeys": ["CostCenter"] },
-    }]));
+    assert_eq!(
+        serde_json::to_value(change).unwrap(),
+        json!([{
+            "Service": "resourcegroupstaggingapi",
+            "Operation": "UntagResources",
+            "Parameters": { "ResourceARNList": [BUCKET], "TagKeys": ["CostCenter"] },
+        }])
+    );
 }
 
 #[test]
 fn keys_and_value_are_held_to_awss_bounds() {
-    let parse = |keys: Value, value: Value| Required::parse(&[("Keys".to_owned(), keys), ("Value".to_owned(), value)].into());
+    let parse =
+        |keys: Value, value: Value| Required::parse(&[("Keys".to_owned(), keys), ("Value".to_owned(), value)].into());
     assert!(parse(json!(["Owner"]), json!("")).is_ok());
     for (keys, value) in [
         (json!([]), json!("x")),
