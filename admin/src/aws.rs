@@ -127,7 +127,8 @@ impl Outside for Aws {
             ("Severity", &attributes.severity),
             ("Control", &attributes.control),
         ] {
-            let attribute = aws_sdk_sns::types::MessageAttributeValue::builder().data_type("String").string_value(value);
+            let attribute =
+                aws_sdk_sns::types::MessageAttributeValue::builder().data_type("String").string_value(value);
             let attribute = attribute.build().map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
             request = request.message_attributes(name, attribute);
         }
@@ -143,7 +144,8 @@ impl Outside for Aws {
         };
         let mut request = self.sqs.send_message().queue_url(queue).message_body(body);
         for (name, value) in [("Code", code), ("Reason", reason)] {
-            let attribute = aws_sdk_sqs::types::MessageAttributeValue::builder().data_type("String").string_value(value);
+            let attribute =
+                aws_sdk_sqs::types::MessageAttributeValue::builder().data_type("String").string_value(value);
             let attribute = attribute.build().map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
             request = request.message_attributes(name, attribute);
         }

@@ -255,8 +255,7 @@ impl<O: Outside> Completion<O> {
         if !resolved && state != State::RolledBack {
             note.push_str(" See `redress audit show` for what to do.");
         }
-        let update =
-            FindingUpdate { id: subject.finding_id.clone(), product_arn: product_arn.clone(), resolved, note };
+        let update = FindingUpdate { id: subject.finding_id.clone(), product_arn: product_arn.clone(), resolved, note };
         match self.outside.update_finding(&update).await {
             Ok(()) => if resolved { "RESOLVED" } else { "NOTIFIED" }.to_owned(),
             Err(error) => {

@@ -117,7 +117,10 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
     }
     if let (WorkflowStatus::Suppressed | WorkflowStatus::Resolved, Mode::Apply) = (case.workflow, case.mode) {
         let state = if manual { State::Notified } else { State::Ignored };
-        let reason = format!("the finding is {} in Security Hub", if case.workflow == WorkflowStatus::Suppressed { "suppressed" } else { "resolved" });
+        let reason = format!(
+            "the finding is {} in Security Hub",
+            if case.workflow == WorkflowStatus::Suppressed { "suppressed" } else { "resolved" }
+        );
         return tell(case, state, "workflow", reason, Basis::default());
     }
     let verdict = (known.policies)(settings.policy_set).and_then(|policies| {

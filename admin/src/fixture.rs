@@ -14,7 +14,11 @@ use redress_common::state::State;
 pub(crate) const T0: &str = "2026-03-01T12:00:00Z";
 
 pub(crate) fn resource(arn: &str, kind: &str) -> Resource {
-    Resource { arn: arn.parse().unwrap(), kind: kind.to_owned(), name: arn.rsplit([':', '/']).next().unwrap().to_owned() }
+    Resource {
+        arn: arn.parse().unwrap(),
+        kind: kind.to_owned(),
+        name: arn.rsplit([':', '/']).next().unwrap().to_owned(),
+    }
 }
 
 pub(crate) fn finding() -> Finding {

@@ -22,7 +22,9 @@ pub enum Stop {
     #[error("the switch stands at observe: nothing is changed")]
     SwitchedToObserve,
     /// Somebody undid the last remediation.
-    #[error("a person undid the last remediation of this resource; rules do not act here until a person asks for a fix")]
+    #[error(
+        "a person undid the last remediation of this resource; rules do not act here until a person asks for a fix"
+    )]
     Held,
     /// It comes back again and again.
     #[error("remediated {FLAPPING} times within 24 hours and failing again: something undoes the fix; find out what")]

@@ -53,6 +53,8 @@ pub struct Case {
     pub frameworks: BTreeSet<String>,
     /// For an undo: what is undone.
     pub source: Option<Source>,
+    /// Why, in the words of who asked; empty when nobody gave a reason.
+    pub reason: String,
 }
 
 impl Case {
@@ -177,6 +179,8 @@ pub struct Undo {
     pub request: String,
     /// When it was asked.
     pub event_time: Timestamp,
+    /// Why, in the asker's words.
+    pub reason: String,
 }
 
 /// What a finding's trigger asks for. `Restore` means: undo the last remediation of the resource.
@@ -260,6 +264,7 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         risk: entry.risk,
         frameworks: entry.frameworks.keys().cloned().collect(),
         source: None,
+        reason: String::new(),
         key,
     })
 }
@@ -340,6 +345,7 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
         risk: entry.map_or(Risk::Destructive, |entry| entry.risk),
         frameworks: entry.map(|entry| entry.frameworks.keys().cloned().collect()).unwrap_or_default(),
         source: Some(Source { remediation: id, evidence_key: text(detail::EVIDENCE_KEY)?.to_owned() }),
+        reason: undo.reason.clone(),
         account,
         region,
         control,

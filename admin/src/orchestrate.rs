@@ -95,9 +95,9 @@ impl<O: Outside> Orchestrator<O> {
                 tracing::debug!(reason, "nothing to act on");
                 Ok(())
             }
-            Ok(Inbound::Undo { remediation, by, request, reason: _, mode }) => {
+            Ok(Inbound::Undo { remediation, by, request, reason, mode }) => {
                 let trigger = Trigger::Operator { by, mode };
-                let undo = Undo { remediation, trigger, request, event_time: now };
+                let undo = Undo { remediation, trigger, request, event_time: now, reason };
                 if mode == Mode::DryRun {
                     return self.refuse_undo(body, &undo, &NotUndoable::DryRun(remediation), now).await;
                 }
@@ -136,7 +136,9 @@ impl<O: Outside> Orchestrator<O> {
     async fn once(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<(), Retry> {
         let (case, snapshot) = match origin {
             Origin::Finding(finding) => match self.case_of_finding(finding, now).await? {
-                (Ok(case), snapshot) if case.mode == Mode::Restore => return self.undo_last(body, finding, &case, &snapshot, now).await,
+                (Ok(case), snapshot) if case.mode == Mode::Restore => {
+                    return self.undo_last(body, finding, &case, &snapshot, now).await;
+                }
                 (Ok(case), snapshot) => (case, snapshot),
                 (Err(error), _) => return self.no_case(body, finding, &error, now).await,
             },
@@ -242,6 +244,7 @@ impl<O: Outside> Orchestrator<O> {
             trigger: finding.trigger.clone(),
             request: intake::request_of(finding),
             event_time: finding.event_time,
+            reason: String::new(),
         };
         Box::pin(self.once(body, &Origin::Undo(&undo), now)).await
     }
@@ -261,13 +264,15 @@ impl<O: Outside> Orchestrator<O> {
         let key = write.key.clone();
         let records = self.planned_and_claimed(case, &granted, &start, basis, now);
         let head = append(&self.outside, &case.account, head, records, Some(write)).await?;
-        let place = Place { partition: case.arn.partition(), account: case.account.clone(), region: case.region.clone() };
+        let place =
+            Place { partition: case.arn.partition(), account: case.account.clone(), region: case.region.clone() };
         let Err(error) = self.outside.start(&place, &start).await else { return Ok(()) };
 
         // Nothing was started: give the claim back, or the finding would be "in progress" for ever.
         let state = if error.transient { State::Planned } else { State::Failed };
         let code = if error.transient { "start-later" } else { "start-failed" };
-        let back = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: claim::release(&granted, state) };
+        let back =
+            ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: claim::release(&granted, state) };
         let mut record = report::draft(&self.me, case.id, &case.subject, state, now);
         record.timestamp += 2;
         record.error_message = report::sanitised(&error.message);
@@ -306,6 +311,7 @@ impl<O: Outside> Orchestrator<O> {
         planned.detail.extend(report::details([
             (detail::MODE, case.mode.as_str().to_owned()),
             (detail::GENERATION, case.generation.to_string()),
+            (detail::REASON, report::sanitised(&case.reason)),
         ]));
         let mut claimed = report::draft(&self.me, case.id, &case.subject, State::Claimed, now);
         claimed.timestamp += 1;
@@ -402,7 +408,9 @@ impl<O: Outside> Orchestrator<O> {
             // Neither of the two accounts can be believed: it is written on our own chain.
             subject.account = self.me.account.clone();
         }
-        let id = RemediationId::of_rejected(format!("{}@{}:{}", finding.id, finding.generation, finding.event_time).as_bytes());
+        let id = RemediationId::of_rejected(
+            format!("{}@{}:{}", finding.id, finding.generation, finding.event_time).as_bytes(),
+        );
         self.refuse(body, id, subject, error.code(), error.to_string(), now).await
     }
 

@@ -66,7 +66,10 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
         }
         (State::Failed, None) => {
             let status = &execution.status;
-            joined(&format!("the runbook ended as {status} without an outcome; what it did is in its evidence"), &execution.failure)
+            joined(
+                &format!("the runbook ended as {status} without an outcome; what it did is in its evidence"),
+                &execution.failure,
+            )
         }
         _ => String::new(),
     };

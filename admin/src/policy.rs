@@ -225,7 +225,8 @@ impl Policies {
             ("risk".to_owned(), text(question.risk.as_str())),
             ("frameworks".to_owned(), RestrictedExpression::new_set(question.frameworks.iter().map(|name| text(name)))),
         ]);
-        let entity = Entity::new(resource.clone(), attributes, HashSet::from([account.clone()])).map_err(|e| wrong(&e))?;
+        let entity =
+            Entity::new(resource.clone(), attributes, HashSet::from([account.clone()])).map_err(|e| wrong(&e))?;
         let all = [entity, Entity::with_uid(account), Entity::with_uid(principal.clone())];
         let entities = Entities::from_entities(all, Some(&self.schema)).map_err(|e| wrong(&e))?;
         Ok((resource, entities))

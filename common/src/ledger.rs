@@ -361,9 +361,25 @@ mod tests {
         assert_eq!(
             names,
             [
-                "AccountId", "Detail", "ErrorMessage", "ExecutionDuration", "ExecutionStatus", "ExecutorArn", "ExpiresAt",
-                "FindingId", "Hash", "NotificationSent", "Origin", "PrevHash", "RemediationAction", "RemediationId",
-                "RemediationType", "ResourceId", "ResourceType", "Seq", "Timestamp",
+                "AccountId",
+                "Detail",
+                "ErrorMessage",
+                "ExecutionDuration",
+                "ExecutionStatus",
+                "ExecutorArn",
+                "ExpiresAt",
+                "FindingId",
+                "Hash",
+                "NotificationSent",
+                "Origin",
+                "PrevHash",
+                "RemediationAction",
+                "RemediationId",
+                "RemediationType",
+                "ResourceId",
+                "ResourceType",
+                "Seq",
+                "Timestamp",
             ]
         );
     }

@@ -217,7 +217,11 @@ async fn defect_17_an_outcome_that_comes_too_late_changes_neither_claim_nor_find
     assert_eq!(world.claim(&claim_key()).unwrap(), successor);
     assert!(world.updates().is_empty());
     let late: Vec<_> = world.records().into_iter().filter(|r| r.draft.remediation_id == old.id).collect();
-    assert_eq!(late.iter().filter(|r| r.draft.execution_status == State::Verified).count(), 1, "it is written down, once");
+    assert_eq!(
+        late.iter().filter(|r| r.draft.execution_status == State::Verified).count(),
+        1,
+        "it is written down, once"
+    );
     assert_eq!(late.last().unwrap().detail(detail::SUPERSEDED_BY), Some(successor.remediation_id.to_string().as_str()));
     world.verify();
 }
@@ -382,6 +386,9 @@ async fn an_undo_puts_back_records_both_and_holds_the_resource() {
     }
     assert_eq!(world.started().len(), 2, "the same request is one undo");
     let undo = world.started()[1].1.clone();
+    let planned = world.records().into_iter().find(|record| record.draft.remediation_id == undo.id).unwrap();
+    assert_eq!(planned.detail(detail::REASON), Some("too strict"));
+    assert_eq!(planned.detail(detail::REQUESTED_BY), Some("arn:aws:sts::999988887777:assumed-role/Admin/jo"));
     assert_eq!(mode(&undo), Some(Mode::Restore));
     assert_eq!(sent(&undo, parameter::SOURCE_EVIDENCE_KEY), sent(&original, parameter::EVIDENCE_KEY));
     assert_ne!(sent(&undo, parameter::EVIDENCE_KEY), sent(&original, parameter::EVIDENCE_KEY));

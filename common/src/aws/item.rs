@@ -45,8 +45,9 @@ pub enum ItemError {
 /// # Errors
 /// When the value is no object.
 pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Item, ItemError> {
-    let map: Map<String, Value> =
-        serde_json::to_value(value).and_then(serde_json::from_value).map_err(|source| ItemError::Shape { what, source })?;
+    let map: Map<String, Value> = serde_json::to_value(value)
+        .and_then(serde_json::from_value)
+        .map_err(|source| ItemError::Shape { what, source })?;
     Ok(map.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, attribute(value))).collect())
 }
 
@@ -79,7 +80,9 @@ fn attribute(value: Value) -> AttributeValue {
         Value::Number(value) => AttributeValue::N(value.to_string()),
         Value::String(value) => AttributeValue::S(value),
         Value::Array(values) => AttributeValue::L(values.into_iter().map(attribute).collect()),
-        Value::Object(map) => AttributeValue::M(map.into_iter().map(|(name, value)| (name, attribute(value))).collect()),
+        Value::Object(map) => {
+            AttributeValue::M(map.into_iter().map(|(name, value)| (name, attribute(value))).collect())
+        }
     }
 }
 

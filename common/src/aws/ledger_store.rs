@@ -219,7 +219,8 @@ impl Store for Dynamo {
         match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
             Ok(_) => Ok(()),
             Err(error) => {
-                if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+                if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
+                {
                     let codes: Vec<&str> =
                         cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
                     if let Some(why) = cancellation(transaction.claim.is_some(), &codes) {

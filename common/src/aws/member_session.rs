@@ -132,7 +132,9 @@ impl MemberSessions {
             .map_err(|error| {
                 let source = AwsFailure::of("sts:AssumeRole", &error);
                 match source.code() {
-                    Some("AccessDenied" | "AccessDeniedException") => SessionError::Denied { role: role.clone(), source },
+                    Some("AccessDenied" | "AccessDeniedException") => {
+                        SessionError::Denied { role: role.clone(), source }
+                    }
                     _ => SessionError::Failed { role: role.clone(), source },
                 }
             })?;

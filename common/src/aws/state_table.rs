@@ -262,11 +262,9 @@ impl Condition {
     #[must_use]
     pub fn expression(self) -> Expression {
         match self {
-            Self::Absent => Expression {
-                text: "attribute_not_exists(#Key)",
-                names: names(&["Key"]),
-                values: HashMap::new(),
-            },
+            Self::Absent => {
+                Expression { text: "attribute_not_exists(#Key)", names: names(&["Key"]), values: HashMap::new() }
+            }
             Self::Version(fence, status) => Expression {
                 text: "#Fence = :fence AND #Status = :status",
                 names: names(&["Fence", "Status"]),
