@@ -104,7 +104,7 @@ fn render_list(records: &[Record], style: Style) -> String {
 /// What `redress audit verify` found.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]
-struct Verdict {
+pub(crate) struct Verdict {
     account_id: String,
     /// Whether every record is as it was written, and none is missing.
     intact: bool,
@@ -144,7 +144,11 @@ impl Verdict {
         }
     }
 
-    fn render(&self, style: Style) -> String {
+    pub(crate) const fn is_intact(&self) -> bool {
+        self.intact
+    }
+
+    pub(crate) fn render(&self, style: Style) -> String {
         let verdict = match &self.fault {
             None => style.paint(Tone::Good, "intact"),
             Some(_) => style.paint(Tone::Bad, "BROKEN"),
@@ -163,10 +167,15 @@ impl Verdict {
 }
 
 async fn verify(account: &AccountId, connection: &Connection, style: Style) -> Result<Answer, Problem> {
-    let (records, head) = Ledger::new(connection).chain(account).await?;
-    let verdict = Verdict::of(account, &records, &head);
-    let exit = if verdict.intact { Exit::Done } else { Exit::Failed };
+    let verdict = verdict(&Ledger::new(connection), account).await?;
+    let exit = if verdict.is_intact() { Exit::Done } else { Exit::Failed };
     Ok(Answer::new(&verdict, verdict.render(style))?.exit(exit))
+}
+
+/// Checks the chain of an account.
+pub(crate) async fn verdict(ledger: &Ledger, account: &AccountId) -> Result<Verdict, Problem> {
+    let (records, head) = ledger.chain(account).await?;
+    Ok(Verdict::of(account, &records, &head))
 }
 
 /// A ledger time, in UTC to the millisecond.
@@ -184,14 +193,14 @@ mod tests {
     use super::*;
     use crate::fixture;
 
-    fn verdict(records: &[Record], head: &Head) -> Verdict {
+    fn verdict_of(records: &[Record], head: &Head) -> Verdict {
         Verdict::of(&fixture::account(), records, head)
     }
 
     #[test]
     fn a_chain_that_holds_is_intact() {
         let records = fixture::verified();
-        let verdict = verdict(&records, &Head::of(&records[2]));
+        let verdict = verdict_of(&records, &Head::of(&records[2]));
         assert!(verdict.intact, "{verdict:?}");
         insta::assert_snapshot!(verdict.render(Style::PLAIN));
     }
@@ -201,20 +210,20 @@ mod tests {
         let mut records = fixture::verified();
         let head = Head::of(&records[2]);
         records[1].draft.remediation_action = "nothing at all".to_owned();
-        insta::assert_snapshot!(verdict(&records, &head).render(Style::PLAIN));
+        insta::assert_snapshot!(verdict_of(&records, &head).render(Style::PLAIN));
     }
 
     #[test]
     fn a_cut_off_end_is_seen_by_the_head() {
         let records = fixture::verified();
-        assert!(!verdict(&records[..2], &Head::of(&records[2])).intact);
-        assert!(!verdict(&[], &Head::of(&records[2])).intact);
+        assert!(!verdict_of(&records[..2], &Head::of(&records[2])).intact);
+        assert!(!verdict_of(&[], &Head::of(&records[2])).intact);
     }
 
     #[test]
     fn a_chain_whose_oldest_records_were_forgotten_still_verifies() {
         let records = fixture::verified();
-        assert!(verdict(&records[1..], &Head::of(&records[2])).intact);
+        assert!(verdict_of(&records[1..], &Head::of(&records[2])).intact);
     }
 
     #[test]

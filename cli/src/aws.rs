@@ -19,15 +19,6 @@ pub(crate) struct Connection {
     pub(crate) region: Region,
 }
 
-/// The caller, as STS vouches for it.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    /// Its account.
-    pub(crate) account: AccountId,
-    /// Its ARN.
-    pub(crate) arn: Arn,
-}
-
 impl Connection {
     /// Opens nothing yet: finds out Region and credentials' source.
     pub(crate) async fn new(global: &Global) -> Result<Self, Problem> {
@@ -59,17 +50,15 @@ impl Connection {
         Partition::of_region(&self.region)
     }
 
-    /// Asks STS who we are.
-    pub(crate) async fn identity(&self) -> Result<Identity, Problem> {
+    /// The caller's ARN, as STS vouches for it.
+    pub(crate) async fn identity(&self) -> Result<Arn, Problem> {
         let doing = "ask AWS STS who is calling";
         let answer = aws_sdk_sts::Client::new(&self.config)
             .get_caller_identity()
             .send()
             .await
             .map_err(|error| Problem::aws(doing, &error))?;
-        let arn = answer.arn().unwrap_or_default().parse().map_err(|error| Problem::aws(doing, &error))?;
-        let account = answer.account().unwrap_or_default().parse().map_err(|error| Problem::aws(doing, &error))?;
-        Ok(Identity { account, arn })
+        answer.arn().unwrap_or_default().parse().map_err(|error| Problem::aws(doing, &error))
     }
 
     /// The same connection as a role in a member account, in that Region. The role is assumed at the first call.

@@ -5,7 +5,9 @@ use redress_common::ids::AccountId;
 use redress_common::ledger::{Head, Record, RecordDraft, RemediationType, chain, detail};
 use redress_common::state::State;
 
-use crate::timeline::{Call, Step};
+use redress_lab::record::{Call, Check, Verdict};
+
+use crate::timeline::Step;
 
 pub(crate) const ID: &str = "3f2b6c1e-8a57-5d0c-9f5e-1d2c3b4a5968";
 /// 2026-03-01T09:00:00Z.
@@ -91,10 +93,17 @@ fn sealed(drafts: Vec<RecordDraft>) -> Vec<Record> {
 pub(crate) fn calls() -> Vec<Call> {
     let call = |at: &str, principal: &str, operation: &str, resource: &str| Call {
         at: at.parse().unwrap(),
+        seq: 0,
         principal: principal.to_owned(),
+        account: principal.split(':').nth(4).unwrap_or_default().to_owned(),
+        region: "eu-central-1".to_owned(),
+        service: if operation == "AssumeRole" { "sts" } else { "ssm" }.to_owned(),
         operation: operation.to_owned(),
-        resource: resource.to_owned(),
-        allowed: true,
+        checks: vec![Check { action: String::new(), resource: resource.to_owned(), allowed: true }],
+        verdict: Verdict::Allow,
+        status: 200,
+        error: None,
+        micros: 1_500,
     };
     let orchestrator = "arn:aws:sts::111111111111:assumed-role/Redress-Orchestrator/redress-orchestrator";
     let member = format!("arn:aws:sts::222222222222:assumed-role/SecurityRemediationCrossAccountRole/redress-{ID}");

@@ -7,13 +7,17 @@ mod args;
 mod audit;
 mod aws;
 mod controls;
+mod demo;
 mod evidence;
 #[cfg(test)]
 mod fixture;
+mod host;
+mod lab;
 mod ledger;
 mod output;
 mod problem;
 mod request;
+mod running;
 mod settings;
 mod timeline;
 mod why;
@@ -44,7 +48,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
     let global = &arguments.global;
     let style = output.style();
     match arguments.command {
-        Command::Lab(command) => todo!("{command:?}"),
+        Command::Lab(command) => lab::run(command, output).await,
         Command::Controls(command) => controls::run(&command, style),
         Command::Completion { shell } => completion(shell),
         Command::Audit(command) => audit::run(command, &Connection::new(global).await?, style).await,
@@ -62,5 +66,5 @@ fn completion(shell: clap_complete::Shell) -> Result<Answer, Problem> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "redress", &mut script);
     output::print(&String::from_utf8_lossy(&script));
-    Ok(Answer::printed(serde_json::Value::Null, Exit::Done))
+    Ok(Answer::silent(Exit::Done))
 }

@@ -97,6 +97,11 @@ impl Style {
 
     /// A table: aligned columns, never cut. Lines are drawn for people only.
     pub(crate) fn table<const N: usize>(self, heads: [&str; N], rows: impl IntoIterator<Item = [Text; N]>) -> String {
+        self.grid(&heads, rows.into_iter().map(Vec::from))
+    }
+
+    /// The same, when the columns are known at run time only.
+    pub(crate) fn grid(self, heads: &[&str], rows: impl IntoIterator<Item = Vec<Text>>) -> String {
         let mut table = Table::new();
         table.set_content_arrangement(ContentArrangement::Disabled);
         if self.colour {
@@ -104,12 +109,12 @@ impl Style {
         } else {
             table.load_style(presets::NOTHING).force_no_tty();
         }
-        table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+        table.set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
         for row in rows {
-            table.add_row(row.map(Text::cell));
+            table.add_row(row.into_iter().map(Text::cell));
         }
         // The first column needs no margin.
-        let margin = if self.colour { 0 } else { 1 };
+        let margin = usize::from(!self.colour);
         table.lines().map(|line| format!("{}\n", line.get(margin..).unwrap_or(&line).trim_end())).collect()
     }
 
@@ -146,9 +151,9 @@ impl Answer {
         self
     }
 
-    /// What is left to print when the command has printed its text already.
-    pub(crate) fn printed(json: Value, exit: Exit) -> Self {
-        Self { json, text: String::new(), exit }
+    /// For a command that has printed all it had to say.
+    pub(crate) const fn silent(exit: Exit) -> Self {
+        Self { json: Value::Null, text: String::new(), exit }
     }
 }
 
@@ -195,9 +200,9 @@ impl Output {
 
     /// The answer.
     pub(crate) fn answer(self, answer: &Answer) -> Exit {
-        if self.is_json() {
+        if self.is_json() && !answer.json.is_null() {
             print(&format!("{:#}\n", answer.json));
-        } else if !answer.text.is_empty() {
+        } else if !self.is_json() && !answer.text.is_empty() {
             print(&answer.text);
             if !answer.text.ends_with('\n') {
                 print("\n");

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::args::{Remediate, Undo, Wait};
-use crate::aws::{Connection, Identity};
+use crate::aws::Connection;
 use crate::ledger::{Ledger, unknown};
 use crate::output::{Answer, Output};
 use crate::problem::{Exit, Problem};
@@ -29,7 +29,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What was asked for, and how its records are known.
-struct Asked {
+pub(crate) struct Asked {
     request: String,
     resource: String,
     what: String,
@@ -38,19 +38,22 @@ struct Asked {
 }
 
 pub(crate) async fn undo(undo: Undo, connection: &Connection, output: Output) -> Result<Answer, Problem> {
-    let ledger = Ledger::new(connection);
-    let records = ledger.of_remediation(undo.id).await?;
-    let last = undoable(undo.id, &records)?;
-    let mode = if undo.dry_run { Mode::DryRun } else { Mode::Restore };
-    let identity = connection.identity().await?;
+    let asked = ask_undo(undo.id, undo.dry_run, &undo.reason, connection).await?;
+    answer(asked, &undo.wait, &Ledger::new(connection), output).await
+}
+
+/// Puts the request for an undo on the bus, when there is something to undo.
+pub(crate) async fn ask_undo(id: RemediationId, dry_run: bool, reason: &str, connection: &Connection) -> Result<Asked, Problem> {
+    let records = Ledger::new(connection).of_remediation(id).await?;
+    let resource = undoable(id, &records)?.draft.resource_id.clone();
+    let mode = if dry_run { Mode::DryRun } else { Mode::Restore };
     let (request, at) = (Uuid::new_v4().to_string(), Timestamp::now());
     let detail = json!({
-        "RemediationId": undo.id, "Mode": mode, "Reason": undo.reason, "RequestId": request, "RequestedBy": asker(&identity),
+        "RemediationId": id, "Mode": mode, "Reason": reason, "RequestId": request,
+        "RequestedBy": connection.identity().await?,
     });
     put(connection, names::UNDO_DETAIL_TYPE, &detail).await?;
-    let what = format!("the undo of {}", undo.id);
-    let asked = Asked { request, at, resource: last.draft.resource_id.clone(), what, undoes: Some(undo.id) };
-    answer(asked, &undo.wait, &ledger, output).await
+    Ok(Asked { request, at, resource, what: format!("the undo of {id}"), undoes: Some(id) })
 }
 
 pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output: Output) -> Result<Answer, Problem> {
@@ -62,17 +65,12 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
     let region = asked.resource_region.as_ref().or(resource.region()).unwrap_or(&connection.region);
     let detail = json!({
         "Control": asked.control, "AccountId": asked.account, "Region": region, "ResourceArn": resource,
-        "Mode": mode, "Reason": asked.reason, "RequestId": request, "RequestedBy": asker(&identity),
+        "Mode": mode, "Reason": asked.reason, "RequestId": request, "RequestedBy": identity,
     });
     put(connection, names::REMEDIATE_DETAIL_TYPE, &detail).await?;
     let what = format!("{} on {resource}", asked.control);
     let asked_for = Asked { request, at, resource: resource.to_string(), what, undoes: None };
     answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
-}
-
-/// The asker as the orchestrator takes it: an ARN of the sending account.
-fn asker(identity: &Identity) -> String {
-    identity.arn.to_string()
 }
 
 /// The record that says what there is to undo, or why there is nothing.
@@ -148,7 +146,7 @@ const fn exit(state: State) -> Exit {
 }
 
 /// Reads the ledger, ever more slowly, until the request's remediation has ended.
-async fn outcome(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
+pub(crate) async fn outcome(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
     let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
     let since = asked.at.checked_sub(SKEW).unwrap_or(asked.at);
     let mut seen = None;

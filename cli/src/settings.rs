@@ -96,7 +96,7 @@ async fn change(
         .expression_attribute_names("#name", name)
         .expression_attribute_values(":value", text(value))
         .expression_attribute_values(":at", text(&Timestamp::now().to_string()))
-        .expression_attribute_values(":by", text(identity.arn.as_str()))
+        .expression_attribute_values(":by", text(identity.as_str()))
         .expression_attribute_values(":reason", text(&reason.reason))
         .send()
         .await

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use redress_common::ledger::{Record, RemediationType, detail};
 use redress_common::names;
 use redress_common::state::State;
+use redress_lab::record::{Call, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{Style, Tone};
@@ -37,22 +38,6 @@ pub(crate) struct Step {
     pub(crate) start: Timestamp,
     /// When it ended.
     pub(crate) end: Timestamp,
-}
-
-/// One AWS call, as the lab's call record has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Call {
-    /// When.
-    pub(crate) at: Timestamp,
-    /// The caller's ARN.
-    pub(crate) principal: String,
-    /// `AssumeRole`.
-    pub(crate) operation: String,
-    /// What it acts on.
-    pub(crate) resource: String,
-    /// Whether policy let it through.
-    pub(crate) allowed: bool,
 }
 
 /// A remediation's way, in order.
@@ -305,11 +290,11 @@ fn of_calls(
         call.at >= event && call.principal.contains(&session)
     });
     let assumed = newest("AssumeRole", started.map_or(end, |call| call.at), &|call| {
-        call.principal.contains(names::ORCHESTRATOR_ROLE) && call.resource.ends_with(&role)
+        call.principal.contains(names::ORCHESTRATOR_ROLE) && call.checks.iter().any(|check| check.resource.ends_with(&role))
     });
     let assumed = assumed.and_then(|call| match (call.at >= event, started) {
         (true, _) => {
-            Some((call.at, format!("{} in {account}, with ExternalId", names::CROSS_ACCOUNT_ROLE), call.allowed))
+            Some((call.at, format!("{} in {account}, with ExternalId", names::CROSS_ACCOUNT_ROLE), call.verdict == Verdict::Allow))
         }
         (false, Some(started)) => Some((
             started.at,
@@ -320,7 +305,7 @@ fn of_calls(
     });
     let assumed = assumed.map(|(at, what, good)| Entry { good, ..entry(at, Stage::Assumed, what) });
     let started = started.map(|call| Entry {
-        good: call.allowed,
+        good: call.verdict == Verdict::Allow,
         ..entry(call.at, Stage::Started, format!("{} in {account} {region}", names::CONTROL_DOCUMENT))
     });
     assumed.into_iter().chain(started).collect()

@@ -2,6 +2,7 @@
 
 use redress_common::ids::RemediationId;
 use redress_common::ledger::{Record, RemediationType, detail};
+use redress_common::names;
 use redress_common::state::State;
 use serde::Serialize;
 
@@ -74,7 +75,7 @@ impl Why {
             account_id: draft.account_id.to_string(),
             region: newest(detail::REGION),
             mode: newest(detail::MODE),
-            session: if claimed { redress_common::names::session_name(draft.remediation_id) } else { String::new() },
+            session: if claimed { format!("{}/{}", names::CROSS_ACCOUNT_ROLE, names::ORCHESTRATOR_FUNCTION) } else { String::new() },
             execution_id: newest(detail::EXECUTION_ID),
             pre_image_sha256: newest(detail::PRE_IMAGE_SHA256),
             change_sha256: newest(detail::CHANGE_SHA256),

@@ -19,7 +19,7 @@ pub struct Check {
 }
 
 /// Whether a call was let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every check passed.
@@ -29,7 +29,7 @@ pub enum Verdict {
 }
 
 /// One AWS API call.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Call {
     /// Place in the record, from 0.
     pub seq: u64,
