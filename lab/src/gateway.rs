@@ -27,6 +27,7 @@ const LARGEST_BODY: usize = 64 << 20;
 const HOP_BY_HOP: [&str; 6] = ["connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade"];
 /// Between the gateway and the base emulator only.
 const PRIVATE: [&str; 4] = ["x-lab", "x-lab-token", "x-lab-checks", "x-lab-allowed"];
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// Services whose changes make cached rules, functions or policies stale.
 const CACHED_FROM: [&str; 5] = ["cloudformation", "events", "lambda", "sns", "sqs"];
 
@@ -230,6 +231,10 @@ impl Gateway {
             if !HOP_BY_HOP.contains(&name.as_str()) && !PRIVATE.contains(&name.as_str()) {
                 request = request.header(name, value);
             }
+        }
+        // Policies ask for TLS. On AWS it is always there; here only a client that says otherwise is without.
+        if !incoming.headers.contains_key(FORWARDED_PROTO) {
+            request = request.header(FORWARDED_PROTO, "https");
         }
         for (name, value) in extra {
             request = request.header(*name, *value);

@@ -129,6 +129,7 @@ impl Lab {
         let (listener, port) = listener
             .and_then(|bound| bound.local_addr().map(|address| (bound, address.port())))
             .map_err(|source| LabError::Port { port, source })?;
+        remove_leftovers(&home);
         let run = home.join(format!("run-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&run).map_err(|source| LabError::file(&run, source))?;
 
@@ -200,6 +201,18 @@ impl Lab {
         }
         if let Err(error) = std::fs::remove_dir_all(&self.run) {
             tracing::debug!(%error, "the lab's run directory stays");
+        }
+    }
+}
+
+/// Removes the run directories of labs that were killed.
+fn remove_leftovers(home: &Path) {
+    for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("run-")?.split('-').next());
+        let ended = pid.is_some_and(|pid| Path::new("/proc/self").exists() && !Path::new("/proc").join(pid).exists());
+        if ended && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::debug!(%error, "a run directory stays");
         }
     }
 }
