@@ -56,7 +56,10 @@ impl Authority {
         let caller: Caller = serde_json::from_value(answer).map_err(|error| unintelligible("caller", &error))?;
         // A long-term key can pass to another user of that name; a session's key never can.
         if !access_key_id.starts_with("AKIA") {
-            self.callers.write().unwrap_or_else(PoisonError::into_inner).insert(access_key_id.to_owned(), caller.clone());
+            self.callers
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(access_key_id.to_owned(), caller.clone());
         }
         Ok(caller)
     }
@@ -76,14 +79,25 @@ impl Authority {
     }
 
     /// A session of a role for a service.
-    pub(crate) async fn session(&self, role_arn: &str, name: &str, service_principal: &str) -> Result<Credentials, AwsError> {
+    pub(crate) async fn session(
+        &self,
+        role_arn: &str,
+        name: &str,
+        service_principal: &str,
+    ) -> Result<Credentials, AwsError> {
         let question = json!({ "role_arn": role_arn, "session_name": name, "service_principal": service_principal });
         let answer = self.ask("session", question).await?;
         serde_json::from_value(answer).map_err(|error| unintelligible("session", &error))
     }
 
     /// Whether a caller's identity policies allow an action.
-    pub(crate) async fn check(&self, caller_arn: &str, action: &str, resource: &str, context: Value) -> Result<(), AwsError> {
+    pub(crate) async fn check(
+        &self,
+        caller_arn: &str,
+        action: &str,
+        resource: &str,
+        context: Value,
+    ) -> Result<(), AwsError> {
         let question = json!({ "caller_arn": caller_arn, "action": action, "resource": resource, "context": context });
         self.ask("check", question).await.map(|_| ())
     }
@@ -127,7 +141,8 @@ impl Authority {
     }
 
     async fn ask(&self, question: &str, body: Value) -> Result<Value, AwsError> {
-        let request = self.http.post(format!("{}/_lab/{question}", self.base)).header("x-lab-token", &self.token).json(&body);
+        let request =
+            self.http.post(format!("{}/_lab/{question}", self.base)).header("x-lab-token", &self.token).json(&body);
         let answer = request.send().await.map_err(|error| unreachable(question, &error))?;
         let mut answer: Value = answer.json().await.map_err(|error| unreachable(question, &error))?;
         if let Some(refused) = answer.get_mut("error") {

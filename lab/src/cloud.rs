@@ -19,7 +19,12 @@ pub(crate) struct Cloud {
 
 #[async_trait]
 impl Aws for Cloud {
-    async fn session(&self, role_arn: &str, session_name: &str, service_principal: &str) -> Result<Credentials, AwsError> {
+    async fn session(
+        &self,
+        role_arn: &str,
+        session_name: &str,
+        service_principal: &str,
+    ) -> Result<Credentials, AwsError> {
         self.shared.authority.session(role_arn, session_name, service_principal).await
     }
 
@@ -38,7 +43,15 @@ impl Aws for Cloud {
         self.shared.authority.check(&caller.arn, action, resource, context).await
     }
 
-    async fn emit(&self, account: &str, region: &str, source: &str, detail_type: &str, resources: Vec<String>, detail: Value) {
+    async fn emit(
+        &self,
+        account: &str,
+        region: &str,
+        source: &str,
+        detail_type: &str,
+        resources: Vec<String>,
+        detail: Value,
+    ) {
         self.events.emit(account, region, source, detail_type, resources, detail);
     }
 }

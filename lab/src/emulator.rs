@@ -102,7 +102,9 @@ async fn prepared(home: &Path, wanted: &'static venv::Requirements, progress: &P
     let (home, progress) = (home.to_owned(), progress.clone());
     match tokio::task::spawn_blocking(move || venv::python(&home, wanted, &progress)).await {
         Ok(python) => python,
-        Err(error) => Err(LabError::Venv { what: "prepare the emulators", advice: "try again", output: error.to_string() }),
+        Err(error) => {
+            Err(LabError::Venv { what: "prepare the emulators", advice: "try again", output: error.to_string() })
+        }
     }
 }
 
@@ -114,7 +116,10 @@ fn write(run: &Path, name: &str, text: &str) -> Result<PathBuf, LabError> {
 
 fn free_port() -> Result<u16, LabError> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
-    listener.and_then(|bound| bound.local_addr()).map(|address| address.port()).map_err(|source| LabError::Port { port: 0, source })
+    listener
+        .and_then(|bound| bound.local_addr())
+        .map(|address| address.port())
+        .map_err(|source| LabError::Port { port: 0, source })
 }
 
 fn tail(log: &Path) -> String {

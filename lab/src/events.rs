@@ -28,8 +28,16 @@ const STALE: Duration = Duration::from_secs(2);
 
 /// Errors that another attempt would not mend.
 const FINAL: [&str; 10] = [
-    "AccessDenied", "AccessDeniedException", "AWS.SimpleQueueService.NonExistentQueue", "InvalidParameterValueException",
-    "NotFound", "NotFoundException", "QueueDoesNotExist", "ResourceNotFoundException", "TooManyHops", "UnsupportedTarget",
+    "AccessDenied",
+    "AccessDeniedException",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "InvalidParameterValueException",
+    "NotFound",
+    "NotFoundException",
+    "QueueDoesNotExist",
+    "ResourceNotFoundException",
+    "TooManyHops",
+    "UnsupportedTarget",
 ];
 
 /// The event buses of every account.
@@ -69,7 +77,9 @@ impl Events {
     pub(crate) async fn put(self: &Arc<Self>, caller: &Caller, region: &str, body: &Value) -> Result<Value, AwsError> {
         let entries = body["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
         if entries.is_empty() || entries.len() > LARGEST_ENTRIES {
-            let message = format!("1 validation error detected: Value at 'entries' failed to satisfy constraint: 1 to {LARGEST_ENTRIES} entries");
+            let message = format!(
+                "1 validation error detected: Value at 'entries' failed to satisfy constraint: 1 to {LARGEST_ENTRIES} entries"
+            );
             return Err(AwsError::new("ValidationException", message));
         }
         let mut results = Vec::with_capacity(entries.len());
@@ -84,17 +94,32 @@ impl Events {
     }
 
     /// An event of AWS's own, on the default bus.
-    pub(crate) fn emit(self: &Arc<Self>, account: &str, region: &str, source: &str, detail_type: &str, resources: Vec<String>, detail: Value) {
+    pub(crate) fn emit(
+        self: &Arc<Self>,
+        account: &str,
+        region: &str,
+        source: &str,
+        detail_type: &str,
+        resources: Vec<String>,
+        detail: Value,
+    ) {
         let id = uuid::Uuid::new_v4().to_string();
         let event = event(&id, account, region, source, detail_type, &json!(resources), detail);
-        self.arrive(Bus { account: account.to_owned(), region: region.to_owned(), name: "default".to_owned() }, event, 0);
+        self.arrive(
+            Bus { account: account.to_owned(), region: region.to_owned(), name: "default".to_owned() },
+            event,
+            0,
+        );
     }
 
     async fn accept(self: &Arc<Self>, caller: &Caller, region: &str, entry: &Value) -> Result<String, AwsError> {
         let text = |key: &str| entry[key].as_str().unwrap_or_default();
         let (source, detail_type) = (text("Source"), text("DetailType"));
         if source.is_empty() || detail_type.is_empty() {
-            return Err(AwsError::new("InvalidArgument", "Parameter Source or DetailType is not valid. Reason: it is a required argument."));
+            return Err(AwsError::new(
+                "InvalidArgument",
+                "Parameter Source or DetailType is not valid. Reason: it is a required argument.",
+            ));
         }
         if source.starts_with("aws.") {
             return Err(AwsError::new("NotAuthorizedForSourceException", "Not authorized for the source."));
@@ -126,7 +151,8 @@ impl Events {
             };
             for rule in rules.iter().filter(|rule| pattern::matches(&rule.pattern, &event)) {
                 for target in &rule.targets {
-                    let (events, rule_arn, target, event) = (events.clone(), rule.arn.clone(), target.clone(), event.clone());
+                    let (events, rule_arn, target, event) =
+                        (events.clone(), rule.arn.clone(), target.clone(), event.clone());
                     tokio::spawn(async move { events.deliver(&rule_arn, &target, &event, hops).await });
                 }
             }
@@ -173,7 +199,8 @@ impl Events {
 
     async fn send(self: &Arc<Self>, rule_arn: &str, target: &Value, event: &Value, hops: u8) -> Result<(), AwsError> {
         let arn_text = target["Arn"].as_str().unwrap_or_default();
-        let arn = Arn::parse(arn_text).ok_or_else(|| AwsError::new("UnsupportedTarget", format!("not an ARN: {arn_text}")))?;
+        let arn = Arn::parse(arn_text)
+            .ok_or_else(|| AwsError::new("UnsupportedTarget", format!("not an ARN: {arn_text}")))?;
         match arn.service {
             "events" => self.hop(rule_arn, target, arn_text, &arn, event, hops).await,
             "sqs" => {
@@ -188,8 +215,15 @@ impl Events {
             }
             "sns" => {
                 let attributes = self.ask(&arn, "sns", "GetTopicAttributes", json!({ "TopicArn": arn_text })).await?;
-                self.check_target_policy(rule_arn, attributes["Attributes"]["Policy"].as_str(), "sns:Publish", arn_text).await?;
-                self.look(&arn, "sns", "Publish", json!({ "TopicArn": arn_text, "Message": input(target, event) })).await
+                self.check_target_policy(
+                    rule_arn,
+                    attributes["Attributes"]["Policy"].as_str(),
+                    "sns:Publish",
+                    arn_text,
+                )
+                .await?;
+                self.look(&arn, "sns", "Publish", json!({ "TopicArn": arn_text, "Message": input(target, event) }))
+                    .await
             }
             "lambda" => {
                 let policy = self.ask(&arn, "lambda", "GetPolicy", json!({ "FunctionName": arn_text })).await.ok();
@@ -203,14 +237,23 @@ impl Events {
     }
 
     /// From bus to bus, also across accounts: the role may put events, and the other bus lets it in.
-    async fn hop(self: &Arc<Self>, rule_arn: &str, target: &Value, arn_text: &str, arn: &Arn<'_>, event: &Value, hops: u8) -> Result<(), AwsError> {
+    async fn hop(
+        self: &Arc<Self>,
+        rule_arn: &str,
+        target: &Value,
+        arn_text: &str,
+        arn: &Arn<'_>,
+        event: &Value,
+        hops: u8,
+    ) -> Result<(), AwsError> {
         if hops >= MOST_HOPS {
             return Err(AwsError::new("TooManyHops", "an event that came from another bus twice is not sent on"));
         }
         let from = Arn::parse(rule_arn).map_or("", |rule| rule.account);
         let bus = Bus::named(arn_text, arn.account, arn.region)?;
         // What tells a rule from a client's PutEvents, in policies.
-        let by_rule = json!({ "events:eventBusInvocation": "true", "aws:SourceArn": rule_arn, "aws:SourceAccount": from });
+        let by_rule =
+            json!({ "events:eventBusInvocation": "true", "aws:SourceArn": rule_arn, "aws:SourceAccount": from });
         let caller = match target["RoleArn"].as_str() {
             Some(role_arn) => {
                 let session = self.shared.authority.session(role_arn, "events", PRINCIPAL).await?;
@@ -219,7 +262,12 @@ impl Events {
                 Some(caller)
             }
             None if from == bus.account => None,
-            None => return Err(AwsError::new("AccessDenied", "a rule needs a role to send events to another account's bus")),
+            None => {
+                return Err(AwsError::new(
+                    "AccessDenied",
+                    "a rule needs a role to send events to another account's bus",
+                ));
+            }
         };
         if let Some(caller) = caller.filter(|_| from != bus.account) {
             self.check_bus_policy(&bus, &caller.arn, by_rule).await?;
@@ -230,10 +278,12 @@ impl Events {
     }
 
     async fn bury(&self, queue_arn: &str, letter: &DeadLetter<'_>, event: &Value) -> Result<(), AwsError> {
-        let arn = Arn::parse(queue_arn).ok_or_else(|| AwsError::new("InvalidParameterValueException", "not a queue ARN"))?;
+        let arn =
+            Arn::parse(queue_arn).ok_or_else(|| AwsError::new("InvalidParameterValueException", "not a queue ARN"))?;
         let queue_url = self.queue_url(&arn).await?;
         self.check_queue_policy(letter.rule_arn, queue_arn, &arn, &queue_url).await?;
-        let text = |value: &str| json!({ "DataType": "String", "StringValue": if value.is_empty() { "-" } else { value } });
+        let text =
+            |value: &str| json!({ "DataType": "String", "StringValue": if value.is_empty() { "-" } else { value } });
         let mut attributes = json!({
             "RULE_ARN": text(letter.rule_arn),
             "TARGET_ARN": text(letter.target["Arn"].as_str().unwrap_or_default()),
@@ -244,7 +294,8 @@ impl Events {
         if let Some(condition) = letter.exhausted {
             attributes["EXHAUSTED_RETRY_CONDITION"] = text(condition);
         }
-        let parameters = json!({ "QueueUrl": queue_url, "MessageBody": event.to_string(), "MessageAttributes": attributes });
+        let parameters =
+            json!({ "QueueUrl": queue_url, "MessageBody": event.to_string(), "MessageAttributes": attributes });
         self.look(&arn, "sqs", "SendMessage", parameters).await
     }
 
@@ -253,7 +304,13 @@ impl Events {
         let stream = uuid::Uuid::new_v4().to_string();
         self.look(arn, "logs", "CreateLogStream", json!({ "logGroupName": group, "logStreamName": stream })).await?;
         let entry = json!([{ "timestamp": Timestamp::now().as_millisecond(), "message": message }]);
-        self.look(arn, "logs", "PutLogEvents", json!({ "logGroupName": group, "logStreamName": stream, "logEvents": entry })).await
+        self.look(
+            arn,
+            "logs",
+            "PutLogEvents",
+            json!({ "logGroupName": group, "logStreamName": stream, "logEvents": entry }),
+        )
+        .await
     }
 
     async fn queue_url(&self, arn: &Arn<'_>) -> Result<String, AwsError> {
@@ -262,12 +319,26 @@ impl Events {
         Ok(found["QueueUrl"].as_str().unwrap_or_default().to_owned())
     }
 
-    async fn check_queue_policy(&self, rule_arn: &str, arn_text: &str, arn: &Arn<'_>, queue_url: &str) -> Result<(), AwsError> {
-        let found = self.ask(arn, "sqs", "GetQueueAttributes", json!({ "QueueUrl": queue_url, "AttributeNames": ["Policy"] })).await?;
+    async fn check_queue_policy(
+        &self,
+        rule_arn: &str,
+        arn_text: &str,
+        arn: &Arn<'_>,
+        queue_url: &str,
+    ) -> Result<(), AwsError> {
+        let found = self
+            .ask(arn, "sqs", "GetQueueAttributes", json!({ "QueueUrl": queue_url, "AttributeNames": ["Policy"] }))
+            .await?;
         self.check_target_policy(rule_arn, found["Attributes"]["Policy"].as_str(), "sqs:SendMessage", arn_text).await
     }
 
-    async fn check_target_policy(&self, rule_arn: &str, policy: Option<&str>, action: &str, resource: &str) -> Result<(), AwsError> {
+    async fn check_target_policy(
+        &self,
+        rule_arn: &str,
+        policy: Option<&str>,
+        action: &str,
+        resource: &str,
+    ) -> Result<(), AwsError> {
         let account = Arn::parse(rule_arn).map_or("", |rule| rule.account);
         let context = json!({ "aws:SourceArn": rule_arn, "aws:SourceAccount": account });
         let question = PolicyQuestion {
@@ -300,7 +371,10 @@ impl Events {
     }
 
     async fn exists(&self, bus: &Bus) -> Result<Value, AwsError> {
-        self.shared.authority.look(&bus.account, &bus.region, "events", "DescribeEventBus", json!({ "Name": bus.name })).await
+        self.shared
+            .authority
+            .look(&bus.account, &bus.region, "events", "DescribeEventBus", json!({ "Name": bus.name }))
+            .await
     }
 
     async fn rules(&self, bus: &Bus) -> Result<Arc<Vec<Rule>>, AwsError> {
@@ -311,7 +385,9 @@ impl Events {
             }
         }
         let authority = &self.shared.authority;
-        let look = |operation: &'static str, parameters: Value| authority.look(&bus.account, &bus.region, "events", operation, parameters);
+        let look = |operation: &'static str, parameters: Value| {
+            authority.look(&bus.account, &bus.region, "events", operation, parameters)
+        };
         let listed = look("ListRules", json!({ "EventBusName": bus.name })).await?;
         let mut rules = Vec::new();
         for rule in listed["Rules"].as_array().into_iter().flatten() {
@@ -320,7 +396,8 @@ impl Events {
             if rule["State"] != "ENABLED" {
                 continue;
             }
-            let mut targets = look("ListTargetsByRule", json!({ "Rule": rule["Name"], "EventBusName": bus.name })).await?;
+            let mut targets =
+                look("ListTargetsByRule", json!({ "Rule": rule["Name"], "EventBusName": bus.name })).await?;
             let Value::Array(targets) = targets["Targets"].take() else { continue };
             rules.push(Rule { arn: rule["Arn"].as_str().unwrap_or_default().to_owned(), pattern, targets });
         }
@@ -351,7 +428,11 @@ struct DeadLetter<'a> {
 impl Bus {
     /// A bus by name or ARN; no name is the default bus.
     fn named(reference: &str, account: &str, region: &str) -> Result<Self, AwsError> {
-        let bus = |account: &str, region: &str, name: &str| Self { account: account.to_owned(), region: region.to_owned(), name: name.to_owned() };
+        let bus = |account: &str, region: &str, name: &str| Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            name: name.to_owned(),
+        };
         match Arn::parse(reference) {
             None if reference.is_empty() => Ok(bus(account, region, "default")),
             None => Ok(bus(account, region, reference)),
@@ -363,7 +444,15 @@ impl Bus {
     }
 }
 
-fn event(id: &str, account: &str, region: &str, source: &str, detail_type: &str, resources: &Value, detail: Value) -> Value {
+fn event(
+    id: &str,
+    account: &str,
+    region: &str,
+    source: &str,
+    detail_type: &str,
+    resources: &Value,
+    detail: Value,
+) -> Value {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     json!({
         "version": "0", "id": id, "detail-type": detail_type, "source": source, "account": account, "time": now,
@@ -431,7 +520,9 @@ mod tests {
 
     #[test]
     fn a_bus_is_named_by_name_by_arn_or_not_at_all() {
-        let named = |reference: &str| Bus::named(reference, "1", "r").map(|bus| format!("{}/{}/{}", bus.account, bus.region, bus.name));
+        let named = |reference: &str| {
+            Bus::named(reference, "1", "r").map(|bus| format!("{}/{}/{}", bus.account, bus.region, bus.name))
+        };
         assert_eq!(named("").as_deref(), Ok("1/r/default"));
         assert_eq!(named("redress-hub").as_deref(), Ok("1/r/redress-hub"));
         assert_eq!(named("arn:aws:events:eu-west-1:2:event-bus/redress-hub").as_deref(), Ok("2/eu-west-1/redress-hub"));

@@ -98,7 +98,8 @@ async fn record(State(gateway): State<Arc<Gateway>>) -> axum::Json<Value> {
 
 async fn status(State(gateway): State<Arc<Gateway>>) -> axum::Json<Value> {
     let shared = &gateway.cloud.shared;
-    let scopes: Vec<_> = shared.scopes().into_iter().map(|(account, region)| json!({ "account": account, "region": region })).collect();
+    let scopes: Vec<_> =
+        shared.scopes().into_iter().map(|(account, region)| json!({ "account": account, "region": region })).collect();
     axum::Json(json!({
         "endpoint": shared.endpoint,
         "calls": shared.record.mark(),
@@ -112,7 +113,13 @@ async fn aws(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Respo
     let arrived = (Timestamp::now(), Instant::now());
     let incoming = match Incoming::read(request).await {
         Ok(incoming) => incoming,
-        Err(error) => return error_answer(&AwsError { status: 413, code: "RequestEntityTooLarge".to_owned(), message: error }, None).into_response(),
+        Err(error) => {
+            return error_answer(
+                &AwsError { status: 413, code: "RequestEntityTooLarge".to_owned(), message: error },
+                None,
+            )
+            .into_response();
+        }
     };
     let mut outcome = Outcome { operation: incoming.named_operation(), checks: Vec::new() };
     let answer = match gateway.route(&incoming, &mut outcome).await {
@@ -126,7 +133,11 @@ async fn aws(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Respo
 impl Gateway {
     async fn route(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
         if incoming.path.starts_with("/_lab") {
-            return Err(AwsError { status: 404, code: "NotFound".to_owned(), message: "no such lab endpoint".to_owned() });
+            return Err(AwsError {
+                status: 404,
+                code: "NotFound".to_owned(),
+                message: "no such lab endpoint".to_owned(),
+            });
         }
         match incoming.scope.service.as_str() {
             "events" if outcome.operation.as_deref() == Some("PutEvents") => self.put_events(incoming, outcome).await,
@@ -150,7 +161,13 @@ impl Gateway {
     }
 
     /// A service that the lab answers itself.
-    async fn own(&self, incoming: &Incoming, own: &Arc<dyn Service>, operation: String, outcome: &mut Outcome) -> Result<Answer, AwsError> {
+    async fn own(
+        &self,
+        incoming: &Incoming,
+        own: &Arc<dyn Service>,
+        operation: String,
+        outcome: &mut Outcome,
+    ) -> Result<Answer, AwsError> {
         let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
         let action = format!("{}:{operation}", own.name());
         let request = incoming.for_service(caller, operation);
@@ -181,7 +198,8 @@ impl Gateway {
         let shared = &self.cloud.shared;
         let caller = shared.authority.caller(&incoming.scope.access_key_id).await?;
         let arn = self.cloud.functions.arn(&caller.account, &incoming.scope.region, function).await?;
-        let orders = json!({ "judge_only": true, "service": "lambda", "action": "lambda:InvokeFunction", "resources": [arn] });
+        let orders =
+            json!({ "judge_only": true, "service": "lambda", "action": "lambda:InvokeFunction", "resources": [arn] });
         if let Some(refused) = self.judge(incoming, orders, outcome).await? {
             return Ok(refused);
         }
@@ -200,9 +218,13 @@ impl Gateway {
     /// EC2, by moto, once the base emulator has judged the call.
     async fn moto(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
         let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
-        let reads = outcome.operation.as_deref().is_some_and(|operation| operation.starts_with("Describe") || operation.starts_with("Get"));
+        let reads = outcome
+            .operation
+            .as_deref()
+            .is_some_and(|operation| operation.starts_with("Describe") || operation.starts_with("Get"));
         // Reading has no resource-level permissions in EC2.
-        let orders = if reads { json!({ "judge_only": true, "resources": ["*"] }) } else { json!({ "judge_only": true }) };
+        let orders =
+            if reads { json!({ "judge_only": true, "resources": ["*"] }) } else { json!({ "judge_only": true }) };
         if let Some(refused) = self.judge(incoming, orders, outcome).await? {
             return Ok(refused);
         }
@@ -216,10 +238,16 @@ impl Gateway {
     }
 
     /// The base emulator's verdict on a request that is served elsewhere: its refusal, or `None` when it may go on.
-    async fn judge(&self, incoming: &Incoming, orders: Value, outcome: &mut Outcome) -> Result<Option<Answer>, AwsError> {
+    async fn judge(
+        &self,
+        incoming: &Incoming,
+        orders: Value,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Answer>, AwsError> {
         let authority = &self.cloud.shared.authority;
         let orders = BASE64.encode(orders.to_string());
-        let mut answer = self.forward(incoming, authority.base(), &[("x-lab", &orders), ("x-lab-token", authority.token())]).await?;
+        let mut answer =
+            self.forward(incoming, authority.base(), &[("x-lab", &orders), ("x-lab-token", authority.token())]).await?;
         outcome.note(&mut answer);
         let allowed = answer.headers.remove("x-lab-allowed").is_some();
         Ok(if allowed { None } else { Some(answer) })
@@ -261,11 +289,18 @@ impl Gateway {
             .unwrap_or_else(|| format!("{} {}", incoming.method, incoming.path));
         let failed = answer.status.is_client_error() || answer.status.is_server_error();
         let refused = answer.status == StatusCode::FORBIDDEN || outcome.checks.iter().any(|noted| !noted.check.allowed);
-        if !failed && CACHED_FROM.contains(&scope.service.as_str()) && (scope.service == "cloudformation" || !only_reads(&operation)) {
+        if !failed
+            && CACHED_FROM.contains(&scope.service.as_str())
+            && (scope.service == "cloudformation" || !only_reads(&operation))
+        {
             self.cloud.shared.changed(first.map_or("", |noted| &noted.account), &scope.region);
         }
         // Pollers ask all the time: an empty answer would drown the record.
-        if operation == "ReceiveMessage" && !failed && !contains(&answer.body, b"\"Messages\"") && !contains(&answer.body, b"<Message>") {
+        if operation == "ReceiveMessage"
+            && !failed
+            && !contains(&answer.body, b"\"Messages\"")
+            && !contains(&answer.body, b"<Message>")
+        {
             return;
         }
         self.cloud.shared.record.add_call(Call {
@@ -349,8 +384,10 @@ impl Incoming {
 impl Scope {
     /// `AKID/20260101/eu-central-1/ssm/aws4_request`, from the header or a presigned query.
     fn of(headers: &HeaderMap, query: &BTreeMap<String, String>) -> Self {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let from_header = authorization.split_once("Credential=").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default());
+        let authorization =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let from_header =
+            authorization.split_once("Credential=").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default());
         let credential = from_header.or_else(|| query.get("X-Amz-Credential").map(String::as_str)).unwrap_or_default();
         let fields: Vec<&str> = credential.split('/').collect();
         match fields[..] {
@@ -381,7 +418,10 @@ fn json_answer(status: StatusCode, body: &Value, incoming: &Incoming) -> Answer 
     let asked = incoming.header("content-type");
     let content_type = if asked.starts_with("application/x-amz-json") { asked } else { "application/json" };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/json")));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/json")),
+    );
     headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id());
     Answer { status, headers, body: Bytes::from(body.to_string()) }
 }
@@ -438,7 +478,8 @@ fn error_code(answer: &Answer) -> Option<String> {
 
 fn only_reads(operation: &str) -> bool {
     const READS: [&str; 5] = ["Get", "List", "Describe", "Receive", "Send"];
-    READS.iter().any(|verb| operation.starts_with(verb)) || matches!(operation, "DeleteMessage" | "Invoke" | "Publish" | "PutEvents" | "TestEventPattern")
+    READS.iter().any(|verb| operation.starts_with(verb))
+        || matches!(operation, "DeleteMessage" | "Invoke" | "Publish" | "PutEvents" | "TestEventPattern")
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -475,7 +516,8 @@ mod tests {
 
     #[test]
     fn the_scope_is_read_from_the_header_and_from_a_presigned_query() {
-        let expected = Scope { access_key_id: "ASIAX".to_owned(), region: "eu-central-1".to_owned(), service: "ssm".to_owned() };
+        let expected =
+            Scope { access_key_id: "ASIAX".to_owned(), region: "eu-central-1".to_owned(), service: "ssm".to_owned() };
         let mut headers = HeaderMap::new();
         let signed = "AWS4-HMAC-SHA256 Credential=ASIAX/20260101/eu-central-1/ssm/aws4_request, SignedHeaders=host, Signature=00";
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static(signed));
@@ -487,8 +529,16 @@ mod tests {
 
     #[test]
     fn an_error_code_is_found_in_every_protocol() {
-        let answer = |body: &'static str| Answer { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body: Bytes::from(body) };
-        for body in [r#"{"__type":"com.amazonaws#Throttled"}"#, "<Error><Code>Throttled</Code></Error>", r#"{"__type":"Throttled:http://x"}"#] {
+        let answer = |body: &'static str| Answer {
+            status: StatusCode::BAD_REQUEST,
+            headers: HeaderMap::new(),
+            body: Bytes::from(body),
+        };
+        for body in [
+            r#"{"__type":"com.amazonaws#Throttled"}"#,
+            "<Error><Code>Throttled</Code></Error>",
+            r#"{"__type":"Throttled:http://x"}"#,
+        ] {
             assert_eq!(error_code(&answer(body)).as_deref(), Some("Throttled"), "{body}");
         }
     }
@@ -496,6 +546,9 @@ mod tests {
     #[test]
     fn percent_escapes_are_decoded_and_broken_ones_kept() {
         assert_eq!(decoded("a%3Ab%2", false), "a:b%2");
-        assert_eq!(form("A=1+2&A=3&B").into_iter().collect::<Vec<_>>(), [("A".into(), "1 2".into()), ("B".into(), String::new())]);
+        assert_eq!(
+            form("A=1+2&A=3&B").into_iter().collect::<Vec<_>>(),
+            [("A".into(), "1 2".into()), ("B".into(), String::new())]
+        );
     }
 }

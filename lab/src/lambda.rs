@@ -48,7 +48,9 @@ impl InvocationType {
             None | Some("RequestResponse") => Ok(Self::RequestResponse),
             Some("Event") => Ok(Self::Event),
             Some("DryRun") => Ok(Self::DryRun),
-            Some(other) => Err(AwsError::new("InvalidParameterValueException", format!("invalid invocation type: {other}"))),
+            Some(other) => {
+                Err(AwsError::new("InvalidParameterValueException", format!("invalid invocation type: {other}")))
+            }
         }
     }
 }
@@ -113,15 +115,26 @@ impl Functions {
         if Arn::parse(function).is_some() {
             return Ok(unqualified(function).to_owned());
         }
-        let found = self.shared.authority.look(account, region, "lambda", "GetFunctionConfiguration", json!({ "FunctionName": function })).await?;
+        let found = self
+            .shared
+            .authority
+            .look(account, region, "lambda", "GetFunctionConfiguration", json!({ "FunctionName": function }))
+            .await?;
         Ok(found["FunctionArn"].as_str().map(unqualified).unwrap_or_default().to_owned())
     }
 
     /// Invokes a function by its ARN; the caller has been authorised.
-    pub(crate) async fn invoke(self: &Arc<Self>, arn: &str, kind: InvocationType, payload: Bytes) -> Result<Invoked, AwsError> {
+    pub(crate) async fn invoke(
+        self: &Arc<Self>,
+        arn: &str,
+        kind: InvocationType,
+        payload: Bytes,
+    ) -> Result<Invoked, AwsError> {
         let configuration = self.configuration(arn).await?;
         match kind {
-            InvocationType::DryRun => Ok(Invoked { status: StatusCode::NO_CONTENT, error: None, payload: Bytes::new() }),
+            InvocationType::DryRun => {
+                Ok(Invoked { status: StatusCode::NO_CONTENT, error: None, payload: Bytes::new() })
+            }
             InvocationType::RequestResponse => self.run(configuration, payload).await,
             InvocationType::Event => {
                 let functions = self.clone();
@@ -134,7 +147,9 @@ impl Functions {
     /// What a function wrote, oldest first.
     pub(crate) fn logs(&self, function: &str) -> Vec<String> {
         let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.get(function).map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()).unwrap_or_default()
+        logs.get(function)
+            .map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Ends every idle process.
@@ -147,7 +162,9 @@ impl Functions {
             match self.run(configuration.clone(), payload.clone()).await {
                 Ok(Invoked { error: None, .. }) => return,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(function = configuration.name, %error, "an asynchronous invocation failed"),
+                Err(error) => {
+                    tracing::warn!(function = configuration.name, %error, "an asynchronous invocation failed")
+                }
             }
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
@@ -212,14 +229,22 @@ impl Functions {
 
     async fn start(&self, configuration: Arc<Configuration>) -> Result<Instance, AwsError> {
         let Some(binary) = self.binaries.get(&configuration.name) else {
-            let message = format!("the lab was given no binary for the function {}; name it in LabOptions::functions", configuration.name);
+            let message = format!(
+                "the lab was given no binary for the function {}; name it in LabOptions::functions",
+                configuration.name
+            );
             return Err(AwsError { status: 502, code: "InvalidRuntimeException".to_owned(), message });
         };
-        let session = self.shared.authority.session(&configuration.role, &configuration.name, PRINCIPAL).await.map_err(|error| AwsError {
-            status: 403,
-            code: "AccessDeniedException".to_owned(),
-            message: format!("The role defined for the function cannot be assumed by Lambda. ({})", error.message),
-        })?;
+        let session = self
+            .shared
+            .authority
+            .session(&configuration.role, &configuration.name, PRINCIPAL)
+            .await
+            .map_err(|error| AwsError {
+                status: 403,
+                code: "AccessDeniedException".to_owned(),
+                message: format!("The role defined for the function cannot be assumed by Lambda. ({})", error.message),
+            })?;
         let api = RuntimeApi::start().await.map_err(|error| broken(&configuration, &error))?;
         let stream = format!("lab/[$LATEST]{}", uuid::Uuid::new_v4().simple());
         let mut command = Command::new(binary);
@@ -259,7 +284,8 @@ impl Functions {
         }
         let mut instance = Instance { configuration, child, api, init: None };
         // A process that does not come up is told by its first invocation, as Lambda does.
-        instance.init = instance.api.ready(&mut instance.child, INIT_LIMIT).await.map(|ready| ready.duration_since(started));
+        instance.init =
+            instance.api.ready(&mut instance.child, INIT_LIMIT).await.map(|ready| ready.duration_since(started));
         Ok(instance)
     }
 
@@ -279,9 +305,14 @@ impl Functions {
                 }
             }
         }
-        let fields = Arn::parse(arn).ok_or_else(|| AwsError::new("InvalidParameterValueException", format!("not a function ARN: {arn}")))?;
+        let fields = Arn::parse(arn)
+            .ok_or_else(|| AwsError::new("InvalidParameterValueException", format!("not a function ARN: {arn}")))?;
         let parameters = json!({ "FunctionName": arn });
-        let found = self.shared.authority.look(fields.account, fields.region, "lambda", "GetFunctionConfiguration", parameters).await?;
+        let found = self
+            .shared
+            .authority
+            .look(fields.account, fields.region, "lambda", "GetFunctionConfiguration", parameters)
+            .await?;
         let configuration = Arc::new(Configuration::of(&found, &fields, arn));
         let known = Known { read: Instant::now(), generation, configuration: configuration.clone() };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(arn.to_owned(), known);
@@ -292,7 +323,10 @@ impl Functions {
 impl Configuration {
     fn of(found: &Value, arn: &Arn<'_>, text: &str) -> Self {
         let variables = found["Environment"]["Variables"].as_object();
-        let environment = variables.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        let environment = variables
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
         Self {
             arn: text.to_owned(),
             name: found["FunctionName"].as_str().unwrap_or_default().to_owned(),
@@ -308,7 +342,8 @@ impl Configuration {
 
 impl Instance {
     async fn work(&mut self, request_id: &str, payload: Bytes) -> Outcome {
-        let deadline = Timestamp::now().as_millisecond() + i64::try_from(self.configuration.timeout.as_millis()).unwrap_or(i64::MAX);
+        let deadline = Timestamp::now().as_millisecond()
+            + i64::try_from(self.configuration.timeout.as_millis()).unwrap_or(i64::MAX);
         let work = Work { request_id: request_id.to_owned(), arn: self.configuration.arn.clone(), deadline, payload };
         let outcome = self.api.hand_over(work, &mut self.child, self.configuration.timeout).await;
         if matches!(outcome, Outcome::TimedOut) && self.child.start_kill().is_err() {

@@ -32,7 +32,9 @@ impl Shared {
 
     /// Something that is cached may have changed, in this account and Region.
     pub(crate) fn changed(&self, account: &str, region: &str) {
-        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).insert((account.to_owned(), region.to_owned()));
+        if !account.is_empty() {
+            self.scopes.lock().unwrap_or_else(PoisonError::into_inner).insert((account.to_owned(), region.to_owned()));
+        }
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -70,6 +72,11 @@ impl<'a> Arn<'a> {
             return None;
         }
         let _partition = fields.next()?;
-        Some(Self { service: fields.next()?, region: fields.next()?, account: fields.next()?, resource: fields.next()? })
+        Some(Self {
+            service: fields.next()?,
+            region: fields.next()?,
+            account: fields.next()?,
+            resource: fields.next()?,
+        })
     }
 }

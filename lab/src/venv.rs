@@ -23,7 +23,8 @@ pub(crate) struct Requirements {
 
 pub(crate) const MINISTACK: Requirements =
     Requirements { name: "ministack", text: include_str!("../python/requirements-ministack.txt") };
-pub(crate) const MOTO: Requirements = Requirements { name: "moto", text: include_str!("../python/requirements-moto.txt") };
+pub(crate) const MOTO: Requirements =
+    Requirements { name: "moto", text: include_str!("../python/requirements-moto.txt") };
 
 /// The interpreter of the environment under `home` (`.lab`), made first when it is not there.
 pub(crate) fn python(home: &Path, wanted: &Requirements, progress: &Progress) -> Result<PathBuf, LabError> {
@@ -55,8 +56,17 @@ pub(crate) fn python(home: &Path, wanted: &Requirements, progress: &Progress) ->
     let file = directory.join("requirements.txt");
     fs::write(&file, wanted.text).map_err(|source| LabError::file(&file, source))?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes", "--requirement"])
-        .arg(&file);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--require-hashes",
+        "--requirement",
+    ])
+    .arg(&file);
     run(&mut pip, |output| LabError::Venv {
         what: "install the pinned emulator packages",
         advice: "check that this machine reaches PyPI (or set PIP_INDEX_URL to a mirror), then try again",

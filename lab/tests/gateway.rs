@@ -63,7 +63,8 @@ impl Root<'_> {
         let trust = json!({ "Version": "2012-10-17", "Statement": [trust] }).to_string();
         let role = self.call("iam", "CreateRole", json!({ "RoleName": name, "AssumeRolePolicyDocument": trust })).await;
         let policy = json!({ "Version": "2012-10-17", "Statement": allowed }).to_string();
-        self.call("iam", "PutRolePolicy", json!({ "RoleName": name, "PolicyName": "p", "PolicyDocument": policy })).await;
+        self.call("iam", "PutRolePolicy", json!({ "RoleName": name, "PolicyName": "p", "PolicyDocument": policy }))
+            .await;
         role["Role"]["Arn"].as_str().unwrap().to_owned()
     }
 
@@ -107,7 +108,12 @@ impl Root<'_> {
     }
 }
 
-async fn assume(lab: &Lab, caller: &Credentials, role_arn: &str, external_id: Option<&str>) -> Result<Credentials, AwsError> {
+async fn assume(
+    lab: &Lab,
+    caller: &Credentials,
+    role_arn: &str,
+    external_id: Option<&str>,
+) -> Result<Credentials, AwsError> {
     let mut asked = json!({ "RoleArn": role_arn, "RoleSessionName": "test" });
     if let Some(id) = external_id {
         asked["ExternalId"] = json!(id);
@@ -125,7 +131,11 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn last_call(lab: &Lab, operation: &str) -> Call {
-    lab.record().calls().into_iter().rfind(|call| call.operation == operation).unwrap_or_else(|| panic!("no {operation} recorded"))
+    lab.record()
+        .calls()
+        .into_iter()
+        .rfind(|call| call.operation == operation)
+        .unwrap_or_else(|| panic!("no {operation} recorded"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,24 +168,39 @@ async fn a_session_needs_the_external_id_and_may_do_what_its_policy_says_whereve
     assert_eq!(assumed.principal, format!("arn:aws:sts::{ADMIN}:assumed-role/Hub/orchestrator"));
     assert_eq!(assumed.checks[0].resource, role);
 
-    let call = async |service: &str, operation: &str, parameters: Value| lab.aws().call(&session, REGION, service, operation, parameters).await;
+    let call = async |service: &str, operation: &str, parameters: Value| {
+        lab.aws().call(&session, REGION, service, operation, parameters).await
+    };
     // MiniStack serves SQS.
     call("sqs", "CreateQueue", json!({ "QueueName": "q" })).await.unwrap();
     assert!(call("sqs", "ListQueues", json!({})).await.unwrap_err().code.contains("AccessDenied"));
     // moto serves EC2, in the session's account.
     call("ec2", "DescribeVpcs", json!({})).await.unwrap();
     call("ec2", "EnableEbsEncryptionByDefault", json!({})).await.unwrap();
-    assert_eq!(call("ec2", "DisableEbsEncryptionByDefault", json!({})).await.unwrap_err().code, "UnauthorizedOperation");
+    assert_eq!(
+        call("ec2", "DisableEbsEncryptionByDefault", json!({})).await.unwrap_err().code,
+        "UnauthorizedOperation"
+    );
     assert_eq!(member.call("ec2", "GetEbsEncryptionByDefault", json!({})).await["EbsEncryptionByDefault"], true);
     assert_eq!(admin.call("ec2", "GetEbsEncryptionByDefault", json!({})).await["EbsEncryptionByDefault"], false);
     // The test serves Security Hub's DescribeHub.
     let principal = format!("arn:aws:sts::{MEMBER}:assumed-role/Spoke/test");
     assert_eq!(call("securityhub", "DescribeHub", json!({})).await.unwrap(), json!({ "HubArn": principal }));
     let described = last_call(&lab, "DescribeHub");
-    assert_eq!((described.principal, described.account, described.verdict), (principal.clone(), MEMBER.to_owned(), Verdict::Allow));
+    assert_eq!(
+        (described.principal, described.account, described.verdict),
+        (principal.clone(), MEMBER.to_owned(), Verdict::Allow)
+    );
     assert_eq!(described.checks[0].action, "securityhub:DescribeHub");
     assert_eq!(described.checks[0].resource, format!("arn:aws:securityhub:{REGION}:{MEMBER}:hub/default"));
-    assert!(lab.aws().call(&caller, REGION, "securityhub", "DescribeHub", json!({})).await.unwrap_err().code.contains("AccessDenied"));
+    assert!(
+        lab.aws()
+            .call(&caller, REGION, "securityhub", "DescribeHub", json!({}))
+            .await
+            .unwrap_err()
+            .code
+            .contains("AccessDenied")
+    );
     let refused = last_call(&lab, "DescribeHub");
     assert_eq!((refused.verdict, refused.error.as_deref()), (Verdict::Deny, Some("AccessDeniedException")));
 
@@ -183,7 +208,10 @@ async fn a_session_needs_the_external_id_and_may_do_what_its_policy_says_whereve
     let forged = Credentials { secret_access_key: "guess".to_owned(), ..session.clone() };
     for (service, operation) in [("sqs", "ListQueues"), ("ec2", "DescribeVpcs"), ("securityhub", "DescribeHub")] {
         let refused = lab.aws().call(&forged, REGION, service, operation, json!({})).await.unwrap_err();
-        assert!(["SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure"].contains(&refused.code.as_str()), "{service}: {refused}");
+        assert!(
+            ["SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure"].contains(&refused.code.as_str()),
+            "{service}: {refused}"
+        );
     }
 
     // Checks beyond a request's own.
@@ -200,29 +228,56 @@ async fn an_event_hops_from_the_members_bus_to_the_administrators_queue_and_dead
     let hub = format!("arn:aws:events:{REGION}:{ADMIN}:event-bus/redress-hub");
     let rule_arn = format!("arn:aws:events:{REGION}:{ADMIN}:rule/redress-hub/all");
     admin.call("events", "CreateEventBus", json!({ "Name": "redress-hub" })).await;
-    let queue_policy = |name: &str| json!({
-        "Effect": "Allow", "Principal": { "Service": "events.amazonaws.com" }, "Action": "sqs:SendMessage",
-        "Resource": format!("arn:aws:sqs:{REGION}:{ADMIN}:{name}"), "Condition": { "ArnEquals": { "aws:SourceArn": rule_arn } },
-    });
+    let queue_policy = |name: &str| {
+        json!({
+            "Effect": "Allow", "Principal": { "Service": "events.amazonaws.com" }, "Action": "sqs:SendMessage",
+            "Resource": format!("arn:aws:sqs:{REGION}:{ADMIN}:{name}"), "Condition": { "ArnEquals": { "aws:SourceArn": rule_arn } },
+        })
+    };
     let (findings, findings_arn) = admin.queue("findings", Some(queue_policy("findings"))).await;
     let (letters, letters_arn) = admin.queue("letters", Some(queue_policy("letters"))).await;
     let (_, closed_arn) = admin.queue("closed", None).await;
     let pattern = json!({ "source": [{ "prefix": "aws." }] }).to_string();
-    admin.call("events", "PutRule", json!({ "Name": "all", "EventBusName": "redress-hub", "EventPattern": pattern })).await;
-    admin.call("events", "PutTargets", json!({ "Rule": "all", "EventBusName": "redress-hub", "Targets": [
-        { "Id": "queue", "Arn": findings_arn },
-        { "Id": "closed", "Arn": closed_arn, "DeadLetterConfig": { "Arn": letters_arn } },
-    ]})).await;
+    admin
+        .call("events", "PutRule", json!({ "Name": "all", "EventBusName": "redress-hub", "EventPattern": pattern }))
+        .await;
+    admin
+        .call(
+            "events",
+            "PutTargets",
+            json!({ "Rule": "all", "EventBusName": "redress-hub", "Targets": [
+                { "Id": "queue", "Arn": findings_arn },
+                { "Id": "closed", "Arn": closed_arn, "DeadLetterConfig": { "Arn": letters_arn } },
+            ]}),
+        )
+        .await;
 
     let forward = member.role("Forward", json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": "events.amazonaws.com" } }),
         json!([{ "Effect": "Allow", "Action": "events:PutEvents", "Resource": hub }])).await;
-    member.call("events", "PutRule", json!({ "Name": "forward", "EventPattern": json!({ "source": ["aws.config"] }).to_string() })).await;
-    member.call("events", "PutTargets", json!({ "Rule": "forward", "Targets": [{ "Id": "hub", "Arn": hub, "RoleArn": forward }] })).await;
+    member
+        .call(
+            "events",
+            "PutRule",
+            json!({ "Name": "forward", "EventPattern": json!({ "source": ["aws.config"] }).to_string() }),
+        )
+        .await;
+    member
+        .call(
+            "events",
+            "PutTargets",
+            json!({ "Rule": "forward", "Targets": [{ "Id": "hub", "Arn": hub, "RoleArn": forward }] }),
+        )
+        .await;
 
     // The bus does not let the member in yet.
-    let emit = async |source: &str| lab.aws().emit(MEMBER, REGION, source, "Config Rules Compliance Change", vec![], json!({ "n": 1 })).await;
+    let emit = async |source: &str| {
+        lab.aws().emit(MEMBER, REGION, source, "Config Rules Compliance Change", vec![], json!({ "n": 1 })).await
+    };
     emit("aws.config").await;
-    eventually("a refused hop", || lab.record().deliveries().iter().any(|delivery| delivery.target_arn == hub && delivery.error.is_some())).await;
+    eventually("a refused hop", || {
+        lab.record().deliveries().iter().any(|delivery| delivery.target_arn == hub && delivery.error.is_some())
+    })
+    .await;
 
     let policy = json!({ "Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": { "AWS": format!("arn:aws:iam::{MEMBER}:root") }, "Action": "events:PutEvents", "Resource": hub,
@@ -232,10 +287,14 @@ async fn an_event_hops_from_the_members_bus_to_the_administrators_queue_and_dead
     emit("aws.config").await;
     let message = admin.receive(&findings).await.expect("the event arrives");
     let event: Value = serde_json::from_str(message["Body"].as_str().unwrap()).unwrap();
-    assert_eq!((&event["source"], &event["account"], &event["detail"]["n"]), (&json!("aws.config"), &json!(MEMBER), &json!(1)));
+    assert_eq!(
+        (&event["source"], &event["account"], &event["detail"]["n"]),
+        (&json!("aws.config"), &json!(MEMBER), &json!(1))
+    );
 
     let letter = admin.receive(&letters).await.expect("the dead letter arrives");
-    let attribute = |name: &str| letter["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned();
+    let attribute =
+        |name: &str| letter["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned();
     assert_eq!(attribute("ERROR_CODE"), "AccessDenied");
     assert_eq!(attribute("RULE_ARN"), rule_arn);
     assert_eq!(attribute("TARGET_ARN"), closed_arn);
@@ -255,7 +314,8 @@ async fn an_event_hops_from_the_members_bus_to_the_administrators_queue_and_dead
 async fn a_function_runs_as_its_role_over_the_runtime_api_and_serves_its_queue() {
     let lab = lab().await;
     let admin = Root { lab: &lab, account: ADMIN };
-    let trust = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": "lambda.amazonaws.com" } });
+    let trust =
+        json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": "lambda.amazonaws.com" } });
     let (queue_url, queue_arn) = admin.queue("work", None).await;
     let polling = json!([{ "Effect": "Allow", "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "Resource": queue_arn }]);
     let role = admin.role("Echo", trust, polling).await;
@@ -288,7 +348,8 @@ async fn a_function_runs_as_its_role_over_the_runtime_api_and_serves_its_queue()
     for body in ["good", "bad"] {
         admin.call("sqs", "SendMessage", json!({ "QueueUrl": queue_url, "MessageBody": body })).await;
     }
-    let deliveries = |body: &str| lab.logs("echo").iter().filter(|line| line.contains(&format!("\"body\":\"{body}\""))).count();
+    let deliveries =
+        |body: &str| lab.logs("echo").iter().filter(|line| line.contains(&format!("\"body\":\"{body}\""))).count();
     eventually("the failed message comes again", || deliveries("bad") >= 2).await;
     assert_eq!(deliveries("good"), 1, "what succeeded is deleted");
     let received = last_call(&lab, "DeleteMessage");

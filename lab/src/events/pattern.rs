@@ -127,11 +127,15 @@ fn numeric(operand: &Value, number: &Number) -> bool {
 
 fn cidr(range: &str, address: &str) -> bool {
     let Some((network, length)) = range.split_once('/') else { return false };
-    let (Ok(network), Ok(length), Ok(address)) = (network.parse::<IpAddr>(), length.parse::<u32>(), address.parse::<IpAddr>()) else {
+    let (Ok(network), Ok(length), Ok(address)) =
+        (network.parse::<IpAddr>(), length.parse::<u32>(), address.parse::<IpAddr>())
+    else {
         return false;
     };
     let (network, address, width) = match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => (u128::from(network.to_bits()), u128::from(address.to_bits()), 32),
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            (u128::from(network.to_bits()), u128::from(address.to_bits()), 32)
+        }
         (IpAddr::V6(network), IpAddr::V6(address)) => (network.to_bits(), address.to_bits(), 128),
         _ => return false,
     };
@@ -259,7 +263,13 @@ mod tests {
 
     #[test]
     fn an_invalid_pattern_matches_nothing() {
-        for pattern in [json!({}), json!([]), json!("x"), json!({ "source": "aws.config" }), json!({ "source": [{ "unheard-of": 1 }] })] {
+        for pattern in [
+            json!({}),
+            json!([]),
+            json!("x"),
+            json!({ "source": "aws.config" }),
+            json!({ "source": [{ "unheard-of": 1 }] }),
+        ] {
             assert!(!matches(&pattern, &event()), "{pattern}");
         }
     }
@@ -301,9 +311,21 @@ mod tests {
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
-        let scalar = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), "[a*/\\\\.0-9]{0,6}".prop_map(Value::from)];
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a*/\\\\.0-9]{0,6}".prop_map(Value::from)
+        ];
         scalar.prop_recursive(4, 24, 4, |inner| {
-            let names = prop_oneof!["[ab]", Just("numeric".to_owned()), Just("cidr".to_owned()), Just("$or".to_owned()), Just("anything-but".to_owned()), Just("exists".to_owned())];
+            let names = prop_oneof![
+                "[ab]",
+                Just("numeric".to_owned()),
+                Just("cidr".to_owned()),
+                Just("$or".to_owned()),
+                Just("anything-but".to_owned()),
+                Just("exists".to_owned())
+            ];
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
                 proptest::collection::btree_map(names, inner, 0..4).prop_map(|fields| json!(fields)),

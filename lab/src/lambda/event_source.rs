@@ -55,7 +55,12 @@ pub(crate) async fn poll(functions: Arc<Functions>) {
 async fn mappings(functions: &Functions) -> HashMap<String, Mapping> {
     let mut found = HashMap::new();
     for (account, region) in functions.shared.scopes() {
-        let listed = match functions.shared.authority.look(&account, &region, "lambda", "ListEventSourceMappings", json!({})).await {
+        let listed = match functions
+            .shared
+            .authority
+            .look(&account, &region, "lambda", "ListEventSourceMappings", json!({}))
+            .await
+        {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::warn!(account, region, %error, "event source mappings cannot be listed");
@@ -68,12 +73,16 @@ async fn mappings(functions: &Functions) -> HashMap<String, Mapping> {
                 continue;
             }
             let kinds = mapping["FunctionResponseTypes"].as_array();
-            found.insert(text("UUID"), Mapping {
-                function_arn: text("FunctionArn"),
-                queue_arn: text("EventSourceArn"),
-                batch_size: mapping["BatchSize"].as_u64().unwrap_or(10).min(10),
-                partial_failures: kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "ReportBatchItemFailures")),
-            });
+            found.insert(
+                text("UUID"),
+                Mapping {
+                    function_arn: text("FunctionArn"),
+                    queue_arn: text("EventSourceArn"),
+                    batch_size: mapping["BatchSize"].as_u64().unwrap_or(10).min(10),
+                    partial_failures: kinds
+                        .is_some_and(|kinds| kinds.iter().any(|kind| kind == "ReportBatchItemFailures")),
+                },
+            );
         }
     }
     found
@@ -113,10 +122,17 @@ struct Poller {
 
 async fn receive(functions: &Functions, mapping: &Mapping) -> Result<Option<(Poller, Vec<Value>)>, AwsError> {
     let configuration = functions.configuration(super::unqualified(&mapping.function_arn)).await?;
-    let queue = Arn::parse(&mapping.queue_arn).ok_or_else(|| AwsError::new("InvalidParameterValueException", "not a queue ARN"))?;
+    let queue = Arn::parse(&mapping.queue_arn)
+        .ok_or_else(|| AwsError::new("InvalidParameterValueException", "not a queue ARN"))?;
     let authority = &functions.shared.authority;
     let found = authority
-        .look(queue.account, queue.region, "sqs", "GetQueueUrl", json!({ "QueueName": queue.resource, "QueueOwnerAWSAccountId": queue.account }))
+        .look(
+            queue.account,
+            queue.region,
+            "sqs",
+            "GetQueueUrl",
+            json!({ "QueueName": queue.resource, "QueueOwnerAWSAccountId": queue.account }),
+        )
         .await?;
     let poller = Poller {
         credentials: authority.session(&configuration.role, &configuration.name, PRINCIPAL).await?,
@@ -129,7 +145,8 @@ async fn receive(functions: &Functions, mapping: &Mapping) -> Result<Option<(Pol
             "QueueUrl": poller.queue_url, "MaxNumberOfMessages": mapping.batch_size, "WaitTimeSeconds": 1,
             "AttributeNames": ["All"], "MessageAttributeNames": ["All"],
         });
-        let mut answer = functions.shared.call(&poller.credentials, &poller.region, "sqs", "ReceiveMessage", asked).await?;
+        let mut answer =
+            functions.shared.call(&poller.credentials, &poller.region, "sqs", "ReceiveMessage", asked).await?;
         if let Value::Array(messages) = answer["Messages"].take() {
             return Ok((!messages.is_empty()).then_some((poller, messages)));
         }
@@ -137,7 +154,12 @@ async fn receive(functions: &Functions, mapping: &Mapping) -> Result<Option<(Pol
     Ok(None)
 }
 
-async fn process(functions: &Arc<Functions>, mapping: &Mapping, poller: &Poller, messages: &[Value]) -> Result<(), AwsError> {
+async fn process(
+    functions: &Arc<Functions>,
+    mapping: &Mapping,
+    poller: &Poller,
+    messages: &[Value],
+) -> Result<(), AwsError> {
     let records: Vec<Value> = messages.iter().map(|message| event_record(message, mapping, &poller.region)).collect();
     let payload = json!({ "Records": records }).to_string().into();
     let arn = super::unqualified(&mapping.function_arn);
@@ -159,7 +181,8 @@ async fn process(functions: &Arc<Functions>, mapping: &Mapping, poller: &Poller,
 fn successes<'a>(messages: &'a [Value], answer: &Value, partial_failures: bool) -> Vec<&'a Value> {
     let failures = answer["batchItemFailures"].as_array().filter(|_| partial_failures);
     let Some(failures) = failures else { return messages.iter().collect() };
-    let failed: Vec<&str> = failures.iter().map(|failure| failure["itemIdentifier"].as_str().unwrap_or_default()).collect();
+    let failed: Vec<&str> =
+        failures.iter().map(|failure| failure["itemIdentifier"].as_str().unwrap_or_default()).collect();
     let known = |id: &&str| messages.iter().any(|message| message["MessageId"] == **id);
     if !failed.iter().all(known) {
         return Vec::new();
