@@ -133,7 +133,8 @@ async fn show(host: &Host, report: &mut Report, output: Output) -> Result<(), Pr
     let found = watch(&ledger, &report.broken, since, output).await?;
     let calls = host.lab.record().calls();
     for case in &mut report.broken {
-        let Some(id) = found.get(case.broken.resource_arn.as_str()).and_then(|of| of.get(case.broken.control.as_str())) else {
+        let Some(id) = found.get(case.broken.resource_arn.as_str()).and_then(|of| of.get(case.broken.control.as_str()))
+        else {
             report.failures.push(format!("{} on {} was not taken up", case.broken.control, case.broken.resource_arn));
             continue;
         };
@@ -315,7 +316,12 @@ fn closing(report: &Report, style: Style) -> String {
     }
     let repaired = report.timelines.iter().filter(|timeline| timeline.state == State::Verified).count();
     let slowest = report.timelines.iter().map(|timeline| timeline.milliseconds).max().unwrap_or_default();
-    let steps = report.timelines.iter().flat_map(|timeline| &timeline.entries).filter(|entry| entry.stage == Stage::Step).count();
+    let steps = report
+        .timelines
+        .iter()
+        .flat_map(|timeline| &timeline.entries)
+        .filter(|entry| entry.stage == Stage::Step)
+        .count();
     format!(
         "{}  {repaired} repaired in {steps} runbook steps, the slowest {} after its event; 1 undone; {} in all
 
@@ -329,4 +335,56 @@ What to try next:
         span(slowest),
         span(i64::try_from(report.milliseconds).unwrap_or(i64::MAX)),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use serde_json::json;
+
+    fn timeline() -> Timeline {
+        Timeline::build(&Sources { records: &fixture::verified(), ..Sources::default() }).unwrap()
+    }
+
+    fn undone(equal: bool) -> Undone {
+        let (bad, fixed) =
+            (json!({ "PublicAccessBlock": null }), json!({ "PublicAccessBlock": { "BlockPublicAcls": true } }));
+        let after = if equal { bad.clone() } else { fixed.clone() };
+        Undone { timeline: timeline(), bad, fixed, after, equal }
+    }
+
+    #[test]
+    fn an_undo_shows_the_three_states_and_the_verdict() {
+        insta::assert_snapshot!(undone(true).render(Style::PLAIN));
+        assert!(undone(false).render(Style::PLAIN).contains("does NOT equal"));
+    }
+
+    #[test]
+    fn the_end_says_what_was_done_and_what_to_try_next() {
+        let report = Report { timelines: vec![timeline()], milliseconds: 7_250, ..Report::default() };
+        insta::assert_snapshot!(closing(&report, Style::PLAIN));
+    }
+
+    #[test]
+    fn failures_are_all_that_is_said_at_the_end_when_there_are_any() {
+        let report = Report { failures: vec!["KMS.4 on key ended as Failed".to_owned()], ..Report::default() };
+        assert_eq!(closing(&report, Style::PLAIN), "\nWhat did not go as it should\n  KMS.4 on key ended as Failed\n");
+    }
+
+    #[test]
+    fn a_record_of_another_control_on_the_same_resource_is_no_end_of_the_case() {
+        let records = fixture::verified();
+        let broken = Broken {
+            scenario: SHOWN.to_owned(),
+            control: "S3.8".parse().unwrap(),
+            account: fixture::account(),
+            region: "eu-central-1".parse().unwrap(),
+            resource_arn: "arn:aws:s3:::my-bucket".parse().unwrap(),
+        };
+        let cases = [Case { broken, title: "", bad: Value::Null, remediation_id: None }];
+        assert!(is_of(&cases, &records[0], "S3.8"));
+        assert!(!is_of(&cases, &records[0], "S3.1"));
+    }
 }

@@ -79,7 +79,10 @@ impl Host {
         let (organisation, endpoint) = (&self.organisation, self.lab.endpoint());
         let role = organisation.operator_role_arn();
         let session = session(endpoint, &organisation.region, &organisation.administrator.id, &role).await?;
-        Ok(Connection { config: config(endpoint, &organisation.region, session).await, region: organisation.region.clone() })
+        Ok(Connection {
+            config: config(endpoint, &organisation.region, session).await,
+            region: organisation.region.clone(),
+        })
     }
 
     /// The steps of an execution and of the ones that it started.
@@ -93,7 +96,8 @@ impl Host {
             let document = execution["DocumentName"].as_str().unwrap_or_default();
             for step in execution["StepExecutions"].as_array().into_iter().flatten() {
                 let text = |name: &str| step[name].as_str().unwrap_or_default();
-                let nested = step["Outputs"]["ExecutionId"][0].as_str().filter(|_| text("Action") == "aws:executeAutomation");
+                let nested =
+                    step["Outputs"]["ExecutionId"][0].as_str().filter(|_| text("Action") == "aws:executeAutomation");
                 executions.extend(nested.map(str::to_owned));
                 if let (Ok(start), Ok(end)) = (text("ExecutionStartTime").parse(), text("ExecutionEndTime").parse()) {
                     let (name, status) = (text("StepName").to_owned(), text("StepStatus").to_owned());
@@ -145,8 +149,10 @@ pub(crate) async fn up(members: u8, port: u16, output: Output) -> Result<Answer,
         return Err(Problem::refused(format!("a lab is running already, at {}", other.endpoint))
             .help("use it, or end it first: redress lab down"));
     }
-    let host = Arc::new(Host::start(members, port, Arc::new(move |text: &str| output.progress(&format!("  {text}")))).await?);
-    let control = Control::serve(host.clone()).await.map_err(|error| Problem::aws("open the lab's control port", &error))?;
+    let host =
+        Arc::new(Host::start(members, port, Arc::new(move |text: &str| output.progress(&format!("  {text}")))).await?);
+    let control =
+        Control::serve(host.clone()).await.map_err(|error| Problem::aws("open the lab's control port", &error))?;
     let running = host.running(&control);
     let announced = running.announce()?;
     if output.is_json() {
@@ -228,10 +234,9 @@ pub(crate) async fn session(
         .role_session_name("operator")
         .send()
         .await
-        .map_err(|error| {
-            Problem::aws(&doing, &AwsFailure::of("sts:AssumeRole", &error))
-        })?;
-    let given = answer.credentials().ok_or_else(|| Problem::failed(format!("cannot {doing}: no credentials came back")))?;
+        .map_err(|error| Problem::aws(&doing, &AwsFailure::of("sts:AssumeRole", &error)))?;
+    let given =
+        answer.credentials().ok_or_else(|| Problem::failed(format!("cannot {doing}: no credentials came back")))?;
     Ok(Credentials {
         access_key_id: given.access_key_id().to_owned(),
         secret_access_key: given.secret_access_key().to_owned(),
@@ -265,7 +270,8 @@ impl Steered for Host {
             None => members.first(),
             Some(id) => members.iter().find(|member| member.id.as_str() == id),
         };
-        let chosen = chosen.ok_or_else(|| format!("`{}` is no member account of this lab", account.unwrap_or_default()))?;
+        let chosen =
+            chosen.ok_or_else(|| format!("`{}` is no member account of this lab", account.unwrap_or_default()))?;
         let broken = scenario::run(scenario, self.lab.aws(), &chosen.id, &self.organisation.region).await;
         broken.map(|broken| json!(broken)).map_err(|error| error.to_string())
     }
@@ -313,7 +319,9 @@ impl Host {
                 let details = self.as_root(&member.id, "config", "GetComplianceDetailsByConfigRule", asked).await;
                 for result in details.unwrap_or_default()["EvaluationResults"].as_array().into_iter().flatten() {
                     let of = &result["EvaluationResultIdentifier"]["EvaluationResultQualifier"];
-                    found.push(json!({ "Account": member.id, "Rule": of["ConfigRuleName"], "Resource": of["ResourceId"] }));
+                    found.push(
+                        json!({ "Account": member.id, "Rule": of["ConfigRuleName"], "Resource": of["ResourceId"] }),
+                    );
                 }
             }
         }
@@ -327,8 +335,12 @@ impl Host {
         let scanned = scanned.unwrap_or_default();
         let mut newest: BTreeMap<&str, (i64, &str)> = BTreeMap::new();
         for item in scanned["Items"].as_array().into_iter().flatten() {
-            let number = |name: &str| item[name]["N"].as_str().and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
-            let (Some(id), Some(state)) = (item["RemediationId"]["S"].as_str(), item["ExecutionStatus"]["S"].as_str()) else { continue };
+            let number =
+                |name: &str| item[name]["N"].as_str().and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
+            let (Some(id), Some(state)) = (item["RemediationId"]["S"].as_str(), item["ExecutionStatus"]["S"].as_str())
+            else {
+                continue;
+            };
             let known = newest.entry(id).or_default();
             *known = (*known).max((number("Timestamp"), state));
         }
@@ -342,7 +354,8 @@ impl Host {
         let account = &self.organisation.administrator.id;
         let mut queues = Vec::new();
         for queue in [names::FINDINGS_QUEUE, names::FINDINGS_DLQ, names::COMPLETIONS_QUEUE, names::COMPLETIONS_DLQ] {
-            let url = self.as_root(account, "sqs", "GetQueueUrl", json!({ "QueueName": queue })).await.unwrap_or_default();
+            let url =
+                self.as_root(account, "sqs", "GetQueueUrl", json!({ "QueueName": queue })).await.unwrap_or_default();
             let asked = json!({ "QueueUrl": url["QueueUrl"], "AttributeNames": ["All"] });
             let found = self.as_root(account, "sqs", "GetQueueAttributes", asked).await.unwrap_or_default();
             let of = |name: &str| found["Attributes"][name].as_str().unwrap_or_default().to_owned();

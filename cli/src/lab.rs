@@ -117,7 +117,9 @@ fn record(calls: &[Call], style: Style) -> String {
     let rows = calls.iter().map(|call| {
         let denied = call.verdict == Verdict::Deny;
         let answer = match &call.error {
-            Some(error) => Text::toned(if denied { Tone::Bad } else { Tone::Warning }, format!("{} {error}", call.status)),
+            Some(error) => {
+                Text::toned(if denied { Tone::Bad } else { Tone::Warning }, format!("{} {error}", call.status))
+            }
             None => Text::toned(Tone::Good, call.status.to_string()),
         };
         let checks = call.checks.iter().map(|check| check.resource.as_str()).collect::<Vec<_>>().join(" ");
@@ -161,7 +163,9 @@ fn sections(value: &Value, style: Style) -> String {
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
             Value::Array(_) => text.push_str(&format!("{}\n{}\n", style.paint(Tone::Strong, name), rows(value, style))),
-            Value::Object(_) => text.push_str(&format!("{}\n{}\n", style.paint(Tone::Strong, name), fields(value, style))),
+            Value::Object(_) => {
+                text.push_str(&format!("{}\n{}\n", style.paint(Tone::Strong, name), fields(value, style)))
+            }
             _ => text.push_str(&format!("{}  {}\n", style.paint(Tone::Strong, name), plain(value))),
         }
     }
@@ -185,8 +189,12 @@ mod tests {
 
     #[test]
     fn the_environment_survives_a_shell_and_unsets_what_would_win_over_it() {
-        let text = shell(&json!({ "AWS_REGION": "eu-central-1", "AWS_SECRET_ACCESS_KEY": "a'b $(c)", "AWS_PROFILE": null }));
-        assert_eq!(text, "export AWS_REGION='eu-central-1'\nexport AWS_SECRET_ACCESS_KEY='a'\\''b $(c)'\nunset AWS_PROFILE\n");
+        let text =
+            shell(&json!({ "AWS_REGION": "eu-central-1", "AWS_SECRET_ACCESS_KEY": "a'b $(c)", "AWS_PROFILE": null }));
+        assert_eq!(
+            text,
+            "export AWS_REGION='eu-central-1'\nexport AWS_SECRET_ACCESS_KEY='a'\\''b $(c)'\nunset AWS_PROFILE\n"
+        );
     }
 
     #[test]

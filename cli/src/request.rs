@@ -43,7 +43,12 @@ pub(crate) async fn undo(undo: Undo, connection: &Connection, output: Output) ->
 }
 
 /// Puts the request for an undo on the bus, when there is something to undo.
-pub(crate) async fn ask_undo(id: RemediationId, dry_run: bool, reason: &str, connection: &Connection) -> Result<Asked, Problem> {
+pub(crate) async fn ask_undo(
+    id: RemediationId,
+    dry_run: bool,
+    reason: &str,
+    connection: &Connection,
+) -> Result<Asked, Problem> {
     let records = Ledger::new(connection).of_remediation(id).await?;
     let resource = undoable(id, &records)?.draft.resource_id.clone();
     let mode = if dry_run { Mode::DryRun } else { Mode::Restore };

@@ -54,7 +54,8 @@ impl Running {
             Problem::not_found("no lab is running").help("start one in another terminal: redress lab up")
         })?;
         serde_json::from_str(&text).map_err(|error| {
-            Problem::aws(&format!("read {}", file.display()), &error).help("remove it, and start the lab again: redress lab up")
+            Problem::aws(&format!("read {}", file.display()), &error)
+                .help("remove it, and start the lab again: redress lab up")
         })
     }
 
@@ -108,7 +109,8 @@ impl Running {
         let body: Value = answer.json().await.map_err(gone)?;
         if !good {
             let said = body["error"].as_str().map_or_else(|| body.to_string(), str::to_owned);
-            return Err(Problem::failed(format!("the lab says: {said}")).help("`redress lab scenarios` lists what can be broken"));
+            return Err(Problem::failed(format!("the lab says: {said}"))
+                .help("`redress lab scenarios` lists what can be broken"));
         }
         serde_json::from_value(body).map_err(|error| Problem::aws("read what the lab says", &error))
     }

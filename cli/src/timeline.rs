@@ -113,7 +113,10 @@ impl Timeline {
         let kept = || serde_json::from_str(&any(detail::STEPS)).unwrap_or_default();
         let steps = if sources.steps.is_empty() { kept() } else { sources.steps.clone() };
         let first_step = steps.iter().map(|step| step.start).min();
-        entries.extend(of_calls(sources.calls, last, &any(detail::REGION), entries[0].at, first_step));
+        let claimed = records.iter().find(|record| record.draft.execution_status == State::Claimed);
+        if let Some(claimed) = claimed {
+            entries.extend(of_calls(sources.calls, last, &any(detail::REGION), time_of(claimed), first_step));
+        }
         entries.extend(steps.iter().map(of_step));
         entries.sort_by_key(|entry| (entry.at, entry.stage));
         let start = entries.first()?.at;
@@ -223,7 +226,7 @@ fn of_record(record: &Record) -> Vec<Entry> {
             let mut entries = Vec::new();
             match of(detail::FINDING_UPDATE) {
                 "" => {}
-                update => entries.push(entry(at, Stage::Finding, update.to_owned())),
+                update => entries.push(entry(at, Stage::Finding, format!("Security Hub: {update}"))),
             }
             if draft.notification_sent {
                 entries.push(entry(at, Stage::Notified, names::NOTIFICATIONS_TOPIC.to_owned()));
@@ -275,7 +278,7 @@ fn of_calls(
     calls: &[Call],
     record: &Record,
     region: &str,
-    event: Timestamp,
+    claimed: Timestamp,
     first_step: Option<Timestamp>,
 ) -> Vec<Entry> {
     let account = record.draft.account_id.as_str();
@@ -287,15 +290,18 @@ fn of_calls(
     let session = format!("::{account}:assumed-role/{}/", names::CROSS_ACCOUNT_ROLE);
     let role = format!("::{account}:role/{}", names::CROSS_ACCOUNT_ROLE);
     let started = newest("StartAutomationExecution", first_step.unwrap_or(end), &|call| {
-        call.at >= event && call.principal.contains(&session)
+        call.at >= claimed && call.principal.contains(&session)
     });
     let assumed = newest("AssumeRole", started.map_or(end, |call| call.at), &|call| {
-        call.principal.contains(names::ORCHESTRATOR_ROLE) && call.checks.iter().any(|check| check.resource.ends_with(&role))
+        call.principal.contains(names::ORCHESTRATOR_ROLE)
+            && call.checks.iter().any(|check| check.resource.ends_with(&role))
     });
-    let assumed = assumed.and_then(|call| match (call.at >= event, started) {
-        (true, _) => {
-            Some((call.at, format!("{} in {account}, with ExternalId", names::CROSS_ACCOUNT_ROLE), call.verdict == Verdict::Allow))
-        }
+    let assumed = assumed.and_then(|call| match (call.at >= claimed, started) {
+        (true, _) => Some((
+            call.at,
+            format!("{} in {account}, with ExternalId", names::CROSS_ACCOUNT_ROLE),
+            call.verdict == Verdict::Allow,
+        )),
         (false, Some(started)) => Some((
             started.at,
             format!("{} in {account}, session kept since {:.3}", names::CROSS_ACCOUNT_ROLE, call.at),

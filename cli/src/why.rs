@@ -75,7 +75,11 @@ impl Why {
             account_id: draft.account_id.to_string(),
             region: newest(detail::REGION),
             mode: newest(detail::MODE),
-            session: if claimed { format!("{}/{}", names::CROSS_ACCOUNT_ROLE, names::ORCHESTRATOR_FUNCTION) } else { String::new() },
+            session: if claimed {
+                format!("{}/{}", names::CROSS_ACCOUNT_ROLE, names::ORCHESTRATOR_FUNCTION)
+            } else {
+                String::new()
+            },
             execution_id: newest(detail::EXECUTION_ID),
             pre_image_sha256: newest(detail::PRE_IMAGE_SHA256),
             change_sha256: newest(detail::CHANGE_SHA256),
