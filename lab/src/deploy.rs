@@ -72,13 +72,14 @@ struct ConfigRule {
     name: &'static str,
     /// The managed rule.
     identifier: &'static str,
-    parameters: &'static str,
+    /// As JSON.
+    parameters: Option<&'static str>,
     /// Only resources with this tag and value.
     scope: Option<(&'static str, &'static str)>,
 }
 
 const fn rule(name: &'static str, identifier: &'static str) -> ConfigRule {
-    ConfigRule { name, identifier, parameters: "", scope: None }
+    ConfigRule { name, identifier, parameters: None, scope: None }
 }
 
 /// Those with Security Hub's kind of name report to Security Hub too.
@@ -86,13 +87,15 @@ const CONFIG_RULES: &[ConfigRule] = &[
     rule("securityhub-s3-bucket-level-public-access-prohibited-5c2f0a91", "S3_BUCKET_LEVEL_PUBLIC_ACCESS_PROHIBITED"),
     rule("securityhub-ec2-ebs-encryption-by-default-0b7e31d4", "EC2_EBS_ENCRYPTION_BY_DEFAULT"),
     ConfigRule {
-        parameters: r#"{"RequireUppercaseCharacters":"true","RequireLowercaseCharacters":"true","RequireSymbols":"true","RequireNumbers":"true","MinimumPasswordLength":"8"}"#,
+        parameters: Some(
+            r#"{"RequireUppercaseCharacters":"true","RequireLowercaseCharacters":"true","RequireSymbols":"true","RequireNumbers":"true","MinimumPasswordLength":"8"}"#,
+        ),
         ..rule("securityhub-iam-password-policy-9a41c6e0", "IAM_PASSWORD_POLICY")
     },
     rule("securityhub-cmk-backing-key-rotation-enabled-d83b12f7", "CMK_BACKING_KEY_ROTATION_ENABLED"),
     rule("securityhub-restricted-ssh-47e9a05c", "INCOMING_SSH_DISABLED"),
     ConfigRule {
-        parameters: r#"{"tag1Key":"Owner","tag2Key":"CostCenter"}"#,
+        parameters: Some(r#"{"tag1Key":"Owner","tag2Key":"CostCenter"}"#),
         scope: Some(PRODUCTION),
         ..rule("required-tags", "REQUIRED_TAGS")
     },
@@ -185,7 +188,12 @@ impl Deployer {
         let details: Vec<Value> = members.iter().map(|id| json!({ "AccountId": id })).collect();
         self.call("securityhub", "CreateMembers", json!({ "AccountDetails": details })).await?;
         for (id, name, description) in ACTION_TARGETS {
-            self.call("securityhub", "CreateActionTarget", json!({ "Id": id, "Name": name, "Description": description })).await?;
+            self.call(
+                "securityhub",
+                "CreateActionTarget",
+                json!({ "Id": id, "Name": name, "Description": description }),
+            )
+            .await?;
         }
         Ok(id)
     }
@@ -206,9 +214,11 @@ impl Deployer {
         self.call("securityhub", "EnableSecurityHub", json!({})).await?;
         self.good_order().await?;
         for ConfigRule { name, identifier, parameters, scope } in CONFIG_RULES {
-            let mut rule = json!({
-                "ConfigRuleName": name, "Source": { "Owner": "AWS", "SourceIdentifier": identifier }, "InputParameters": parameters,
-            });
+            let mut rule =
+                json!({ "ConfigRuleName": name, "Source": { "Owner": "AWS", "SourceIdentifier": identifier } });
+            if let Some(parameters) = parameters {
+                rule["InputParameters"] = (*parameters).into();
+            }
             if let Some((key, value)) = scope {
                 rule["Scope"] = json!({ "TagKey": key, "TagValue": value });
             }
@@ -259,19 +269,24 @@ impl Deployer {
             let described = self.call("cloudformation", "DescribeStacks", json!({ "StackName": name })).await?;
             match described["Stacks"][0]["StackStatus"].as_str().unwrap_or_default() {
                 "CREATE_COMPLETE" => break,
-                status if status.ends_with("_IN_PROGRESS") && begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+                status if status.ends_with("_IN_PROGRESS") && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await
+                }
                 status => return Err(self.stack_failed(name, status).await),
             }
         }
         let stack = self.references(name, source, given).await?;
-        for call in complete::calls(&source.template, &stack).map_err(|source| DeployError::Template { stack: name.to_owned(), source })? {
+        for call in complete::calls(&source.template, &stack)
+            .map_err(|source| DeployError::Template { stack: name.to_owned(), source })?
+        {
             self.call(call.service, call.operation, call.parameters).await?;
         }
         Ok(())
     }
 
     async fn stack_failed(&self, name: &str, status: &str) -> DeployError {
-        let events = self.call("cloudformation", "DescribeStackEvents", json!({ "StackName": name })).await.unwrap_or_default();
+        let events =
+            self.call("cloudformation", "DescribeStackEvents", json!({ "StackName": name })).await.unwrap_or_default();
         let reasons = events["StackEvents"].as_array().into_iter().flatten().filter_map(|event| {
             let failed = event["ResourceStatus"].as_str().is_some_and(|status| status.ends_with("_FAILED"));
             let (id, reason) = (event["LogicalResourceId"].as_str()?, event["ResourceStatusReason"].as_str()?);
@@ -289,8 +304,10 @@ impl Deployer {
     async fn references(&self, name: &str, source: &Source, given: &[(&str, String)]) -> Result<Stack, DeployError> {
         let region = &self.plan.region;
         let partition = redress_common::arn::Partition::of_region(region);
-        let suffix = if partition == redress_common::arn::Partition::China { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let mut parameters: BTreeMap<String, String> = source.template.defaults().map(|(key, value)| (key.to_owned(), value)).collect();
+        let suffix =
+            if partition == redress_common::arn::Partition::China { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let mut parameters: BTreeMap<String, String> =
+            source.template.defaults().map(|(key, value)| (key.to_owned(), value)).collect();
         parameters.extend(given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         parameters.extend(
             [
@@ -306,7 +323,9 @@ impl Deployer {
         for resource in described["StackResources"].as_array().into_iter().flatten() {
             let text = |field: &str| resource[field].as_str().unwrap_or_default();
             let (logical, physical) = (text("LogicalResourceId").to_owned(), text("PhysicalResourceId").to_owned());
-            let place = |service: &str, resource: &str| format!("arn:{partition}:{service}:{region}:{}:{resource}", self.account);
+            let place = |service: &str, resource: &str| {
+                format!("arn:{partition}:{service}:{region}:{}:{resource}", self.account)
+            };
             let arn = match text("ResourceType") {
                 "AWS::KMS::Key" => Some(place("kms", &format!("key/{physical}"))),
                 "AWS::S3::Bucket" => Some(format!("arn:{partition}:s3:::{physical}")),

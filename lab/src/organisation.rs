@@ -110,7 +110,9 @@ impl Plan {
         if members.is_empty() || members.len() > MOST_MEMBERS {
             return Err(PlanError::Members(members.len()));
         }
-        let account = |(index, name): (usize, &&str)| Ok::<_, PlanError>(Account { id: member_id(index)?, name: (*name).to_owned() });
+        let account = |(index, name): (usize, &&str)| {
+            Ok::<_, PlanError>(Account { id: member_id(index)?, name: (*name).to_owned() })
+        };
         let stack = |name: &str| source(&root.join("stacksets").join(name));
         let catalogue = root.join("ssm-documents").join("catalogue.json");
         Ok(Self {
@@ -172,7 +174,13 @@ impl Organisation {
     /// The bus that everything is forwarded to.
     #[must_use]
     pub fn hub_bus_arn(&self) -> String {
-        format!("arn:{}:events:{}:{}:event-bus/{}", self.partition(), self.region, self.administrator.id, names::HUB_BUS)
+        format!(
+            "arn:{}:events:{}:{}:event-bus/{}",
+            self.partition(),
+            self.region,
+            self.administrator.id,
+            names::HUB_BUS
+        )
     }
 
     /// The role that people use the `redress` command with.
@@ -201,7 +209,8 @@ mod tests {
 
     #[test]
     fn member_ids_are_recognisable_and_never_the_administrators() {
-        let ids: std::collections::BTreeSet<String> = (0..MOST_MEMBERS).map(|index| member_id(index).unwrap().to_string()).collect();
+        let ids: std::collections::BTreeSet<String> =
+            (0..MOST_MEMBERS).map(|index| member_id(index).unwrap().to_string()).collect();
         assert_eq!(ids.len(), MOST_MEMBERS);
         assert!(ids.contains("222222222222") && !ids.contains("111111111111"));
     }

@@ -156,7 +156,12 @@ pub async fn run(name: &str, aws: Arc<dyn Aws>, account: &AccountId, region: &Re
 ///
 /// # Errors
 /// When there is no such scenario or a call fails.
-pub async fn break_only(name: &str, aws: Arc<dyn Aws>, account: &AccountId, region: &Region) -> Result<Broken, ScenarioError> {
+pub async fn break_only(
+    name: &str,
+    aws: Arc<dyn Aws>,
+    account: &AccountId,
+    region: &Region,
+) -> Result<Broken, ScenarioError> {
     let scenario = find(name)?;
     let owner = Owner { aws, account: account.clone(), region: region.clone() };
     let resource_arn = owner.break_it(scenario.kind).await?.parse()?;
@@ -201,14 +206,30 @@ struct Owner {
 }
 
 impl Owner {
-    async fn call(&self, service: &'static str, operation: &'static str, parameters: Value) -> Result<Value, ScenarioError> {
+    async fn call(
+        &self,
+        service: &'static str,
+        operation: &'static str,
+        parameters: Value,
+    ) -> Result<Value, ScenarioError> {
         let credentials = Credentials::root(self.account.as_str());
         let answer = self.aws.call(&credentials, self.region.as_str(), service, operation, parameters).await;
-        answer.map_err(|source| ScenarioError::Call { operation: format!("{service}:{operation}"), account: self.account.clone(), source })
+        answer.map_err(|source| ScenarioError::Call {
+            operation: format!("{service}:{operation}"),
+            account: self.account.clone(),
+            source,
+        })
     }
 
     /// A part of an answer; `null` when AWS says `absent`.
-    async fn setting(&self, service: &'static str, operation: &'static str, parameters: Value, absent: &str, part: &str) -> Result<Value, ScenarioError> {
+    async fn setting(
+        &self,
+        service: &'static str,
+        operation: &'static str,
+        parameters: Value,
+        absent: &str,
+        part: &str,
+    ) -> Result<Value, ScenarioError> {
         match self.call(service, operation, parameters).await {
             Ok(answer) => Ok(answer[part].clone()),
             Err(ScenarioError::Call { source, .. }) if source.code == absent => Ok(Value::Null),
@@ -225,13 +246,19 @@ impl Owner {
         let suffix = &uuid::Uuid::new_v4().simple().to_string()[..8];
         match kind {
             Kind::PublicBucket => {
-                let name = self.bucket(&format!("reports-{suffix}"), json!([tag("Team", "reporting"), tag("Purpose", "monthly figures")])).await?;
+                let name = self
+                    .bucket(
+                        &format!("reports-{suffix}"),
+                        json!([tag("Team", "reporting"), tag("Purpose", "monthly figures")]),
+                    )
+                    .await?;
                 self.call("s3", "DeletePublicAccessBlock", json!({ "Bucket": name })).await?;
                 Ok(format!("arn:{}:s3:::{name}", self.partition()))
             }
             Kind::MissingTags => {
                 let (key, value) = PRODUCTION;
-                let name = self.bucket(&format!("orders-{suffix}"), json!([tag(key, value), tag("Team", "orders")])).await?;
+                let name =
+                    self.bucket(&format!("orders-{suffix}"), json!([tag(key, value), tag("Team", "orders")])).await?;
                 Ok(format!("arn:{}:s3:::{name}", self.partition()))
             }
             Kind::EbsEncryption => {
@@ -249,8 +276,11 @@ impl Owner {
             }
             Kind::KeyRotation => {
                 let tags = json!([{ "TagKey": "Team", "TagValue": "ledger" }]);
-                let key = self.call("kms", "CreateKey", json!({ "Description": "ledger encryption", "Tags": tags })).await?;
-                let arn = key["KeyMetadata"]["Arn"].as_str().ok_or(ScenarioError::Answer("kms:CreateKey", "KeyMetadata.Arn"))?;
+                let key =
+                    self.call("kms", "CreateKey", json!({ "Description": "ledger encryption", "Tags": tags })).await?;
+                let arn = key["KeyMetadata"]["Arn"]
+                    .as_str()
+                    .ok_or(ScenarioError::Answer("kms:CreateKey", "KeyMetadata.Arn"))?;
                 let alias = json!({ "AliasName": format!("alias/ledger-{suffix}"), "TargetKeyId": key["KeyMetadata"]["KeyId"] });
                 self.call("kms", "CreateAlias", alias).await?;
                 Ok(arn.to_owned())
@@ -266,15 +296,23 @@ impl Owner {
             creation["CreateBucketConfiguration"] = json!({ "LocationConstraint": self.region });
         }
         self.call("s3", "CreateBucket", creation).await?;
-        self.call("s3", "PutBucketVersioning", json!({ "Bucket": name, "VersioningConfiguration": { "Status": "Enabled" } })).await?;
+        self.call(
+            "s3",
+            "PutBucketVersioning",
+            json!({ "Bucket": name, "VersioningConfiguration": { "Status": "Enabled" } }),
+        )
+        .await?;
         self.call("s3", "PutBucketTagging", json!({ "Bucket": name, "Tagging": { "TagSet": tags } })).await?;
         Ok(name.to_owned())
     }
 
     async fn open_group(&self, name: &str) -> Result<String, ScenarioError> {
         let vpcs = self.call("ec2", "DescribeVpcs", json!({})).await?;
-        let vpc = vpcs["Vpcs"][0]["VpcId"].as_str().ok_or(ScenarioError::Answer("ec2:DescribeVpcs", "Vpcs[0].VpcId"))?;
-        let group = self.call("ec2", "CreateSecurityGroup", json!({ "GroupName": name, "Description": "jump host", "VpcId": vpc })).await?;
+        let vpc =
+            vpcs["Vpcs"][0]["VpcId"].as_str().ok_or(ScenarioError::Answer("ec2:DescribeVpcs", "Vpcs[0].VpcId"))?;
+        let group = self
+            .call("ec2", "CreateSecurityGroup", json!({ "GroupName": name, "Description": "jump host", "VpcId": vpc }))
+            .await?;
         let id = group["GroupId"].as_str().ok_or(ScenarioError::Answer("ec2:CreateSecurityGroup", "GroupId"))?;
         let range = |cidr: &str, why: &str| json!({ "CidrIp": cidr, "Description": why });
         let permissions = json!([
@@ -286,7 +324,8 @@ impl Owner {
             { "IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [range("0.0.0.0/0", "status page")] },
             { "IpProtocol": "udp", "FromPort": 53, "ToPort": 53, "IpRanges": [range("10.0.0.0/8", "resolver")] },
         ]);
-        self.call("ec2", "AuthorizeSecurityGroupIngress", json!({ "GroupId": id, "IpPermissions": permissions })).await?;
+        self.call("ec2", "AuthorizeSecurityGroupIngress", json!({ "GroupId": id, "IpPermissions": permissions }))
+            .await?;
         self.call("ec2", "CreateTags", json!({ "Resources": [id], "Tags": [tag("Team", "operations")] })).await?;
         Ok(format!("arn:{}:ec2:{}:{}:security-group/{id}", self.partition(), self.region, self.account))
     }
@@ -348,7 +387,8 @@ mod tests {
     #[test]
     fn every_scenario_breaks_a_control_of_the_catalogue_that_a_members_config_watches() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("ssm-documents/catalogue.json");
-        let catalogue: redress_common::catalogue::Catalogue = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let catalogue: redress_common::catalogue::Catalogue =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         for scenario in list() {
             let rule = config_rule_name(scenario.managed_rule).unwrap();
             let (control, _) = catalogue.resolve(&redress_common::finding::Check::ConfigRule(rule.to_owned())).unwrap();
@@ -364,7 +404,10 @@ mod tests {
         assert!(broken.resource_arn.as_str().contains(":s3:::reports-"));
         let (who, what, parameters) = aws.calls().pop().unwrap();
         assert_eq!((who.as_str(), what.as_str()), ("222222222222", "config:StartConfigRulesEvaluation"));
-        assert_eq!(parameters["ConfigRuleNames"], json!([config_rule_name("S3_BUCKET_LEVEL_PUBLIC_ACCESS_PROHIBITED")]));
+        assert_eq!(
+            parameters["ConfigRuleNames"],
+            json!([config_rule_name("S3_BUCKET_LEVEL_PUBLIC_ACCESS_PROHIBITED")])
+        );
     }
 
     #[tokio::test]

@@ -56,9 +56,10 @@ impl Template {
     /// Every resource: logical id, type and properties, intrinsic functions in their long form.
     pub fn resources(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
         let resources = self.0["Resources"].as_object();
-        resources.into_iter().flatten().map(|(id, resource)| {
-            (id.as_str(), resource["Type"].as_str().unwrap_or_default(), &resource["Properties"])
-        })
+        resources
+            .into_iter()
+            .flatten()
+            .map(|(id, resource)| (id.as_str(), resource["Type"].as_str().unwrap_or_default(), &resource["Properties"]))
     }
 
     /// The defaults of the parameters that have one.
@@ -281,7 +282,10 @@ mod tests {
     #[test]
     fn the_administrator_stack_creates_what_the_code_calls_by_name() {
         let template = Template::parse(ADMINISTRATOR).unwrap();
-        assert_eq!(named(&template, "AWS::DynamoDB::Table", "TableName"), sorted(&[names::AUDIT_TABLE, names::STATE_TABLE]));
+        assert_eq!(
+            named(&template, "AWS::DynamoDB::Table", "TableName"),
+            sorted(&[names::AUDIT_TABLE, names::STATE_TABLE])
+        );
         assert_eq!(named(&template, "AWS::Events::EventBus", "Name"), [names::HUB_BUS]);
         assert_eq!(named(&template, "AWS::SNS::Topic", "TopicName"), [names::NOTIFICATIONS_TOPIC]);
         assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::ADMINISTRATOR_KEY_ALIAS]);
@@ -295,7 +299,12 @@ mod tests {
         );
         assert_eq!(
             named(&template, "AWS::IAM::Role", "RoleName"),
-            sorted(&[names::ORCHESTRATOR_ROLE, names::COMPLETION_ROLE, names::OPERATOR_ROLE, names::EVENT_FORWARDER_ROLE])
+            sorted(&[
+                names::ORCHESTRATOR_ROLE,
+                names::COMPLETION_ROLE,
+                names::OPERATOR_ROLE,
+                names::EVENT_FORWARDER_ROLE
+            ])
         );
     }
 
@@ -349,6 +358,29 @@ mod tests {
         ] {
             assert!(patterns.contains(name), "no rule of the hub mentions {name}");
         }
+    }
+
+    #[test]
+    fn the_hub_lets_in_the_organisation_or_the_named_accounts_and_only_by_rule() {
+        let template = Template::parse(ADMINISTRATOR).unwrap();
+        let (_, _, bus) = template.resources().find(|(_, kind, _)| *kind == "AWS::Events::EventBus").unwrap();
+        let policy = |organisation: &str, members: &str| {
+            let given = [("OrganizationId", organisation), ("MemberAccountIds", members), ("AWS::Partition", "aws-cn")];
+            let place = [("AWS::Region", "cn-north-1"), ("AWS::AccountId", "111111111111")];
+            let parameters =
+                given.into_iter().chain(place).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            template.resolve(&bus["Policy"], &Stack { parameters, ..Stack::default() }).unwrap().unwrap()["Statement"]
+                .clone()
+        };
+        let both = policy("o-abcdefghij", "222222222222,333333333333");
+        assert_eq!(both[0]["Condition"]["StringEquals"]["aws:PrincipalOrgID"], "o-abcdefghij");
+        assert_eq!(both[1]["Principal"]["AWS"], json!(["222222222222", "333333333333"]));
+        assert!(
+            both.as_array().unwrap().iter().all(|one| one["Condition"]["Bool"]["events:eventBusInvocation"] == "true")
+        );
+        assert_eq!(both[0]["Resource"], "arn:aws-cn:events:cn-north-1:111111111111:event-bus/redress-hub");
+        assert_eq!(policy("o-abcdefghij", "").as_array().unwrap().len(), 1);
+        assert_eq!(policy("", "222222222222")[0]["Sid"], "AccountsForward");
     }
 
     #[test]

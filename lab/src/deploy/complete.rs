@@ -63,7 +63,9 @@ const GAPS: &[Gap] = &[
             let place = |name: &str| stack.parameters.get(name).cloned().unwrap_or_default();
             let arn = format!(
                 "arn:{}:dynamodb:{}:{}:table/{table}",
-                place("AWS::Partition"), place("AWS::Region"), place("AWS::AccountId")
+                place("AWS::Partition"),
+                place("AWS::Region"),
+                place("AWS::AccountId")
             );
             json!({ "ResourceArn": arn, "Policy": given["PolicyDocument"].to_string() })
         },
@@ -100,7 +102,8 @@ const GAPS: &[Gap] = &[
         parameters: |bucket, given, _| {
             let rules = given["Rules"].as_array().into_iter().flatten().map(|rule| {
                 let transitions = rule["Transitions"].as_array().into_iter().flatten();
-                let transitions = transitions.map(|one| json!({ "Days": one["TransitionInDays"], "StorageClass": one["StorageClass"] }));
+                let transitions = transitions
+                    .map(|one| json!({ "Days": one["TransitionInDays"], "StorageClass": one["StorageClass"] }));
                 json!({
                     "ID": rule["Id"], "Status": rule["Status"], "Filter": { "Prefix": "" },
                     "Transitions": transitions.collect::<Vec<_>>(),

@@ -40,7 +40,9 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
     assert_eq!(organisation.id, "o-abcdefghij");
 
     let calls = aws.calls();
-    let count = |account: &str, operation: &str| calls.iter().filter(|(who, what, _)| who == account && what == operation).count();
+    let count = |account: &str, operation: &str| {
+        calls.iter().filter(|(who, what, _)| who == account && what == operation).count()
+    };
     let member = organisation.members[1].id.as_str();
     assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 1);
     assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), 3);
@@ -62,7 +64,9 @@ async fn what_the_emulator_leaves_out_is_added_from_the_template() {
     }));
     organisation(aws.clone(), &plan).await.unwrap();
     let calls = aws.calls();
-    let parameters = |operation: &str| calls.iter().find(|(_, what, _)| what == operation).unwrap_or_else(|| panic!("no {operation}")).2.clone();
+    let parameters = |operation: &str| {
+        calls.iter().find(|(_, what, _)| what == operation).unwrap_or_else(|| panic!("no {operation}")).2.clone()
+    };
 
     let policy: Value = serde_json::from_str(parameters("events:PutPermission")["Policy"].as_str().unwrap()).unwrap();
     assert_eq!(policy["Statement"][0]["Condition"]["StringEquals"]["aws:PrincipalOrgID"], "o-abcdefghij");
@@ -89,7 +93,9 @@ async fn a_stack_that_fails_says_which_resource_and_why() {
 async fn a_refused_call_names_the_operation_and_the_account() {
     let refused = AtomicBool::new(false);
     let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
-        ("s3", "CreateBucket") if !refused.swap(true, Ordering::Relaxed) => Err(AwsError::new("BucketAlreadyExists", "taken")),
+        ("s3", "CreateBucket") if !refused.swap(true, Ordering::Relaxed) => {
+            Err(AwsError::new("BucketAlreadyExists", "taken"))
+        }
         _ => Ok(json!({})),
     }));
     let error = organisation(aws, &plan()).await.unwrap_err().to_string();

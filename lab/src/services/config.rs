@@ -101,19 +101,27 @@ impl Config {
             if let Some(missing) = names.iter().find(|name| !rules.contains_key(**name)) {
                 return Err(no_such_rule(missing));
             }
-            Ok(rules.iter().filter(|(name, _)| names.is_empty() || names.contains(&name.as_str()))
-                .map(|(name, rule)| (name.clone(), rule.clone())).collect())
+            Ok(rules
+                .iter()
+                .filter(|(name, _)| names.is_empty() || names.contains(&name.as_str()))
+                .map(|(name, rule)| (name.clone(), rule.clone()))
+                .collect())
         })
     }
 
     fn put_rule(&self, place: &Place<'_>, body: &Value) -> Result<Value, AwsError> {
         let mut definition = body["ConfigRule"].clone();
         let name = text(&definition, "ConfigRuleName")?;
-        let (owner, identifier) = (text(&definition["Source"], "Owner")?, text(&definition["Source"], "SourceIdentifier").unwrap_or_default());
+        let (owner, identifier) = (
+            text(&definition["Source"], "Owner")?,
+            text(&definition["Source"], "SourceIdentifier").unwrap_or_default(),
+        );
         if owner == "AWS" && !rules::is_known(&identifier) {
             return Err(AwsError::new(
                 "InvalidParameterValueException",
-                format!("the lab's Config does not evaluate the managed rule {identifier}; see lab/src/services/config/rules.rs"),
+                format!(
+                    "the lab's Config does not evaluate the managed rule {identifier}; see lab/src/services/config/rules.rs"
+                ),
             ));
         }
         if let Some(parameters) = definition["InputParameters"].as_str().filter(|text| !text.is_empty()) {
@@ -140,9 +148,12 @@ impl Config {
 
     fn details(&self, place: &Place<'_>, body: &Value) -> Result<Value, AwsError> {
         let name = text(body, "ConfigRuleName")?;
-        let wanted: Vec<&str> = body["ComplianceTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let wanted: Vec<&str> =
+            body["ComplianceTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let rules = self.named(place, &json!([name]))?;
-        let results = rules.iter().flat_map(|(name, rule)| rule.results.iter().map(move |(subject, evaluation)| (name, subject, evaluation)));
+        let results = rules
+            .iter()
+            .flat_map(|(name, rule)| rule.results.iter().map(move |(subject, evaluation)| (name, subject, evaluation)));
         let shown: Vec<Value> = results
             .filter(|(.., evaluation)| wanted.is_empty() || wanted.contains(&evaluation.compliance.as_str()))
             .map(|(name, subject, evaluation)| evaluation_result(name, subject, evaluation, Times::Epoch))
@@ -152,7 +163,8 @@ impl Config {
 
     fn compliance(&self, place: &Place<'_>, body: &Value) -> Result<Value, AwsError> {
         let rules = self.named(place, &body["ConfigRuleNames"])?;
-        let wanted: Vec<&str> = body["ComplianceTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let wanted: Vec<&str> =
+            body["ComplianceTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let shown: Vec<Value> = rules
             .iter()
             .map(|(name, rule)| {
@@ -180,7 +192,8 @@ impl Config {
                     "ConfigRuleId": rule.definition["ConfigRuleId"], "FirstEvaluationStarted": rule.evaluated.is_some(),
                 });
                 if let Some(at) = rule.evaluated {
-                    let when = if rule.error.is_none() { "LastSuccessfulEvaluationTime" } else { "LastFailedEvaluationTime" };
+                    let when =
+                        if rule.error.is_none() { "LastSuccessfulEvaluationTime" } else { "LastFailedEvaluationTime" };
                     status[when] = epoch(at);
                 }
                 if let Some(error) = &rule.error {
@@ -200,7 +213,8 @@ impl Config {
             if rule.definition["Source"]["Owner"] != "AWS" {
                 continue;
             }
-            let parameters = rule.definition["InputParameters"].as_str().and_then(|text| serde_json::from_str(text).ok());
+            let parameters =
+                rule.definition["InputParameters"].as_str().and_then(|text| serde_json::from_str(text).ok());
             let invoked = Timestamp::now();
             let reader = rules::Reader {
                 aws,
@@ -226,15 +240,22 @@ impl Config {
             let verdicts = found.iter().map(|one| {
                 let compliance = if one.compliant { "COMPLIANT" } else { "NON_COMPLIANT" };
                 let evaluation = Evaluation {
-                    compliance: compliance.to_owned(), annotation: one.annotation.clone(), ordered: recorded, invoked, recorded,
+                    compliance: compliance.to_owned(),
+                    annotation: one.annotation.clone(),
+                    ordered: recorded,
+                    invoked,
+                    recorded,
                 };
                 ((one.kind.to_owned(), one.id.clone()), evaluation)
             });
             let transitions = self.record(place, &name, verdicts.collect(), true);
             self.tell(place, &name, &rule, &transitions, aws).await;
             for transition in &transitions {
-                let subject = found.iter().find(|one| one.kind == transition.subject.0 && one.id == transition.subject.1);
-                if let (Some(subject), Some(control)) = (subject, rules::control(&identifier).filter(|_| name.starts_with(LINKED))) {
+                let subject =
+                    found.iter().find(|one| one.kind == transition.subject.0 && one.id == transition.subject.1);
+                if let (Some(subject), Some(control)) =
+                    (subject, rules::control(&identifier).filter(|_| name.starts_with(LINKED)))
+                {
                     let check = ControlCheck {
                         account: place.account,
                         region: place.region,
@@ -263,7 +284,10 @@ impl Config {
         for one in body["Evaluations"].as_array().into_iter().flatten() {
             let compliance = text(one, "ComplianceType")?;
             if !["COMPLIANT", "NON_COMPLIANT", NOT_APPLICABLE].contains(&compliance.as_str()) {
-                return Err(AwsError::new("InvalidParameterValueException", format!("ComplianceType {compliance} is not allowed")));
+                return Err(AwsError::new(
+                    "InvalidParameterValueException",
+                    format!("ComplianceType {compliance} is not allowed"),
+                ));
             }
             let evaluation = Evaluation {
                 compliance,
@@ -283,18 +307,29 @@ impl Config {
 
     /// Keeps the verdicts and says which ones are new. When they are `complete`, resources that are not among
     /// them are gone.
-    fn record(&self, place: &Place<'_>, name: &str, verdicts: BTreeMap<Subject, Evaluation>, complete: bool) -> Vec<Transition> {
+    fn record(
+        &self,
+        place: &Place<'_>,
+        name: &str,
+        verdicts: BTreeMap<Subject, Evaluation>,
+        complete: bool,
+    ) -> Vec<Transition> {
         self.with_rules(place, |rules| {
             let Some(rule) = rules.get_mut(name) else { return Vec::new() };
             let recorded = now();
             (rule.evaluated, rule.error) = (Some(recorded), None);
             let mut transitions = Vec::new();
             if complete {
-                let gone: Vec<Subject> = rule.results.keys().filter(|subject| !verdicts.contains_key(*subject)).cloned().collect();
+                let gone: Vec<Subject> =
+                    rule.results.keys().filter(|subject| !verdicts.contains_key(*subject)).cloned().collect();
                 for subject in gone {
                     let old = rule.results.remove(&subject);
                     let new = Evaluation {
-                        compliance: NOT_APPLICABLE.to_owned(), annotation: None, ordered: recorded, invoked: recorded, recorded,
+                        compliance: NOT_APPLICABLE.to_owned(),
+                        annotation: None,
+                        ordered: recorded,
+                        invoked: recorded,
+                        recorded,
                     };
                     transitions.push(Transition { subject, old, new });
                 }
@@ -329,7 +364,8 @@ impl Config {
             if let Some(old) = old {
                 detail["oldEvaluationResult"] = evaluation_result(name, subject, old, Times::Event);
             }
-            aws.emit(place.account, place.region, "aws.config", "Config Rules Compliance Change", Vec::new(), detail).await;
+            aws.emit(place.account, place.region, "aws.config", "Config Rules Compliance Change", Vec::new(), detail)
+                .await;
         }
     }
 }
@@ -346,7 +382,8 @@ impl Service for Config {
 
     fn resources(&self, request: &Request) -> Vec<String> {
         let place = Place { account: &request.caller.account, region: &request.region };
-        let one = request.body["ConfigRuleName"].as_str().or_else(|| request.body["ConfigRule"]["ConfigRuleName"].as_str());
+        let one =
+            request.body["ConfigRuleName"].as_str().or_else(|| request.body["ConfigRule"]["ConfigRuleName"].as_str());
         let many = request.body["ConfigRuleNames"].as_array().into_iter().flatten().filter_map(Value::as_str);
         match request.operation.as_str() {
             // No resource-level permissions in AWS.

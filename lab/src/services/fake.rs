@@ -62,7 +62,15 @@ impl Aws for FakeAws {
         Ok(())
     }
 
-    async fn emit(&self, account: &str, region: &str, source: &str, detail_type: &str, resources: Vec<String>, detail: Value) {
+    async fn emit(
+        &self,
+        account: &str,
+        region: &str,
+        source: &str,
+        detail_type: &str,
+        resources: Vec<String>,
+        detail: Value,
+    ) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(json!({
             "account": account, "region": region, "source": source, "detail-type": detail_type, "resources": resources, "detail": detail,
         }));

@@ -130,12 +130,20 @@ impl SecurityHub {
         finding_ids: &[String],
     ) -> Result<(), AwsError> {
         if finding_ids.is_empty() || finding_ids.len() > MAX_CUSTOM_ACTION {
-            return Err(invalid(format!("a custom action takes 1 to {MAX_CUSTOM_ACTION} findings, not {}", finding_ids.len())));
+            return Err(invalid(format!(
+                "a custom action takes 1 to {MAX_CUSTOM_ACTION} findings, not {}",
+                finding_ids.len()
+            )));
         }
         let arn = action_arn(account, region, action_id);
         let (target, findings) = {
             let state = self.state();
-            let target = state.hub(account, region)?.action_targets.get(&arn).cloned().ok_or_else(|| not_found("ActionTarget", &arn))?;
+            let target = state
+                .hub(account, region)?
+                .action_targets
+                .get(&arn)
+                .cloned()
+                .ok_or_else(|| not_found("ActionTarget", &arn))?;
             let visible = state.visible(account, region);
             let find = |id: &String| {
                 let found = visible.iter().find(|finding| finding["Id"] == **id);
@@ -143,7 +151,8 @@ impl SecurityHub {
             };
             (target, finding_ids.iter().map(find).collect::<Result<Vec<_>, _>>()?)
         };
-        let detail = json!({ "actionName": target.name, "actionDescription": target.description, "findings": findings });
+        let detail =
+            json!({ "actionName": target.name, "actionDescription": target.description, "findings": findings });
         aws.emit(account, region, "aws.securityhub", "Security Hub Findings - Custom Action", vec![arn], detail).await;
         Ok(())
     }
@@ -156,7 +165,15 @@ impl SecurityHub {
             let resources = vec![format!("{product}/{}", finding["Id"].as_str().unwrap_or_default())];
             for listener in [Some(account), administrator].into_iter().flatten() {
                 let detail = json!({ "findings": [finding] });
-                aws.emit(&listener, &region, "aws.securityhub", "Security Hub Findings - Imported", resources.clone(), detail).await;
+                aws.emit(
+                    &listener,
+                    &region,
+                    "aws.securityhub",
+                    "Security Hub Findings - Imported",
+                    resources.clone(),
+                    detail,
+                )
+                .await;
             }
         }
     }
@@ -187,7 +204,10 @@ impl SecurityHub {
         for identifier in identifiers {
             let text = |name: &str| identifier[name].as_str().unwrap_or_default().to_owned();
             let key = (request.region.clone(), text("ProductArn"), text("Id"));
-            let allowed = state.findings.get(&key).is_some_and(|finding| state.sees(&request.caller.account, &request.region, finding));
+            let allowed = state
+                .findings
+                .get(&key)
+                .is_some_and(|finding| state.sees(&request.caller.account, &request.region, finding));
             match state.findings.get_mut(&key) {
                 Some(finding) if allowed => {
                     for (name, value) in &patch {
@@ -224,7 +244,8 @@ impl SecurityHub {
     fn describe_action_targets(&self, request: &Request) -> Result<Value, AwsError> {
         let state = self.state();
         let targets = &state.hub(&request.caller.account, &request.region)?.action_targets;
-        let wanted: Vec<&str> = request.body["ActionTargetArns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let wanted: Vec<&str> =
+            request.body["ActionTargetArns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         if let Some(missing) = wanted.iter().find(|arn| !targets.contains_key(**arn)) {
             return Err(not_found("ActionTarget", missing));
         }
@@ -243,7 +264,8 @@ impl SecurityHub {
         if id.is_empty() || id.len() > 20 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(invalid("an action target's Id is 1 to 20 letters and digits".to_owned()));
         }
-        let target = ActionTarget { name: text(&request.body, "Name")?, description: text(&request.body, "Description")? };
+        let target =
+            ActionTarget { name: text(&request.body, "Name")?, description: text(&request.body, "Description")? };
         if target.name.len() > 20 {
             return Err(invalid("an action target's Name is at most 20 characters long".to_owned()));
         }
@@ -251,7 +273,10 @@ impl SecurityHub {
         let mut state = self.state();
         let targets = &mut state.hub_mut(account, region)?.action_targets;
         if targets.contains_key(&arn) {
-            return Err(AwsError { status: 409, ..AwsError::new("ResourceConflictException", format!("ActionTarget {id} already exists")) });
+            return Err(AwsError {
+                status: 409,
+                ..AwsError::new("ResourceConflictException", format!("ActionTarget {id} already exists"))
+            });
         }
         targets.insert(arn.clone(), target);
         Ok(json!({ "ActionTargetArn": arn }))
@@ -290,7 +315,13 @@ impl SecurityHub {
         let mut state = self.state();
         state.hub(&request.caller.account, &request.region)?;
         if state.administrator.as_ref() != Some(&request.caller.account) {
-            return Err(AwsError { status: 403, ..AwsError::new("AccessDeniedException", "the account is not the organization's Security Hub administrator") });
+            return Err(AwsError {
+                status: 403,
+                ..AwsError::new(
+                    "AccessDeniedException",
+                    "the account is not the organization's Security Hub administrator",
+                )
+            });
         }
         state.members.extend(details.iter().filter_map(|detail| detail["AccountId"].as_str()).map(str::to_owned));
         Ok(json!({ "UnprocessedAccounts": [] }))
@@ -336,7 +367,15 @@ impl State {
         };
         let before = self.findings.get(&key);
         if let Some(before) = before {
-            for name in ["Workflow", "Note", "UserDefinedFields", "VerificationState", "Confidence", "Criticality", "RelatedFindings"] {
+            for name in [
+                "Workflow",
+                "Note",
+                "UserDefinedFields",
+                "VerificationState",
+                "Confidence",
+                "Criticality",
+                "RelatedFindings",
+            ] {
                 if !before[name].is_null() {
                     fresh[name] = before[name].clone();
                 }
@@ -389,8 +428,13 @@ impl Service for SecurityHub {
         let (account, region) = (&request.caller.account, &request.region);
         match request.operation.as_str() {
             "BatchImportFindings" => {
-                let mut products: Vec<String> = request.body["Findings"].as_array().into_iter().flatten()
-                    .filter_map(|finding| finding["ProductArn"].as_str()).map(str::to_owned).collect();
+                let mut products: Vec<String> = request.body["Findings"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|finding| finding["ProductArn"].as_str())
+                    .map(str::to_owned)
+                    .collect();
                 products.dedup();
                 products
             }
@@ -426,7 +470,10 @@ impl Service for SecurityHub {
             "ListMembers" => {
                 let state = self.state();
                 let administrator = state.administrator.clone();
-                let members = state.members.iter().map(|id| json!({ "AccountId": id, "MemberStatus": "Enabled", "AdministratorId": administrator }));
+                let members = state
+                    .members
+                    .iter()
+                    .map(|id| json!({ "AccountId": id, "MemberStatus": "Enabled", "AdministratorId": administrator }));
                 Ok(json!({ "Members": members.collect::<Vec<_>>() }))
             }
             other => Err(AwsError::new("UnknownOperationException", format!("the lab's Security Hub has no {other}"))),
@@ -438,8 +485,13 @@ impl Service for SecurityHub {
 fn patch(body: &Value) -> Result<Map<String, Value>, AwsError> {
     let mut patch = Map::new();
     if let Some(note) = body["Note"].as_object() {
-        let part = |name: &str| note.get(name).cloned().filter(Value::is_string).ok_or_else(|| invalid(format!("Note.{name} is required")));
-        patch.insert("Note".to_owned(), json!({ "Text": part("Text")?, "UpdatedBy": part("UpdatedBy")?, "UpdatedAt": now() }));
+        let part = |name: &str| {
+            note.get(name).cloned().filter(Value::is_string).ok_or_else(|| invalid(format!("Note.{name} is required")))
+        };
+        patch.insert(
+            "Note".to_owned(),
+            json!({ "Text": part("Text")?, "UpdatedBy": part("UpdatedBy")?, "UpdatedAt": now() }),
+        );
     }
     if let Some(status) = body["Workflow"]["Status"].as_str() {
         if !["NEW", "NOTIFIED", "RESOLVED", "SUPPRESSED"].contains(&status) {
@@ -447,7 +499,9 @@ fn patch(body: &Value) -> Result<Map<String, Value>, AwsError> {
         }
         patch.insert("Workflow".to_owned(), json!({ "Status": status }));
     }
-    for name in ["Severity", "UserDefinedFields", "VerificationState", "Confidence", "Criticality", "Types", "RelatedFindings"] {
+    for name in
+        ["Severity", "UserDefinedFields", "VerificationState", "Confidence", "Criticality", "Types", "RelatedFindings"]
+    {
         if !body[name].is_null() {
             patch.insert(name.to_owned(), body[name].clone());
         }
@@ -460,7 +514,17 @@ fn patch(body: &Value) -> Result<Map<String, Value>, AwsError> {
 
 /// ASFF's required fields, and whether the caller may speak for the product.
 fn importable(finding: &Value, account: &str, region: &str) -> Result<(), String> {
-    for name in ["SchemaVersion", "Id", "ProductArn", "GeneratorId", "AwsAccountId", "CreatedAt", "UpdatedAt", "Title", "Description"] {
+    for name in [
+        "SchemaVersion",
+        "Id",
+        "ProductArn",
+        "GeneratorId",
+        "AwsAccountId",
+        "CreatedAt",
+        "UpdatedAt",
+        "Title",
+        "Description",
+    ] {
         if finding[name].as_str().is_none_or(str::is_empty) {
             return Err(format!("{name} is required"));
         }
@@ -480,11 +544,16 @@ fn importable(finding: &Value, account: &str, region: &str) -> Result<(), String
         return Err("Severity needs a Label or Normalized".to_owned());
     }
     let resources = finding["Resources"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if resources.is_empty() || resources.len() > 32 || resources.iter().any(|one| !one["Type"].is_string() || !one["Id"].is_string()) {
+    if resources.is_empty()
+        || resources.len() > 32
+        || resources.iter().any(|one| !one["Type"].is_string() || !one["Id"].is_string())
+    {
         return Err("Resources needs 1 to 32 entries, each with Type and Id".to_owned());
     }
     let product = finding["ProductArn"].as_str().unwrap_or_default();
-    if !product.starts_with(&format!("arn:{}:securityhub:{region}:", partition(region))) || !product.contains(":product/") {
+    if !product.starts_with(&format!("arn:{}:securityhub:{region}:", partition(region)))
+        || !product.contains(":product/")
+    {
         return Err("ProductArn is not a product of this Region".to_owned());
     }
     Ok(())
@@ -611,7 +680,10 @@ fn not_found(kind: &str, id: &str) -> AwsError {
 }
 
 fn not_subscribed(account: &str) -> AwsError {
-    AwsError { status: 401, ..AwsError::new("InvalidAccessException", format!("Account {account} is not subscribed to AWS Security Hub")) }
+    AwsError {
+        status: 401,
+        ..AwsError::new("InvalidAccessException", format!("Account {account} is not subscribed to AWS Security Hub"))
+    }
 }
 
 #[cfg(test)]

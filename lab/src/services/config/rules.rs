@@ -78,7 +78,9 @@ pub(super) async fn evaluate(identifier: &str, reader: &Reader<'_>) -> Result<Ve
         "CMK_BACKING_KEY_ROTATION_ENABLED" => reader.key_rotation().await,
         "INCOMING_SSH_DISABLED" => reader.open_ssh().await,
         "REQUIRED_TAGS" => reader.required_tags().await,
-        other => Err(AwsError::new("NoSuchConfigRuleException", format!("the lab's Config has no managed rule {other}"))),
+        other => {
+            Err(AwsError::new("NoSuchConfigRuleException", format!("the lab's Config has no managed rule {other}")))
+        }
     }
 }
 
@@ -88,7 +90,13 @@ impl Reader<'_> {
     }
 
     /// A call whose error `absent` means that there is no such setting.
-    async fn call_unless(&self, absent: &str, service: &str, operation: &str, parameters: Value) -> Result<Option<Value>, AwsError> {
+    async fn call_unless(
+        &self,
+        absent: &str,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Option<Value>, AwsError> {
         match self.call(service, operation, parameters).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.code == absent => Ok(None),
@@ -121,7 +129,12 @@ impl Reader<'_> {
         let mut found = Vec::new();
         for bucket in self.buckets().await? {
             let block = self
-                .call_unless("NoSuchPublicAccessBlockConfiguration", "s3", "GetPublicAccessBlock", json!({ "Bucket": bucket }))
+                .call_unless(
+                    "NoSuchPublicAccessBlockConfiguration",
+                    "s3",
+                    "GetPublicAccessBlock",
+                    json!({ "Bucket": bucket }),
+                )
                 .await?
                 .unwrap_or_default();
             let settings = ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"];
@@ -137,7 +150,8 @@ impl Reader<'_> {
     }
 
     async fn password_policy(&self) -> Result<Vec<Found>, AwsError> {
-        let policy = self.call_unless("NoSuchEntity", "iam", "GetAccountPasswordPolicy", json!({})).await?.unwrap_or_default();
+        let policy =
+            self.call_unless("NoSuchEntity", "iam", "GetAccountPasswordPolicy", json!({})).await?.unwrap_or_default();
         let weak = weak_settings(&policy["PasswordPolicy"], &self.parameters);
         let annotation = (!weak.is_empty()).then(|| format!("not strong enough: {}", weak.join(", ")));
         Ok(vec![self.account_wide(weak.is_empty(), annotation)])
@@ -215,7 +229,9 @@ fn names(list: &Value, field: &str) -> Vec<String> {
 /// The settings of a password policy that are weaker than the parameters ask for. Parameters may be text, as
 /// Config passes them.
 fn weak_settings(policy: &Value, parameters: &Value) -> Vec<&'static str> {
-    let wants = |name: &str| parameters[name] == true || parameters[name].as_str().is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let wants = |name: &str| {
+        parameters[name] == true || parameters[name].as_str().is_some_and(|text| text.eq_ignore_ascii_case("true"))
+    };
     let number = |value: &Value| value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
     let mut weak = Vec::new();
     for name in ["RequireUppercaseCharacters", "RequireLowercaseCharacters", "RequireSymbols", "RequireNumbers"] {
@@ -224,13 +240,19 @@ fn weak_settings(policy: &Value, parameters: &Value) -> Vec<&'static str> {
         }
     }
     // Config's names and IAM's are the same but for this: at least so many, and for the age at most.
-    if number(&parameters["MinimumPasswordLength"]).is_some_and(|least| number(&policy["MinimumPasswordLength"]).is_none_or(|set| set < least)) {
+    if number(&parameters["MinimumPasswordLength"])
+        .is_some_and(|least| number(&policy["MinimumPasswordLength"]).is_none_or(|set| set < least))
+    {
         weak.push("MinimumPasswordLength");
     }
-    if number(&parameters["PasswordReusePrevention"]).is_some_and(|least| number(&policy["PasswordReusePrevention"]).is_none_or(|set| set < least)) {
+    if number(&parameters["PasswordReusePrevention"])
+        .is_some_and(|least| number(&policy["PasswordReusePrevention"]).is_none_or(|set| set < least))
+    {
         weak.push("PasswordReusePrevention");
     }
-    if number(&parameters["MaxPasswordAge"]).is_some_and(|most| number(&policy["MaxPasswordAge"]).is_none_or(|set| set > most || set == 0)) {
+    if number(&parameters["MaxPasswordAge"])
+        .is_some_and(|most| number(&policy["MaxPasswordAge"]).is_none_or(|set| set > most || set == 0))
+    {
         weak.push("MaxPasswordAge");
     }
     weak
@@ -268,7 +290,8 @@ fn missing_tags(tags: &Value, parameters: &Value) -> Vec<String> {
             let allowed = parameters[format!("tag{number}Value")].as_str();
             let found = tags.as_array().into_iter().flatten().find(|tag| tag["Key"] == key);
             let value = found.and_then(|tag| tag["Value"].as_str());
-            let fits = value.is_some_and(|value| allowed.is_none_or(|allowed| allowed.split(',').any(|one| one.trim() == value)));
+            let fits = value
+                .is_some_and(|value| allowed.is_none_or(|allowed| allowed.split(',').any(|one| one.trim() == value)));
             (!fits).then(|| key.to_owned())
         })
         .collect()
@@ -281,20 +304,27 @@ mod tests {
     #[test]
     fn a_port_range_that_spans_ssh_is_open_and_a_private_source_is_not() {
         let open = |from, to, cidr: &str| {
-            lets_the_internet_in_by_ssh(&json!({ "IpProtocol": "tcp", "FromPort": from, "ToPort": to, "IpRanges": [{ "CidrIp": cidr }] }))
+            lets_the_internet_in_by_ssh(
+                &json!({ "IpProtocol": "tcp", "FromPort": from, "ToPort": to, "IpRanges": [{ "CidrIp": cidr }] }),
+            )
         };
         assert!(open(22, 22, "0.0.0.0/0"));
         assert!(open(0, 65535, "0.0.0.0/0"));
         assert!(!open(23, 65535, "0.0.0.0/0"));
         assert!(!open(22, 22, "10.0.0.0/8"));
         assert!(lets_the_internet_in_by_ssh(&json!({ "IpProtocol": "-1", "Ipv6Ranges": [{ "CidrIpv6": "::/0" }] })));
-        assert!(!lets_the_internet_in_by_ssh(&json!({ "IpProtocol": "udp", "FromPort": 22, "ToPort": 22, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] })));
+        assert!(!lets_the_internet_in_by_ssh(
+            &json!({ "IpProtocol": "udp", "FromPort": 22, "ToPort": 22, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] })
+        ));
     }
 
     #[test]
     fn a_password_policy_is_as_weak_as_its_weakest_settings() {
         let parameters = json!({ "RequireSymbols": "true", "MinimumPasswordLength": "14", "MaxPasswordAge": 90 });
-        assert_eq!(weak_settings(&Value::Null, &parameters), ["RequireSymbols", "MinimumPasswordLength", "MaxPasswordAge"]);
+        assert_eq!(
+            weak_settings(&Value::Null, &parameters),
+            ["RequireSymbols", "MinimumPasswordLength", "MaxPasswordAge"]
+        );
         let strong = json!({ "RequireSymbols": true, "MinimumPasswordLength": 16, "MaxPasswordAge": 60 });
         assert!(weak_settings(&strong, &parameters).is_empty());
         let never_expires = json!({ "RequireSymbols": true, "MinimumPasswordLength": 16, "MaxPasswordAge": 0 });

@@ -24,8 +24,10 @@ impl Bed {
         let aws = FakeAws::new(move |service, operation, _| match (service, operation) {
             ("s3", "ListBuckets") if is_there.load(Ordering::Relaxed) => Ok(json!({ "Buckets": [{ "Name": "b" }] })),
             ("s3", "ListBuckets") => Ok(json!({ "Buckets": [] })),
-            ("s3", "GetPublicAccessBlock") if is_blocked.load(Ordering::Relaxed) => Ok(json!({ "PublicAccessBlockConfiguration": {
-                "BlockPublicAcls": true, "IgnorePublicAcls": true, "BlockPublicPolicy": true, "RestrictPublicBuckets": true } })),
+            ("s3", "GetPublicAccessBlock") if is_blocked.load(Ordering::Relaxed) => {
+                Ok(json!({ "PublicAccessBlockConfiguration": {
+                "BlockPublicAcls": true, "IgnorePublicAcls": true, "BlockPublicPolicy": true, "RestrictPublicBuckets": true } }))
+            }
             ("s3", "GetPublicAccessBlock") => Err(AwsError::new("NoSuchPublicAccessBlockConfiguration", "none")),
             ("s3", "GetBucketTagging") => Err(AwsError::new("AccessDenied", "no")),
             _ => Err(AwsError::new("Unexpected", format!("{service}:{operation}"))),
@@ -85,7 +87,9 @@ async fn the_two_reports_of_one_evaluation_are_one_generation_of_one_resource() 
             event[name] = value.into();
         }
         match redress_common::finding::parse(event.to_string().as_bytes()).unwrap() {
-            redress_common::finding::Inbound::Findings(parsed) => findings.extend(parsed.into_iter().map(Result::unwrap)),
+            redress_common::finding::Inbound::Findings(parsed) => {
+                findings.extend(parsed.into_iter().map(Result::unwrap))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -97,7 +101,9 @@ async fn the_two_reports_of_one_evaluation_are_one_generation_of_one_resource() 
 #[tokio::test]
 async fn compliance_can_be_asked_by_rule_and_by_resource() {
     let bed = Bed::new().await;
-    let compliance = async || bed.call("DescribeComplianceByConfigRule", json!({})).await.unwrap()["ComplianceByConfigRules"][0].clone();
+    let compliance = async || {
+        bed.call("DescribeComplianceByConfigRule", json!({})).await.unwrap()["ComplianceByConfigRules"][0].clone()
+    };
     assert_eq!(compliance().await["Compliance"]["ComplianceType"], "INSUFFICIENT_DATA");
     bed.evaluate().await;
     assert_eq!(compliance().await["Compliance"]["ComplianceContributorCount"]["CappedCount"], 1);
@@ -113,7 +119,8 @@ async fn a_rule_that_cannot_read_its_resources_reports_an_error_and_no_verdict()
     bed.put("required-tags", "REQUIRED_TAGS").await;
     bed.call("StartConfigRulesEvaluation", json!({ "ConfigRuleNames": ["required-tags"] })).await.unwrap();
     assert!(bed.aws.events().is_empty());
-    let status = bed.call("DescribeConfigRuleEvaluationStatus", json!({ "ConfigRuleNames": ["required-tags"] })).await.unwrap();
+    let status =
+        bed.call("DescribeConfigRuleEvaluationStatus", json!({ "ConfigRuleNames": ["required-tags"] })).await.unwrap();
     assert_eq!(status["ConfigRulesEvaluationStatus"][0]["LastErrorCode"], "AccessDenied");
 }
 
@@ -133,8 +140,14 @@ async fn a_custom_rule_takes_the_verdicts_that_it_is_given() {
 async fn rules_that_are_not_there_or_not_known_are_refused() {
     let bed = Bed::new().await;
     let unknown = json!({ "ConfigRuleName": "x", "Source": { "Owner": "AWS", "SourceIdentifier": "NO_SUCH_RULE" } });
-    assert_eq!(bed.call("PutConfigRule", json!({ "ConfigRule": unknown })).await.unwrap_err().code, "InvalidParameterValueException");
-    assert_eq!(bed.call("DeleteConfigRule", json!({ "ConfigRuleName": "x" })).await.unwrap_err().code, "NoSuchConfigRuleException");
+    assert_eq!(
+        bed.call("PutConfigRule", json!({ "ConfigRule": unknown })).await.unwrap_err().code,
+        "InvalidParameterValueException"
+    );
+    assert_eq!(
+        bed.call("DeleteConfigRule", json!({ "ConfigRuleName": "x" })).await.unwrap_err().code,
+        "NoSuchConfigRuleException"
+    );
     bed.call("DeleteConfigRule", json!({ "ConfigRuleName": RULE })).await.unwrap();
     assert_eq!(bed.call("DescribeConfigRules", json!({})).await.unwrap()["ConfigRules"], json!([]));
 }

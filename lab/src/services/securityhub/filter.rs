@@ -108,9 +108,14 @@ impl Filters {
     pub(super) fn parse(given: &Value) -> Result<Self, String> {
         let mut filters = Vec::new();
         for (name, values) in given.as_object().into_iter().flatten() {
-            let (_, field) = FIELDS.iter().find(|(known, _)| known == name)
+            let (_, field) = FIELDS
+                .iter()
+                .find(|(known, _)| known == name)
                 .ok_or_else(|| format!("filter {name} is not one that the lab's Security Hub knows"))?;
-            let values = values.as_array().filter(|values| values.len() <= 20).ok_or_else(|| format!("{name} takes up to 20 values"))?;
+            let values = values
+                .as_array()
+                .filter(|values| values.len() <= 20)
+                .ok_or_else(|| format!("{name} takes up to 20 values"))?;
             filters.push((field, values.iter().map(|value| test(field, value)).collect::<Result<_, _>>()?));
         }
         Ok(Self(filters))
@@ -133,9 +138,11 @@ fn test(field: &Field, given: &Value) -> Result<Test, String> {
     };
     Ok(match field {
         Field::Text(_) => Test::Text { comparison: Comparison::parse(&given["Comparison"])?, value: text("Value")? },
-        Field::Map(_) => {
-            Test::Entry { key: text("Key")?, comparison: Comparison::parse(&given["Comparison"])?, value: text("Value")? }
-        }
+        Field::Map(_) => Test::Entry {
+            key: text("Key")?,
+            comparison: Comparison::parse(&given["Comparison"])?,
+            value: text("Value")?,
+        },
         Field::Time(_) => {
             let range = &given["DateRange"];
             if !range.is_null() && range["Unit"] != "DAYS" {
@@ -171,10 +178,12 @@ impl Test {
                 let entries: Vec<&str> = found.iter().filter_map(|map| map[key.as_str()].as_str()).collect();
                 comparison.holds(&entries, value)
             }
-            Self::Since { start, end, days } => texts().iter().filter_map(|text| text.parse::<Timestamp>().ok()).any(|at| {
-                let recent = days.is_none_or(|days| at >= now - SignedDuration::from_hours(24 * days));
-                recent && start.is_none_or(|start| at >= start) && end.is_none_or(|end| at <= end)
-            }),
+            Self::Since { start, end, days } => {
+                texts().iter().filter_map(|text| text.parse::<Timestamp>().ok()).any(|at| {
+                    let recent = days.is_none_or(|days| at >= now - SignedDuration::from_hours(24 * days));
+                    recent && start.is_none_or(|start| at >= start) && end.is_none_or(|end| at <= end)
+                })
+            }
             Self::Number { least, most } => {
                 found.iter().filter_map(|value| value.as_f64()).any(|number| number >= *least && number <= *most)
             }
@@ -196,7 +205,8 @@ fn values<'a>(value: &'a Value, path: &[&str]) -> Vec<&'a Value> {
 pub(super) fn sort(findings: &mut [&Value], criteria: &Value) -> Result<(), String> {
     for criterion in criteria.as_array().into_iter().flatten().rev() {
         let name = criterion["Field"].as_str().unwrap_or_default();
-        let (_, field) = FIELDS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("cannot sort by `{name}`"))?;
+        let (_, field) =
+            FIELDS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("cannot sort by `{name}`"))?;
         let (Field::Text(path) | Field::Time(path) | Field::Number(path) | Field::Map(path)) = field;
         let rank = |finding: &Value| {
             let value = values(finding, path).first().map(|value| (*value).clone()).unwrap_or_default();

@@ -50,7 +50,12 @@ impl Bed {
 
     async fn ids(&self, account: &str, filters: Value) -> Vec<String> {
         let answer = self.ok(account, "GetFindings", json!({ "Filters": filters })).await;
-        answer["Findings"].as_array().unwrap().iter().map(|finding| finding["Id"].as_str().unwrap().to_owned()).collect()
+        answer["Findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| finding["Id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -69,7 +74,10 @@ async fn a_failed_control_is_told_to_the_member_and_to_the_administrator() {
     let bed = Bed::new().await;
     bed.check(false).await;
     let events = bed.aws.events();
-    assert_eq!(events.iter().map(|event| event["account"].as_str().unwrap()).collect::<Vec<_>>(), [MEMBER, ADMINISTRATOR]);
+    assert_eq!(
+        events.iter().map(|event| event["account"].as_str().unwrap()).collect::<Vec<_>>(),
+        [MEMBER, ADMINISTRATOR]
+    );
     for event in &events {
         assert_eq!(event["source"], "aws.securityhub");
         assert_eq!(event["detail-type"], "Security Hub Findings - Imported");
@@ -111,7 +119,12 @@ async fn a_suppressed_finding_stays_suppressed_when_it_fails_again() {
     bed.check(true).await;
     let stored = bed.ok(ADMINISTRATOR, "GetFindings", json!({})).await["Findings"][0].clone();
     let identifier = json!({ "Id": stored["Id"], "ProductArn": stored["ProductArn"] });
-    bed.ok(ADMINISTRATOR, "BatchUpdateFindings", json!({ "FindingIdentifiers": [identifier], "Workflow": { "Status": "SUPPRESSED" } })).await;
+    bed.ok(
+        ADMINISTRATOR,
+        "BatchUpdateFindings",
+        json!({ "FindingIdentifiers": [identifier], "Workflow": { "Status": "SUPPRESSED" } }),
+    )
+    .await;
     bed.aws.events();
     bed.check(false).await;
     assert_eq!(bed.aws.events()[0]["detail"]["findings"][0]["Workflow"]["Status"], "SUPPRESSED");
@@ -166,7 +179,10 @@ async fn filters_are_alternatives_within_a_field_and_conditions_between_fields()
     ]);
     bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": given })).await;
     let cases = [
-        (json!({ "Id": [{ "Comparison": "EQUALS", "Value": "a" }, { "Comparison": "EQUALS", "Value": "b" }] }), vec!["a", "b"]),
+        (
+            json!({ "Id": [{ "Comparison": "EQUALS", "Value": "a" }, { "Comparison": "EQUALS", "Value": "b" }] }),
+            vec!["a", "b"],
+        ),
         (
             json!({ "SeverityLabel": [{ "Comparison": "EQUALS", "Value": "HIGH" }], "Id": [{ "Comparison": "NOT_EQUALS", "Value": "a" }] }),
             vec!["c"],
@@ -176,25 +192,34 @@ async fn filters_are_alternatives_within_a_field_and_conditions_between_fields()
         (json!({ "ResourceTags": [{ "Key": "Owner", "Comparison": "EQUALS", "Value": "b" }] }), vec!["b"]),
         (json!({ "UpdatedAt": [{ "Start": "2026-01-02T00:00:00Z", "End": "2026-01-02T12:00:00Z" }] }), vec!["b"]),
         (json!({ "UpdatedAt": [{ "DateRange": { "Unit": "DAYS", "Value": 1 } }] }), vec![]),
-        (json!({ "Id": [{ "Comparison": "NOT_EQUALS", "Value": "a" }, { "Comparison": "NOT_EQUALS", "Value": "b" }] }), vec!["c"]),
+        (
+            json!({ "Id": [{ "Comparison": "NOT_EQUALS", "Value": "a" }, { "Comparison": "NOT_EQUALS", "Value": "b" }] }),
+            vec!["c"],
+        ),
     ];
     for (filters, expected) in cases {
         assert_eq!(bed.ids(MEMBER, filters.clone()).await, expected, "{filters}");
     }
-    assert_eq!(bed.call(MEMBER, "GetFindings", json!({ "Filters": { "Nonsense": [] } })).await.unwrap_err().code, "InvalidInputException");
+    assert_eq!(
+        bed.call(MEMBER, "GetFindings", json!({ "Filters": { "Nonsense": [] } })).await.unwrap_err().code,
+        "InvalidInputException"
+    );
 }
 
 #[tokio::test]
 async fn findings_are_sorted_and_come_in_pages() {
     let bed = Bed::new().await;
-    let given: Vec<Value> = (0..5).map(|n| finding(&n.to_string(), "LOW", &format!("2026-01-0{}T00:00:00Z", n + 1))).collect();
+    let given: Vec<Value> =
+        (0..5).map(|n| finding(&n.to_string(), "LOW", &format!("2026-01-0{}T00:00:00Z", n + 1))).collect();
     bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": given })).await;
     let mut seen = Vec::new();
     let mut token = Value::Null;
     loop {
         let body = json!({ "MaxResults": 2, "NextToken": token, "SortCriteria": [{ "Field": "UpdatedAt", "SortOrder": "desc" }] });
         let answer = bed.ok(MEMBER, "GetFindings", body).await;
-        seen.extend(answer["Findings"].as_array().unwrap().iter().map(|finding| finding["Id"].as_str().unwrap().to_owned()));
+        seen.extend(
+            answer["Findings"].as_array().unwrap().iter().map(|finding| finding["Id"].as_str().unwrap().to_owned()),
+        );
         token = answer["NextToken"].clone();
         if token.is_null() {
             break;
@@ -230,7 +255,10 @@ async fn a_custom_action_carries_its_findings_and_no_more_than_twenty() {
     let target = json!({ "Id": "RedressRemediate", "Name": "Redress: fix", "Description": "d" });
     let arn = bed.ok(ADMINISTRATOR, "CreateActionTarget", target).await["ActionTargetArn"].as_str().unwrap().to_owned();
     bed.aws.events();
-    bed.hub.choose_action(&*bed.aws, ADMINISTRATOR, "us-east-1", "RedressRemediate", std::slice::from_ref(&id)).await.unwrap();
+    bed.hub
+        .choose_action(&*bed.aws, ADMINISTRATOR, "us-east-1", "RedressRemediate", std::slice::from_ref(&id))
+        .await
+        .unwrap();
     let event = bed.aws.events().remove(0);
     assert_eq!(event["detail-type"], "Security Hub Findings - Custom Action");
     assert_eq!(event["resources"], json!([arn]));

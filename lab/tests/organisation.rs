@@ -1,0 +1,282 @@
+//! The organisation that the lab deploys, on the real emulators: stacks, refusals, and what is noticed of what breaks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redress_common::names;
+use redress_lab::organisation::{Organisation, Plan};
+use redress_lab::service::{AwsError, Credentials};
+use redress_lab::services::config::Config;
+use redress_lab::services::securityhub::SecurityHub;
+use redress_lab::services::ssm::{Options, Ssm};
+use redress_lab::{Lab, LabOptions, deploy, scenario};
+use serde_json::{Value, json};
+
+struct Bed {
+    lab: Lab,
+    organisation: Organisation,
+    external_id: String,
+}
+
+impl Bed {
+    /// An organisation of two members, whose findings nobody takes off the queue.
+    async fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let hub = Arc::new(SecurityHub::default());
+        let mut options = LabOptions::new(root);
+        options.services = vec![hub.clone(), Arc::new(Config::new(hub)), Arc::new(Ssm::new(Options::default()))];
+        let lab = Lab::start(options).await.unwrap();
+        let plan = Plan::of(root, &["payments", "web"], Arc::new(|_| ())).unwrap();
+        let organisation = deploy::organisation(lab.aws(), &plan).await.unwrap_or_else(|error| panic!("{error}"));
+        Self { lab, organisation, external_id: plan.external_id }
+    }
+
+    async fn as_root(
+        &self,
+        account: &str,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, AwsError> {
+        self.call(&Credentials::root(account), service, operation, parameters).await
+    }
+
+    async fn call(
+        &self,
+        credentials: &Credentials,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, AwsError> {
+        self.lab.aws().call(credentials, self.organisation.region.as_str(), service, operation, parameters).await
+    }
+
+    /// Nobody works here: the functions are not to take the findings that a test looks for.
+    async fn stop_functions(&self) {
+        let admin = self.organisation.administrator.id.as_str();
+        let mappings = self.as_root(admin, "lambda", "ListEventSourceMappings", json!({})).await.unwrap();
+        for mapping in mappings["EventSourceMappings"].as_array().unwrap() {
+            self.as_root(admin, "lambda", "DeleteEventSourceMapping", json!({ "UUID": mapping["UUID"] }))
+                .await
+                .unwrap();
+        }
+        self.lab.refresh(admin, self.organisation.region.as_str());
+    }
+
+    /// Bodies of a queue of the administrator account, until `enough` says so or ten seconds have passed.
+    async fn received(&self, queue: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let admin = self.organisation.administrator.id.as_str();
+        let url =
+            self.as_root(admin, "sqs", "GetQueueUrl", json!({ "QueueName": queue })).await.unwrap()["QueueUrl"].clone();
+        let (begun, mut bodies) = (Instant::now(), Vec::new());
+        while !enough(&bodies) && begun.elapsed() < Duration::from_secs(10) {
+            let asked = json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 });
+            let answer = self.as_root(admin, "sqs", "ReceiveMessage", asked).await.unwrap();
+            let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+            bodies.extend(
+                messages.iter().map(|message| serde_json::from_str(message["Body"].as_str().unwrap()).unwrap()),
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bodies
+    }
+
+    /// A session of a role that may do everything that its account lets it.
+    async fn powerful_role(&self, account: &str) -> Credentials {
+        let document = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let trust = document(json!({ "Effect": "Allow", "Principal": { "AWS": account }, "Action": "sts:AssumeRole" }));
+        let role = self
+            .as_root(account, "iam", "CreateRole", json!({ "RoleName": "Powerful", "AssumeRolePolicyDocument": trust }))
+            .await
+            .unwrap();
+        let policy = document(json!({ "Effect": "Allow", "Action": "*", "Resource": "*" }));
+        self.as_root(
+            account,
+            "iam",
+            "PutRolePolicy",
+            json!({ "RoleName": "Powerful", "PolicyName": "all", "PolicyDocument": policy }),
+        )
+        .await
+        .unwrap();
+        self.assume(&Credentials::root(account), role["Role"]["Arn"].as_str().unwrap(), None).await.unwrap()
+    }
+
+    /// A session of a role that the root of `by` assumes.
+    async fn assume(
+        &self,
+        by: &Credentials,
+        role_arn: &str,
+        external_id: Option<&str>,
+    ) -> Result<Credentials, AwsError> {
+        let mut asked = json!({ "RoleArn": role_arn, "RoleSessionName": "redress-test" });
+        if let Some(id) = external_id {
+            asked["ExternalId"] = id.into();
+        }
+        let answer = self.call(by, "sts", "AssumeRole", asked).await?;
+        let text = |name: &str| answer["Credentials"][name].as_str().unwrap().to_owned();
+        Ok(Credentials {
+            access_key_id: text("AccessKeyId"),
+            secret_access_key: text("SecretAccessKey"),
+            session_token: Some(text("SessionToken")),
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_broken_reaches_the_findings_queue_once_by_each_reporter() {
+    let bed = Bed::new().await;
+    bed.stop_functions().await;
+    let before = bed.received(names::FINDINGS_QUEUE, |_| false).await;
+    assert_eq!(before, Vec::<Value>::new(), "a fresh organisation is in good order");
+
+    let member = &bed.organisation.members[0].id;
+    for one in scenario::list() {
+        let broken = scenario::run(one.name, bed.lab.aws(), member, &bed.organisation.region)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let reporters = if one.control == "Tag.Required" { 1 } else { 2 };
+        let events = bed.received(names::FINDINGS_QUEUE, |bodies| bodies.len() >= reporters).await;
+        let mut sources: Vec<&str> = events.iter().map(|event| event["source"].as_str().unwrap()).collect();
+        sources.sort_unstable();
+        assert_eq!(sources, &["aws.config", "aws.securityhub"][..reporters], "{}: {events:#?}", one.name);
+        for event in &events {
+            let parsed = redress_common::finding::parse(event.to_string().as_bytes()).unwrap();
+            let redress_common::finding::Inbound::Findings(findings) = parsed else {
+                panic!("{}: {parsed:?}", one.name)
+            };
+            let finding = findings.into_iter().next().unwrap().unwrap();
+            assert_eq!(finding.resource.arn, broken.resource_arn, "{}", one.name);
+        }
+        let state = scenario::read_state(bed.lab.aws(), &broken).await.unwrap_or_else(|error| panic!("{error}"));
+        assert!(state.is_object() && !state.as_object().unwrap().is_empty(), "{}", one.name);
+    }
+    bed.lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deployed_organisation_lets_in_whom_it_should_and_nobody_else() {
+    let bed = Bed::new().await;
+    let admin = bed.organisation.administrator.id.clone();
+    let member = bed.organisation.members[0].id.clone();
+    let partition = bed.organisation.partition();
+    let role = |account, name| names::role_arn(partition, account, name);
+
+    let operator =
+        bed.assume(&Credentials::root(admin.as_str()), &bed.organisation.operator_role_arn(), None).await.unwrap();
+    let reader = role(&member, names::EVIDENCE_READER_ROLE);
+    for wrong in [None, Some("wrong-external-id-0000")] {
+        assert_eq!(bed.assume(&operator, &reader, wrong).await.unwrap_err().code, "AccessDenied");
+    }
+    let reader = bed.assume(&operator, &reader, Some(&bed.external_id)).await.unwrap();
+    let bucket = names::evidence_bucket(&member, &bed.organisation.region);
+    let evidence = json!({ "Bucket": bucket, "Key": "year=2026/x.json", "Body": "{}" });
+    assert_eq!(bed.call(&reader, "s3", "PutObject", evidence.clone()).await.unwrap_err().code, "AccessDenied");
+    // The emulator lets an account's root past bucket policies, so it can lay out what the reader reads.
+    bed.as_root(member.as_str(), "s3", "PutObject", evidence.clone()).await.unwrap();
+    let read =
+        bed.call(&reader, "s3", "GetObject", json!({ "Bucket": bucket, "Key": "year=2026/x.json" })).await.unwrap();
+    assert_eq!(read["Body"], "{}");
+    let anything = bed.powerful_role(member.as_str()).await;
+    assert_eq!(
+        bed.call(&anything, "s3", "PutObject", evidence).await.unwrap_err().code,
+        "AccessDenied",
+        "only the functions write evidence"
+    );
+    assert_eq!(
+        bed.assume(&operator, &role(&member, names::CROSS_ACCOUNT_ROLE), Some(&bed.external_id))
+            .await
+            .unwrap_err()
+            .code,
+        "AccessDenied"
+    );
+
+    let rewrite = json!({
+        "TableName": names::AUDIT_TABLE, "Key": { "RemediationId": { "S": "x" }, "Timestamp": { "N": "1" } },
+        "UpdateExpression": "SET ExecutionStatus = :s", "ExpressionAttributeValues": { ":s": { "S": "Verified" } },
+    });
+    let anything = bed.powerful_role(admin.as_str()).await;
+    let refused = bed.call(&anything, "dynamodb", "UpdateItem", rewrite).await.unwrap_err();
+    assert_eq!(refused.code, "AccessDeniedException", "nobody rewrites the audit log: {refused}");
+    let audit = json!({
+        "TableName": names::AUDIT_TABLE, "KeyConditionExpression": "RemediationId = :id", "ExpressionAttributeValues": { ":id": { "S": "x" } },
+    });
+    assert_eq!(bed.call(&operator, "dynamodb", "Query", audit).await.unwrap()["Count"], 0);
+    // The emulator knows no `dynamodb:LeadingKeys`, so that this is the only item an operator may set is not shown here.
+    let switch = json!({
+        "TableName": names::STATE_TABLE, "Key": { "Key": { "S": "settings" } },
+        "UpdateExpression": "SET Switch = :off", "ExpressionAttributeValues": { ":off": { "S": "off" } },
+    });
+    bed.call(&operator, "dynamodb", "UpdateItem", switch).await.unwrap();
+    let write = json!({ "TableName": names::STATE_TABLE, "Item": { "Key": { "S": "claim#0" } } });
+    assert_eq!(bed.call(&operator, "dynamodb", "PutItem", write).await.unwrap_err().code, "AccessDeniedException");
+
+    let request = |source: &str| json!({ "Entries": [{ "EventBusName": bed.organisation.hub_bus_arn(), "Source": source, "DetailType": "Redress Undo Requested", "Detail": "{}" }] });
+    assert_eq!(bed.call(&operator, "events", "PutEvents", request("redress")).await.unwrap()["FailedEntryCount"], 0);
+    let forged = bed.as_root(member.as_str(), "events", "PutEvents", request("redress")).await;
+    let refused = forged.is_err() || forged.is_ok_and(|answer| answer["FailedEntryCount"] == 1);
+    assert!(refused, "a member may forward by rule, never put events");
+    bed.lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stacks_hold_what_their_templates_promise() {
+    let bed = Bed::new().await;
+    let admin = bed.organisation.administrator.id.as_str();
+    let member = bed.organisation.members[1].id.clone();
+
+    let table =
+        bed.as_root(admin, "dynamodb", "DescribeTable", json!({ "TableName": names::AUDIT_TABLE })).await.unwrap();
+    let mut indexes: Vec<&str> = table["Table"]["GlobalSecondaryIndexes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|index| index["IndexName"].as_str().unwrap())
+        .collect();
+    indexes.sort_unstable();
+    assert_eq!(indexes, ["AccountId-Timestamp-index", "ResourceId-Timestamp-index"]);
+    assert_eq!(table["Table"]["SSEDescription"]["SSEType"], "KMS");
+    let live =
+        bed.as_root(admin, "dynamodb", "DescribeTimeToLive", json!({ "TableName": names::AUDIT_TABLE })).await.unwrap();
+    assert_eq!(live["TimeToLiveDescription"]["AttributeName"], "ExpiresAt");
+    let backups = bed
+        .as_root(admin, "dynamodb", "DescribeContinuousBackups", json!({ "TableName": names::AUDIT_TABLE }))
+        .await
+        .unwrap();
+    assert_eq!(
+        backups["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"],
+        "ENABLED"
+    );
+
+    let settings = json!({ "TableName": names::STATE_TABLE, "Key": { "Key": { "S": "settings" } } });
+    assert_eq!(
+        bed.as_root(admin, "dynamodb", "GetItem", settings).await.unwrap()["Item"]["PolicySet"]["S"],
+        "standard"
+    );
+
+    let bucket = json!({ "Bucket": names::evidence_bucket(&member, &bed.organisation.region) });
+    let look = async |operation: &str| bed.as_root(member.as_str(), "s3", operation, bucket.clone()).await.unwrap();
+    let encryption = look("GetBucketEncryption").await;
+    let default = &encryption["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"];
+    assert_eq!(default["SSEAlgorithm"], "aws:kms");
+    assert_eq!(look("GetBucketVersioning").await["Status"], "Enabled");
+    assert_eq!(look("GetBucketLifecycleConfiguration").await["Rules"][0]["Transitions"][0]["StorageClass"], "GLACIER");
+
+    let runbook = json!({ "Name": names::CONTROL_DOCUMENT });
+    assert_eq!(
+        bed.as_root(member.as_str(), "ssm", "DescribeDocument", runbook).await.unwrap()["Document"]["Status"],
+        "Active"
+    );
+    let roles = bed
+        .as_root(member.as_str(), "iam", "ListRolePolicies", json!({ "RoleName": names::REMEDIATE_ROLE }))
+        .await
+        .unwrap();
+    assert_eq!(
+        roles["PolicyNames"].as_array().unwrap().len(),
+        2,
+        "what it records with, and what the native controls call"
+    );
+    bed.lab.stop().await;
+}
