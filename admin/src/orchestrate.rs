@@ -512,6 +512,6 @@ pub fn start_of(me: &Identity, case: &Case, granted: &Claim) -> Start {
         (parameter::SOURCE_EVIDENCE_KEY, source),
         (parameter::EVIDENCE_BUCKET, names::evidence_bucket(&case.account, &me.home)),
     ]);
-    // SSM refuses empty values; an absent parameter has the document's default, which is empty.
+    // SSM refuses empty values; an absent parameter has the document's default, which says that there is none.
     Start { id: case.id, parameters: parameters.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
 }

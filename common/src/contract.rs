@@ -89,10 +89,15 @@ pub struct Image {
 }
 
 /// SSM fills a step's input from variables, which may come as their text: a boolean as `"true"`, a map as its
-/// JSON. These two are taken in both forms; everything else in one.
+/// JSON. These two are taken in both forms; everything else in one. An absent key comes as [`super::NO_SOURCE`].
 mod from_ssm {
     use serde::de::{Deserialize, Deserializer, Error, Unexpected};
     use serde_json::Value;
+
+    pub(super) fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        Ok(if key == super::NO_SOURCE { String::new() } else { key })
+    }
 
     pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
         match Value::deserialize(deserializer)? {
@@ -194,10 +199,14 @@ pub struct Job {
     pub fence: String,
     /// Where this remediation's evidence goes.
     pub evidence_key: String,
-    /// For `Restore`: where the evidence of the remediation to undo lies. Empty otherwise.
-    #[serde(default)]
+    /// For `Restore`: where the evidence of the remediation to undo lies. Empty otherwise, and [`NO_SOURCE`] on the
+    /// wire: SSM takes no empty parameter.
+    #[serde(default, deserialize_with = "from_ssm::key")]
     pub source_evidence_key: String,
 }
+
+/// What stands for "no evidence to restore from" in a runbook's parameter.
+pub const NO_SOURCE: &str = "none";
 
 /// The recorder's answer. Every field is always there, so that a runbook may select it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

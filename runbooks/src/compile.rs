@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use redress_common::catalogue::{Catalogue, ControlEntry};
-use redress_common::contract::{Mode, Outcome, metadata, output, parameter};
+use redress_common::contract::{Mode, NO_SOURCE, Outcome, metadata, output, parameter};
 use redress_common::names;
 use serde_json::{Map, Value, json};
 
@@ -179,9 +179,9 @@ fn job_parameters(control: Option<&Control>) -> Value {
         parameter::SOURCE_EVIDENCE_KEY,
         json!({
             "type": "String",
-            "description": "For Restore: where the evidence of the remediation to undo lies. Empty otherwise.",
-            "default": "",
-            "allowedPattern": format!("^({key})?$"),
+            "description": "For Restore: where the evidence of the remediation to undo lies. `none` otherwise.",
+            "default": NO_SOURCE,
+            "allowedPattern": format!("^({NO_SOURCE}|{key})$"),
         }),
     );
     if control.is_none() {
@@ -612,7 +612,7 @@ impl ApiRunbook<'_> {
 fn failed_steps() -> Map<String, Value> {
     let mut with = Map::new();
     with.insert("AutomationExecutionId".to_owned(), json!(reference("automation:EXECUTION_ID")));
-    with.insert("Filters".to_owned(), json!([{ "Key": "StepExecutionStatus", "Values": ["Failed"] }]));
+    with.insert("Filters".to_owned(), json!([{ "Key": "StepExecutionStatus", "Values": ["Failed", "TimedOut"] }]));
     with.insert("ReverseOrder".to_owned(), json!(true));
     with
 }

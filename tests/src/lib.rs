@@ -3,3 +3,5 @@
 //! The tests are in `tests/`, one file a contract. The figures of DESIGN §10 are in `benches/`.
 
 pub mod grants;
+pub mod world;
+

@@ -1,0 +1,190 @@
+//! The organisation that the end-to-end tests share: one a test binary, one member account a test.
+//!
+//! Tests wait for conditions, never for time to pass.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use redress_lab::bed::{Bed, BedOptions};
+use redress_lab::record::Call;
+use redress_lab::scenario::{self, Broken};
+use redress_lab::service::{AwsError, Credentials};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// How long a condition may take before the test gives up. Far more than it needs: a busy machine is no failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The shared organisation.
+pub struct World {
+    runtime: Runtime,
+    /// The lab and who is in it.
+    pub bed: Bed,
+}
+
+/// The repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Where cargo put the Lambda binaries: beside the test binary's `deps` folder.
+#[must_use]
+pub fn binaries() -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_default();
+    test.ancestors().nth(2).map(Path::to_owned).unwrap_or_default()
+}
+
+/// Options for a bed of these members on a free port.
+#[must_use]
+pub fn options(members: &[&str]) -> BedOptions {
+    BedOptions {
+        root: root(),
+        binaries: binaries(),
+        port: 0,
+        members: members.iter().map(|name| (*name).to_owned()).collect(),
+        progress: Arc::new(|_| ()),
+    }
+}
+
+/// The organisation of this test binary, started by whoever asks first.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+#[expect(clippy::panic, reason = "without a lab there is no test")]
+pub fn world(members: &[&str]) -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("no runtime: {error}"),
+        };
+        match runtime.block_on(Bed::start(options(members))) {
+            Ok(bed) => World { runtime, bed },
+            Err(error) => panic!("the lab did not start: {error}"),
+        }
+    })
+}
+
+impl World {
+    /// Runs a test's future on the shared runtime.
+    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// The id of the member of this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's own mistake")]
+    pub fn member(&self, name: &str) -> String {
+        self.bed.organisation.member(name).map_or_else(|| panic!("no member `{name}`"), |member| member.id.to_string())
+    }
+
+    /// One AWS call as an account's administrator.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn call(&self, account: &str, service: &str, operation: &str, parameters: Value) -> Result<Value, AwsError> {
+        let aws = self.bed.lab.aws();
+        aws.call(&Credentials::root(account), self.bed.organisation.region.as_str(), service, operation, parameters).await
+    }
+
+    /// Breaks something and lets the lab's Config notice.
+    ///
+    /// # Panics
+    /// When the scenario fails.
+    #[expect(clippy::panic, reason = "without its scenario there is no test")]
+    pub async fn break_it(&self, name: &str, account: &str) -> Broken {
+        let ran = match account.parse() {
+            Ok(account) => scenario::run(name, self.bed.lab.aws(), &account, &self.bed.organisation.region).await,
+            Err(error) => Err(error.into()),
+        };
+        match ran {
+            Ok(broken) => broken,
+            Err(error) => panic!("scenario {name}: {error}"),
+        }
+    }
+
+    /// Every ledger record of an account, oldest first, as plain JSON.
+    pub async fn ledger(&self, account: &str) -> Vec<Value> {
+        let admin = self.bed.organisation.administrator.id.to_string();
+        let query = json!({
+            "TableName": redress_common::names::AUDIT_TABLE,
+            "IndexName": "AccountId-Timestamp-index",
+            "KeyConditionExpression": "AccountId = :a",
+            "ExpressionAttributeValues": { ":a": { "S": account } },
+        });
+        let answer = self.call(&admin, "dynamodb", "Query", query).await.unwrap_or(Value::Null);
+        answer["Items"].as_array().into_iter().flatten().map(plain).collect()
+    }
+
+    /// The ledger records of an account, once one of them passes.
+    ///
+    /// # Panics
+    /// When none does within a minute; says what there is.
+    #[expect(clippy::panic, reason = "a condition that never holds is a failed test")]
+    pub async fn ledger_when(&self, account: &str, what: &str, mut holds: impl FnMut(&Value) -> bool) -> Vec<Value> {
+        let started = Instant::now();
+        loop {
+            let records = self.ledger(account).await;
+            if records.iter().any(&mut holds) {
+                return records;
+            }
+            if started.elapsed() > PATIENCE {
+                let seen: Vec<String> = records
+                    .iter()
+                    .map(|record| format!("{} {} {} {}", record["ExecutionStatus"], record["ResourceId"], record["ErrorMessage"], record["Detail"]))
+                    .collect();
+                panic!("{what}: not within {PATIENCE:?}. The ledger of {account}:\n{}\n{}", seen.join("\n"), self.story(account));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the lab saw, for a failed test: executions, failed calls and invocations, and what the functions said.
+    fn story(&self, account: &str) -> String {
+        let lab = &self.bed.lab;
+        let executions = self.bed.ssm.executions();
+        let executions = executions.iter().map(|execution| serde_json::to_string(execution).unwrap_or_default());
+        let executions = executions.filter(|execution| execution.contains(account));
+        let failed = lab.record().calls().into_iter().filter(|call| call.status >= 400);
+        let failed = failed.map(|call| format!("{} {}:{} {} {:?} {:?}", call.principal, call.service, call.operation, call.status, call.error, call.checks));
+        let invoked = lab.record().invocations().into_iter().filter_map(|call| Some(format!("{} {}", call.function, call.error?)));
+        let undelivered = lab.record().deliveries().into_iter().filter(|sent| sent.error.is_some()).map(|sent| format!("{sent:?}"));
+        let functions = ["redress-orchestrator", "redress-completion", "redress-recorder", "redress-remediate"];
+        let logs = functions.iter().flat_map(|function| lab.logs(function).into_iter().map(move |line| format!("{function}: {line}")));
+        executions.chain(failed).chain(invoked).chain(undelivered).chain(logs).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The calls that were refused.
+    #[must_use]
+    pub fn denied(&self) -> Vec<Call> {
+        let calls = self.bed.lab.record().calls();
+        calls.into_iter().filter(|call| call.verdict == redress_lab::record::Verdict::Deny).collect()
+    }
+}
+
+/// A DynamoDB item as plain JSON.
+fn plain(item: &Value) -> Value {
+    match item {
+        Value::Object(map) => {
+            let map = map.iter().map(|(name, value)| (name.clone(), attribute(value)));
+            Value::Object(map.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn attribute(value: &Value) -> Value {
+    let Some((kind, inner)) = value.as_object().and_then(|map| map.iter().next()) else { return Value::Null };
+    match (kind.as_str(), inner) {
+        ("N", Value::String(number)) => serde_json::from_str(number).unwrap_or(Value::Null),
+        ("M", map) => plain(map),
+        ("L", Value::Array(items)) => Value::Array(items.iter().map(attribute).collect()),
+        (_, other) => other.clone(),
+    }
+}
