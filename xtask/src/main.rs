@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::phase::{Phases, cargo};
+use crate::tools::Targets;
 
 /// Developer commands of Redress.
 #[derive(Debug, Parser)]
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
 
 fn demo(phases: &Phases, json: bool, rest: Vec<String>) -> Result<(), String> {
     tools::python(phases)?;
-    tools::build(phases)?;
+    tools::build(phases, Targets::Binaries)?;
     let mut demo = std::process::Command::new(tools::built("redress"));
     demo.args(["lab", "demo"]);
     if json {
@@ -96,7 +97,7 @@ fn demo(phases: &Phases, json: bool, rest: Vec<String>) -> Result<(), String> {
 fn lint(phases: &Phases) -> Result<(), String> {
     phases.run("formatting", cargo(["fmt", "--all", "--check"]))?;
     phases.run("clippy", cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    tools::build(phases)?;
+    tools::build(phases, Targets::Binaries)?;
     tools::generated_is_current(phases)
 }
 

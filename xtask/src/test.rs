@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::phase::{Phases, cargo, seconds};
-use crate::tools;
+use crate::tools::{self, Targets};
 
 /// What came out, summed over the test binaries; a check that fails counts as a failed test.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Count {
 pub(crate) fn run(phases: &Phases, filter: Option<&str>) -> Result<(), String> {
     let mut count = Count::default();
     let mut problems = Vec::new();
-    match tools::python(phases).and_then(|()| tools::build(phases)) {
+    match tools::python(phases).and_then(|()| tools::build(phases, Targets::All)) {
         Ok(()) => {
             if filter.is_none() {
                 let fmt = phases.run("formatting", cargo(["fmt", "--all", "--check"]));

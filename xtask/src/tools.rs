@@ -49,10 +49,22 @@ pub(crate) fn python(phases: &Phases) -> Result<(), String> {
     })
 }
 
-/// Builds everything there is, in one set of features. Always the whole workspace: a part of it alone would
-/// have other features, and build the same dependencies again.
-pub(crate) fn build(phases: &Phases) -> Result<(), String> {
-    let mut build = cargo(["build", "--workspace", "--all-targets"]);
+/// What of the workspace is built. Never a part of it: that would have other features, and build the same
+/// dependencies again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Targets {
+    /// What runs.
+    Binaries,
+    /// What runs, and what tests and measures it.
+    All,
+}
+
+/// Builds the workspace, in the everyday profile.
+pub(crate) fn build(phases: &Phases, targets: Targets) -> Result<(), String> {
+    let mut build = cargo(["build", "--workspace"]);
+    if targets == Targets::All {
+        build.arg("--all-targets");
+    }
     if !phases.watched() {
         build.arg("--quiet");
     }
@@ -61,7 +73,7 @@ pub(crate) fn build(phases: &Phases) -> Result<(), String> {
 
 /// Writes what is generated from the control files.
 pub(crate) fn generate(phases: &Phases) -> Result<(), String> {
-    build(phases)?;
+    build(phases, Targets::Binaries)?;
     phases.step("generate", || succeed(Command::new(built("redress-runbooks")).arg("generate").current_dir(root())))
 }
 
