@@ -93,8 +93,13 @@ impl Bed {
             progress: options.progress,
         })
         .await?;
-        let organisation = deploy::organisation(lab.aws(), &plan).await?;
-        Ok(Self { lab, organisation, security_hub, ssm })
+        match deploy::organisation(lab.aws(), &plan).await {
+            Ok(organisation) => Ok(Self { lab, organisation, security_hub, ssm }),
+            Err(error) => {
+                lab.stop().await;
+                Err(error.into())
+            }
+        }
     }
 }
 
