@@ -345,7 +345,7 @@ pub mod parameter {
 }
 
 /// Metadata keys of the evidence object (`x-amz-meta-…`), which the control runbook reads with `HeadObject`.
-/// On an unfinished object only the first two hashes are there.
+/// On an unfinished object the outcome is `Started` and the post-image's hash `none`.
 pub mod metadata {
     /// [`super::Outcome`]; `Started` until the end.
     pub const OUTCOME: &str = "outcome";
@@ -353,7 +353,7 @@ pub mod metadata {
     pub const PRE_IMAGE: &str = "pre-image-sha256";
     /// Hash of the change.
     pub const CHANGE: &str = "change-sha256";
-    /// Hash of the post-image; empty until the end.
+    /// Hash of the post-image; `none` until the end.
     pub const POST_IMAGE: &str = "post-image-sha256";
 }
 
