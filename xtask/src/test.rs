@@ -33,6 +33,15 @@ impl Count {
         true
     }
 
+    /// Something that is not a test: only its failure counts, and is told.
+    fn check(&mut self, outcome: Result<(), String>) -> bool {
+        if let Err(problem) = &outcome {
+            self.failed += 1;
+            eprintln!("xtask: {problem}");
+        }
+        outcome.is_ok()
+    }
+
     fn line(&self) -> String {
         let skipped = if self.skipped == 0 { String::new() } else { format!(", {} skipped", self.skipped) };
         format!("{} passed, {} failed{skipped}", self.passed, self.failed)
@@ -42,23 +51,19 @@ impl Count {
 /// Runs it all. The last line on standard output is the count, whatever happens.
 pub(crate) fn run(phases: &Phases, filter: Option<&str>) -> Result<(), String> {
     let mut count = Count::default();
-    let mut problems = Vec::new();
-    match tools::python(phases).and_then(|()| tools::build(phases, Targets::All)) {
-        Ok(()) => {
-            if filter.is_none() {
-                let fmt = phases.run("formatting", cargo(["fmt", "--all", "--check"]));
-                problems.extend(fmt.err().map(|error| format!("{error}; run `cargo fmt --all`")));
-                problems.extend(tools::generated_is_current(phases).err());
-            }
-            problems.extend(phases.step("tests", || test(&mut count, filter)).err());
+    let built = tools::python(phases).and_then(|()| tools::build(phases, Targets::All));
+    if count.check(built) {
+        if filter.is_none() {
+            let formatted = phases.run("formatting", cargo(["fmt", "--all", "--check"]));
+            count.check(formatted.map_err(|error| format!("{error}; run `cargo fmt --all`")));
+            count.check(tools::generated_is_current(phases));
         }
-        Err(error) => problems.push(error),
-    }
-    // A crash or a build error shows in no binary's own count.
-    let unseen = u32::try_from(problems.len()).unwrap_or(u32::MAX);
-    count.failed = count.failed.max(unseen);
-    for problem in &problems {
-        eprintln!("xtask: {problem}");
+        let before = count.failed;
+        let tested = phases.step("tests", || test(&mut count, filter));
+        // A binary that crashed or did not compile has no count of its own.
+        if count.failed == before {
+            count.check(tested);
+        }
     }
     eprintln!("  took {}", seconds(phases.elapsed()));
     println!("{}", count.line());
@@ -108,6 +113,14 @@ mod tests {
         assert!(!count.add("test ledger::tests::a_chain ... ok"));
         assert_eq!(count, Count { passed: 7, failed: 3, skipped: 1 });
         assert_eq!(count.line(), "7 passed, 3 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_check_counts_when_it_fails_only() {
+        let mut count = Count::default();
+        assert!(count.check(Ok(())));
+        assert!(!count.check(Err("not formatted".to_owned())));
+        assert_eq!(count.line(), "0 passed, 1 failed");
     }
 
     #[test]
