@@ -1,5 +1,6 @@
 //! What AWS itself can do inside the lab: the [`Aws`] that services get.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,8 +8,14 @@ use serde_json::Value;
 
 use crate::events::Events;
 use crate::lambda::Functions;
+use crate::record::Check;
 use crate::service::{Aws, AwsError, Caller, Credentials};
 use crate::shared::Shared;
+
+tokio::task_local! {
+    /// What a service checked beyond the request's own action, while it answers a call: it belongs to the call's record.
+    pub(crate) static FURTHER_CHECKS: RefCell<Vec<Check>>;
+}
 
 /// The lab's AWS.
 pub(crate) struct Cloud {
@@ -40,7 +47,13 @@ impl Aws for Cloud {
     }
 
     async fn authorise(&self, caller: &Caller, action: &str, resource: &str, context: Value) -> Result<(), AwsError> {
-        self.shared.authority.check(&caller.arn, action, resource, context).await
+        let verdict = self.shared.authority.check(&caller.arn, action, resource, context).await;
+        let check = Check { action: action.to_owned(), resource: resource.to_owned(), allowed: verdict.is_ok() };
+        // A service that works on after its answer is in no call any more.
+        if FURTHER_CHECKS.try_with(|checks| checks.borrow_mut().push(check)).is_err() {
+            tracing::debug!(action, resource, "a check outside of any call");
+        }
+        verdict
     }
 
     async fn emit(

@@ -3,6 +3,7 @@
 //! It judges nothing itself and holds no service's state. What it forwards to the base emulator stays
 //! byte for byte as it came, so that signatures verify.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, FURTHER_CHECKS};
 use crate::lambda::InvocationType;
 use crate::record::{Call, Check, Verdict};
 use crate::service::{Aws, AwsError, Caller, Request, Service};
@@ -180,8 +181,18 @@ impl Gateway {
             return Ok(refused);
         }
         let aws: Arc<dyn Aws> = self.cloud.clone();
-        let answer = own.handle(request, aws).await?;
-        Ok(json_answer(StatusCode::OK, &answer, incoming))
+        let caller = request.caller.clone();
+        let handling = async {
+            let answer = own.handle(request, aws).await;
+            (answer, FURTHER_CHECKS.with(RefCell::take))
+        };
+        let (answer, further) = FURTHER_CHECKS.scope(RefCell::default(), handling).await;
+        outcome.checks.extend(further.into_iter().map(|check| NotedCheck {
+            principal: caller.arn.clone(),
+            account: caller.account.clone(),
+            check,
+        }));
+        Ok(json_answer(StatusCode::OK, &answer?, incoming))
     }
 
     async fn put_events(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {

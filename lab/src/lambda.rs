@@ -21,8 +21,10 @@ use crate::service::AwsError;
 use crate::shared::{Arn, Shared};
 
 pub(crate) mod event_source;
+mod log_group;
 mod runtime_api;
 
+use log_group::{LogGroup, Stream};
 use runtime_api::{Outcome, RuntimeApi, Work};
 
 const PRINCIPAL: &str = "lambda.amazonaws.com";
@@ -70,6 +72,7 @@ pub(crate) struct Functions {
     known: Mutex<HashMap<String, Known>>,
     warm: Mutex<HashMap<String, Vec<Instance>>>,
     logs: Mutex<HashMap<String, Arc<Mutex<VecDeque<String>>>>>,
+    log_group: LogGroup,
 }
 
 /// A function's configuration, as of a generation.
@@ -103,7 +106,7 @@ struct Instance {
 
 impl Functions {
     pub(crate) fn new(shared: Arc<Shared>, binaries: BTreeMap<String, PathBuf>) -> Self {
-        Self { shared, binaries, known: Mutex::default(), warm: Mutex::default(), logs: Mutex::default() }
+        Self { shared, binaries, known: Mutex::default(), warm: Mutex::default(), logs: Mutex::default(), log_group: LogGroup::default() }
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {
@@ -150,6 +153,11 @@ impl Functions {
         logs.get(function)
             .map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect())
             .unwrap_or_default()
+    }
+
+    /// Writes what the functions say to their log groups, until it is dropped.
+    pub(crate) async fn write_logs(&self) {
+        self.log_group.write(&self.shared).await;
     }
 
     /// Ends every idle process.
@@ -246,7 +254,7 @@ impl Functions {
                 message: format!("The role defined for the function cannot be assumed by Lambda. ({})", error.message),
             })?;
         let api = RuntimeApi::start().await.map_err(|error| broken(&configuration, &error))?;
-        let stream = format!("lab/[$LATEST]{}", uuid::Uuid::new_v4().simple());
+        let stream = Stream::new(&configuration.name, &configuration.region, session.clone());
         let mut command = Command::new(binary);
         command
             .env_clear()
@@ -262,8 +270,8 @@ impl Functions {
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", configuration.memory.to_string())
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
-            .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", configuration.name))
-            .env("AWS_LAMBDA_LOG_STREAM_NAME", stream)
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", &stream.group)
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", &stream.name)
             .env("AWS_LAMBDA_RUNTIME_API", api.address())
             .env("_HANDLER", "bootstrap")
             .env("LANG", "en_US.UTF-8")
@@ -277,11 +285,12 @@ impl Functions {
         let mut child = command.spawn().map_err(|error| broken(&configuration, &error))?;
         let log = self.log(&configuration.name);
         if let Some(out) = child.stdout.take() {
-            keep(out, log.clone());
+            keep(out, log.clone(), stream.lines.clone());
         }
         if let Some(err) = child.stderr.take() {
-            keep(err, log);
+            keep(err, log, stream.lines.clone());
         }
+        self.log_group.follow(stream);
         let mut instance = Instance { configuration, child, api, init: None };
         // A process that does not come up is told by its first invocation, as Lambda does.
         instance.init =
@@ -366,10 +375,12 @@ fn unqualified(arn: &str) -> &str {
     }
 }
 
-fn keep(from: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<VecDeque<String>>>) {
+/// Keeps what a process writes for [`Functions::logs`], and for its log group.
+fn keep(from: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<VecDeque<String>>>, group: log_group::Lines) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(from).lines();
         while let Ok(Some(line)) = lines.next_line().await {
+            group.push(&line);
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             if log.len() == LOG_LINES {
                 log.pop_front();

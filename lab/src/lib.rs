@@ -153,6 +153,8 @@ impl Lab {
                 tracing::error!(%error, "the lab's gateway ended");
             }
         });
+        let writers = functions.clone();
+        tasks.spawn(async move { writers.write_logs().await });
         tasks.spawn(async move { lambda::event_source::poll(functions).await });
         Ok(Self { cloud, emulators: vec![ministack, moto], tasks, run })
     }

@@ -139,8 +139,11 @@ async fn receive(functions: &Functions, mapping: &Mapping) -> Result<Option<(Pol
         region: queue.region.to_owned(),
         queue_url: found["QueueUrl"].as_str().unwrap_or_default().to_owned(),
     };
+    // As Lambda's own pollers do: it is one of the three rights that they ask of a role.
+    let looked = json!({ "QueueUrl": poller.queue_url, "AttributeNames": ["QueueArn", "VisibilityTimeout"] });
+    functions.shared.call(&poller.credentials, &poller.region, "sqs", "GetQueueAttributes", looked).await?;
     // A few long polls with one session: policies and queues may change in between.
-    for _ in 0..30 {
+    for _ in 0..5 {
         let asked = json!({
             "QueueUrl": poller.queue_url, "MaxNumberOfMessages": mapping.batch_size, "WaitTimeSeconds": 1,
             "AttributeNames": ["All"], "MessageAttributeNames": ["All"],
