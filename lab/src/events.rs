@@ -379,10 +379,11 @@ impl Events {
 
     async fn rules(&self, bus: &Bus) -> Result<Arc<Vec<Rule>>, AwsError> {
         let generation = self.shared.generation();
-        if let Some(known) = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(bus) {
-            if known.generation == generation && known.read.elapsed() < STALE {
-                return Ok(known.rules.clone());
-            }
+        if let Some(known) = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(bus)
+            && known.generation == generation
+            && known.read.elapsed() < STALE
+        {
+            return Ok(known.rules.clone());
         }
         let authority = &self.shared.authority;
         let look = |operation: &'static str, parameters: Value| {

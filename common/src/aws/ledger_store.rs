@@ -372,7 +372,8 @@ mod tests {
 
     /// A chain in memory that evaluates the same conditions.
     #[derive(Default)]
-    struct Chain(Mutex<(Head, Vec<Record>, HashSet<(String, i64)>)>);
+    type Written = (Head, Vec<Record>, HashSet<(String, i64)>);
+    struct Chain(Mutex<Written>);
 
     impl Store for Chain {
         async fn read(&self, keys: &[StateKey]) -> Result<Snapshot, StoreError> {

@@ -378,5 +378,5 @@ fn event_time(at: Timestamp) -> String {
 
 /// Whether a failed step ends the execution now.
 pub(crate) fn aborts(step: &Step) -> bool {
-    step.on_failure == OnFailure::Abort && !(step.is_end && !step.is_critical)
+    step.on_failure == OnFailure::Abort && (step.is_critical || !step.is_end)
 }
