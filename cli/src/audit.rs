@@ -54,8 +54,8 @@ pub(crate) fn render_records(records: &[Record], style: Style) -> String {
             time(record.draft.timestamp).into(),
             Text::toned(tone(state), state.as_str()),
             record.draft.remediation_action.as_str().into(),
-            record.hash.as_str().into(),
-            record.prev_hash.as_str().into(),
+            style.hash(&record.hash).into(),
+            style.hash(&record.prev_hash).into(),
         ]
     });
     style.table(["Seq", "Time", "State", "Action", "Hash", "PrevHash"], rows)

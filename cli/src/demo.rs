@@ -21,7 +21,7 @@ use crate::args::Reader;
 use crate::audit::{self, Verdict};
 use crate::aws::Connection;
 use crate::evidence::{self, Opened};
-use crate::host::{Host, interrupted};
+use crate::host::{self, Host, interrupted};
 use crate::ledger::Ledger;
 use crate::output::{Answer, Output, Style, Text, Tone};
 use crate::problem::{Exit, Problem};
@@ -106,7 +106,7 @@ pub(crate) async fn run(output: Output) -> Result<Answer, Problem> {
     }
     report.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let exit = if report.failures.is_empty() { Exit::Done } else { Exit::Failed };
-    let text = closing(&report, style);
+    let text = closing(&report, style, &host::alias());
     Ok(Answer::new(&report, text)?.exit(exit))
 }
 
@@ -131,7 +131,6 @@ async fn show(host: &Host, report: &mut Report, output: Output) -> Result<(), Pr
 
     output.say(&heading(style, "Redress repairs them"));
     let found = watch(&ledger, &report.broken, since, output).await?;
-    let calls = host.lab.record().calls();
     for case in &mut report.broken {
         let Some(id) = found.get(case.broken.resource_arn.as_str()).and_then(|of| of.get(case.broken.control.as_str()))
         else {
@@ -139,10 +138,7 @@ async fn show(host: &Host, report: &mut Report, output: Output) -> Result<(), Pr
             continue;
         };
         case.remediation_id = Some(*id);
-        let records = ledger.of_remediation(*id).await?;
-        let execution = records.iter().rev().find_map(|record| record.detail(detail::EXECUTION_ID)).unwrap_or_default();
-        let steps = host.steps(&case.broken.account, execution).await;
-        report.timelines.extend(Timeline::build(&Sources { records: &records, steps, calls: &calls }));
+        report.timelines.push(timeline(host, &ledger, *id).await?);
     }
     for timeline in &report.timelines {
         output.say(&format!("\n{}", timeline.render(style)));
@@ -245,6 +241,18 @@ fn is_of(cases: &[Case], record: &Record, control: &str) -> bool {
     cases.iter().any(fits)
 }
 
+/// A remediation with all that the lab saw of it.
+async fn timeline(host: &Host, ledger: &Ledger, id: RemediationId) -> Result<Timeline, Problem> {
+    let records = ledger.of_remediation(id).await?;
+    let newest = |key| records.iter().rev().find_map(|record| record.detail(key));
+    let steps = match (records.last(), newest(detail::EXECUTION_ID)) {
+        (Some(last), Some(execution)) => host.steps(&last.draft.account_id, execution).await,
+        _ => Vec::new(),
+    };
+    let calls = host.lab.record().calls();
+    Timeline::build(&Sources { records: &records, steps, calls: &calls }).ok_or_else(|| crate::ledger::unknown(id))
+}
+
 fn shown(cases: &[Case]) -> Option<(usize, RemediationId)> {
     let index = cases.iter().position(|case| case.broken.scenario == SHOWN)?;
     Some((index, cases[index].remediation_id?))
@@ -273,8 +281,8 @@ async fn undo(
     let asked = request::ask_undo(id, false, "the demo puts it back", connection).await?;
     let records = request::outcome(&asked, ledger, PATIENCE).await?;
     let after = read().await?;
-    let timeline = Timeline::build(&Sources { records: &records, ..Sources::default() })
-        .ok_or_else(|| Problem::failed("the undo left no record"))?;
+    let own = records.first().ok_or_else(|| Problem::failed("the undo left no record"))?.draft.remediation_id;
+    let timeline = timeline(host, ledger, own).await?;
     let equal = after == case.bad && fixed != case.bad;
     Ok(Undone { timeline, bad: case.bad.clone(), fixed, after, equal })
 }
@@ -309,7 +317,7 @@ fn cases(cases: &[Case], style: Style) -> String {
     style.table(["Account", "Control", "What", "Resource"], rows)
 }
 
-fn closing(report: &Report, style: Style) -> String {
+fn closing(report: &Report, style: Style, alias: &str) -> String {
     if !report.failures.is_empty() {
         let failures: String = report.failures.iter().map(|failure| format!("  {failure}\n")).collect();
         return format!("{}{failures}", heading(style, &style.paint(Tone::Bad, "What did not go as it should")));
@@ -326,7 +334,7 @@ fn closing(report: &Report, style: Style) -> String {
         "{}  {repaired} repaired in {steps} runbook steps, the slowest {} after its event; 1 undone; {} in all
 
 What to try next:
-  redress lab up                    the same organisation, to play with
+{}  redress lab up                    the same organisation, to play with
   redress lab scenarios             what can be broken: redress lab break <scenario>
   redress why <RemediationId>       which policy decided, and who asked
   redress controls show S3.8        what a control is; ssm-documents/controls/S3.8.yaml is all of it
@@ -334,6 +342,7 @@ What to try next:
         heading(style, "Done"),
         span(slowest),
         span(i64::try_from(report.milliseconds).unwrap_or(i64::MAX)),
+        alias,
     )
 }
 
@@ -364,13 +373,16 @@ mod tests {
     #[test]
     fn the_end_says_what_was_done_and_what_to_try_next() {
         let report = Report { timelines: vec![timeline()], milliseconds: 7_250, ..Report::default() };
-        insta::assert_snapshot!(closing(&report, Style::PLAIN));
+        insta::assert_snapshot!(closing(&report, Style::PLAIN, ""));
     }
 
     #[test]
     fn failures_are_all_that_is_said_at_the_end_when_there_are_any() {
         let report = Report { failures: vec!["KMS.4 on key ended as Failed".to_owned()], ..Report::default() };
-        assert_eq!(closing(&report, Style::PLAIN), "\nWhat did not go as it should\n  KMS.4 on key ended as Failed\n");
+        assert_eq!(
+            closing(&report, Style::PLAIN, ""),
+            "\nWhat did not go as it should\n  KMS.4 on key ended as Failed\n"
+        );
     }
 
     #[test]

@@ -195,6 +195,14 @@ pub(crate) async fn interrupted() {
     }
 }
 
+/// How to call this command, when the shell would not find it. Empty when it would.
+pub(crate) fn alias() -> String {
+    let here = std::env::current_exe().unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join("redress") == here);
+    if found { String::new() } else { format!("  alias redress={}\n", here.display()) }
+}
+
 fn welcome(organisation: &Organisation, running: &Running) -> String {
     let mut text = format!(
         "\nThe lab runs at {}, in {}.\n\n  {}  {} (administrator)\n",
@@ -203,10 +211,10 @@ fn welcome(organisation: &Organisation, running: &Running) -> String {
     for member in &organisation.members {
         text.push_str(&format!("  {}  {}\n", member.id, member.name));
     }
-    text.push_str(
+    text.push_str(&format!(
         "
 In another terminal:
-  eval \"$(redress lab env)\"        be the operator; `--account <id>` to be the root of an account
+{}  eval \"$(redress lab env)\"        be the operator; `--account <id>` to be the root of an account
   redress lab scenarios            what can be broken
   redress lab break <scenario>     break it; Redress repairs it
   redress lab status               how everything stands
@@ -215,7 +223,8 @@ In another terminal:
 
 Ctrl-C ends it.
 ",
-    );
+        alias()
+    ));
     text
 }
 

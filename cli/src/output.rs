@@ -95,6 +95,11 @@ impl Style {
         format!("{ansi}{text}{ansi:#}")
     }
 
+    /// A hash: whole where it may be compared by a program, short where only an eye looks.
+    pub(crate) fn hash(self, hash: &str) -> &str {
+        if self.colour { short(hash) } else { hash }
+    }
+
     /// A table: aligned columns, never cut. Lines are drawn for people only.
     pub(crate) fn table<const N: usize>(self, heads: [&str; N], rows: impl IntoIterator<Item = [Text; N]>) -> String {
         self.grid(&heads, rows.into_iter().map(Vec::from))
@@ -128,6 +133,11 @@ impl Style {
         }
         text
     }
+}
+
+/// The first twelve characters of a hash: enough to compare by eye.
+pub(crate) fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 /// What a command has to say.

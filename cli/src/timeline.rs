@@ -10,7 +10,7 @@ use redress_common::state::State;
 use redress_lab::record::{Call, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::output::{Style, Tone};
+use crate::output::{Style, Tone, short};
 
 /// The ledger's records of one remediation, and what else is known of it.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +95,7 @@ pub(crate) enum Stage {
     Assumed,
     Started,
     Step,
+    Applied,
     Outcome,
     Finding,
     Notified,
@@ -117,7 +118,8 @@ impl Timeline {
         if let Some(claimed) = claimed {
             entries.extend(of_calls(sources.calls, last, &any(detail::REGION), time_of(claimed), first_step));
         }
-        entries.extend(steps.iter().map(of_step));
+        let handled = tone(last.draft.execution_status) == Tone::Good;
+        entries.extend(steps.iter().map(|step| of_step(step, handled)));
         entries.sort_by_key(|entry| (entry.at, entry.stage));
         let start = entries.first()?.at;
         for entry in &mut entries {
@@ -172,6 +174,7 @@ impl Stage {
             Self::Assumed => "assumed",
             Self::Started => "started",
             Self::Step => "step",
+            Self::Applied => "applied",
             Self::Finding => "finding",
             Self::Notified => "notified",
             Self::Outcome => "outcome",
@@ -193,7 +196,9 @@ pub(crate) const fn tone(state: State) -> Tone {
 }
 
 fn event(first: &Record) -> Entry {
-    let at = first.detail(detail::EVENT_TIME).and_then(|time| time.parse().ok()).unwrap_or_else(|| time_of(first));
+    let said = first.detail(detail::EVENT_TIME).and_then(|time| time.parse().ok());
+    // Records are kept to the millisecond, so that the event may seem to come after them.
+    let at = said.unwrap_or_else(|| time_of(first)).min(time_of(first));
     let by = first.detail(detail::REQUESTED_BY).unwrap_or("somebody");
     let title = first.detail(detail::TITLE).unwrap_or(&first.draft.finding_id);
     entry(at, Stage::Event, format!("{by}: {title}"))
@@ -222,6 +227,7 @@ fn of_record(record: &Record) -> Vec<Entry> {
             let who = if draft.remediation_type == RemediationType::Manual { "for a person" } else { "for a rule" };
             vec![entry(at, Stage::Claimed, format!("fence {}, {who}", of(detail::FENCE)))]
         }
+        State::Applied => vec![entry(at, Stage::Applied, draft.remediation_action.clone())],
         state => {
             let mut entries = Vec::new();
             match of(detail::FINDING_UPDATE) {
@@ -261,15 +267,20 @@ pub(crate) fn decision(record: &Record) -> String {
     format!("{disposition}, by {policies} of set {set}{hash}")
 }
 
-fn of_step(step: &Step) -> Entry {
+/// A step may fail and the runbook go on as it is written: how else would it find out that a setting is absent.
+fn of_step(step: &Step, handled: bool) -> Entry {
     let document = if step.document.is_empty() { names::CONTROL_DOCUMENT } else { &step.document };
-    let mut entry = entry(step.start, Stage::Step, format!("{document} / {}", step.name));
-    entry.took = Some(milliseconds(step.start, step.end));
-    entry.good = step.status == "Success";
-    if !entry.good {
-        entry.what = format!("{} {}", entry.what, step.status);
+    let failed = step.status != "Success";
+    let status = match (failed, handled) {
+        (false, _) => String::new(),
+        (true, true) => format!(" {}, and the runbook went on", step.status),
+        (true, false) => format!(" {}", step.status),
+    };
+    Entry {
+        took: Some(milliseconds(step.start, step.end)),
+        good: !failed || handled,
+        ..entry(step.start, Stage::Step, format!("{document} / {}{status}", step.name))
     }
-    entry
 }
 
 /// The hop into the member account: the start that the first step followed, and the session that it was made with,
@@ -336,11 +347,6 @@ pub(crate) fn span(milliseconds: i64) -> String {
         10_000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
         _ => format!("{} min {} s", milliseconds / 60_000, milliseconds % 60_000 / 1000),
     }
-}
-
-/// The first twelve characters of a hash: enough to compare by eye.
-pub(crate) fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or(hash)
 }
 
 #[cfg(test)]
