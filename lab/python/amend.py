@@ -6,7 +6,7 @@ Applied once, before the first request. An amendment goes when a newer MiniStack
 import json
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import dynamodb, eventbridge, lambda_svc, organizations
+from ministack.services import dynamodb, eventbridge, iam, lambda_svc, organizations
 
 
 def all_of_it():
@@ -15,6 +15,7 @@ def all_of_it():
     judge_by_table_policies()
     know_the_members_of_an_organisation()
     name_batches_by_their_action()
+    replace_password_policies()
 
 
 def leave_delivery_to_the_gateway():
@@ -73,3 +74,14 @@ def name_batches_by_their_action():
         return single.get(action, action)
 
     iam_actions.extract_iam_action = named
+
+
+def replace_password_policies():
+    """`UpdateAccountPasswordPolicy` replaces the policy: what is not given goes back to its default. MiniStack merges."""
+    update = iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"]
+
+    def replace(parameters):
+        iam._account_password_policy["policy"] = {"MinimumPasswordLength": 6}
+        return update(parameters)
+
+    iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"] = replace

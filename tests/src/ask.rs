@@ -1,0 +1,319 @@
+//! Asking as people do (the operator's event, a custom action), and what ledger, evidence and the lab's call record
+//! then say of it.
+//!
+//! Nothing here knows a control.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use redress_common::arn::Arn;
+use redress_common::aws::envelope::{Context, DataKey};
+use redress_common::contract::{Before, Evidence, Image, Mode, Outcome, Sealed};
+use redress_common::ids::{AccountId, ClaimKey, ControlId, RemediationId};
+use redress_common::names;
+use redress_common::state::State;
+use redress_lab::record::Call;
+use redress_lab::service::Credentials;
+use redress_lab::services::securityhub::ControlCheck;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::World;
+
+/// What a request is about.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The account.
+    pub account: String,
+    /// The control.
+    pub control: String,
+    /// The resource.
+    pub arn: String,
+}
+
+/// A remediation that has ended, as the ledger tells it.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its id.
+    pub id: String,
+    /// Its records, oldest first.
+    pub records: Vec<Value>,
+}
+
+impl Ended {
+    /// The states that it went through.
+    #[must_use]
+    pub fn states(&self) -> Vec<&str> {
+        self.records.iter().filter_map(|record| record["ExecutionStatus"].as_str()).collect()
+    }
+
+    /// What its last record says.
+    #[must_use]
+    pub fn last(&self) -> &Value {
+        self.records.last().unwrap_or(&Value::Null)
+    }
+
+    /// What the member account said.
+    #[must_use]
+    pub fn outcome(&self) -> &str {
+        self.last()["Detail"]["Outcome"].as_str().unwrap_or_default()
+    }
+
+    /// Why people are told and nothing is done.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.last()["Detail"]["Code"].as_str().unwrap_or_default()
+    }
+
+    /// What failed.
+    #[must_use]
+    pub fn error(&self) -> &str {
+        self.last()["ErrorMessage"].as_str().unwrap_or_default()
+    }
+}
+
+/// Evidence in the clear.
+#[derive(Debug)]
+pub struct Opened {
+    /// Pre-image and change.
+    pub before: Before,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// The post-image.
+    pub after: Option<Image>,
+}
+
+impl Opened {
+    /// The operations of the change, in order.
+    #[must_use]
+    pub fn operations(&self) -> Vec<&str> {
+        self.before.change.0.iter().map(|call| call.operation.as_str()).collect()
+    }
+}
+
+#[expect(clippy::panic, reason = "without these there is no test")]
+impl World {
+    /// A session of a role.
+    ///
+    /// # Panics
+    /// When the role does not let `by` in.
+    pub async fn assume(&self, by: &Credentials, role_arn: &str, external_id: Option<&str>) -> Credentials {
+        let mut asked = json!({ "RoleArn": role_arn, "RoleSessionName": "somebody" });
+        if let Some(id) = external_id {
+            asked["ExternalId"] = id.into();
+        }
+        let answer = self.bed.lab.aws().call(by, self.region(), "sts", "AssumeRole", asked).await;
+        match answer.map(|answer| serde_json::from_value(answer["Credentials"].clone())) {
+            Ok(Ok(credentials)) => credentials,
+            other => panic!("{role_arn} was not assumed: {other:?}"),
+        }
+    }
+
+    /// A session of the role that people work with.
+    pub async fn operator(&self) -> Credentials {
+        let admin = Credentials::root(self.bed.organisation.administrator.id.as_str());
+        self.assume(&admin, &self.bed.organisation.operator_role_arn(), None).await
+    }
+
+    /// The organisation's Region.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.bed.organisation.region.as_str()
+    }
+
+    /// Puts an operator's event on the hub.
+    async fn put(&self, detail_type: &str, mut detail: Value) {
+        let admin = &self.bed.organisation.administrator.id;
+        let role = names::OPERATOR_ROLE;
+        detail["RequestedBy"] = format!("arn:aws:sts::{admin}:assumed-role/{role}/somebody").into();
+        let entry = json!({
+            "EventBusName": names::HUB_BUS, "Source": names::EVENT_SOURCE, "DetailType": detail_type, "Detail": detail.to_string(),
+        });
+        let put = json!({ "Entries": [entry] });
+        let answer = self.bed.lab.aws().call(&self.operator().await, self.region(), "events", "PutEvents", put).await;
+        match answer {
+            Ok(answer) if answer["FailedEntryCount"] == 0 => {}
+            other => panic!("the operator's event was not taken: {other:?}"),
+        }
+    }
+
+    /// Asks for a remediation or a dry run by an operator's event, and waits for its end.
+    pub async fn remediate(&self, target: &Target, mode: Mode) -> Ended {
+        let request = Uuid::new_v4().to_string();
+        let detail = json!({
+            "Control": target.control, "AccountId": target.account, "Region": self.region(), "ResourceArn": target.arn,
+            "Mode": mode, "Reason": "a test asks", "RequestId": request,
+        });
+        self.put(names::REMEDIATE_DETAIL_TYPE, detail).await;
+        let what = format!("{mode:?} of {} on {} ends", target.control, target.arn);
+        self.ended(&target.account, &what, |record| text(record, "FindingId").contains(&request)).await
+    }
+
+    /// Asks for the undo of a remediation by an operator's event, and waits for its end.
+    ///
+    /// # Panics
+    /// When the target is none.
+    pub async fn undo(&self, target: &Target, remediation: &str) -> Ended {
+        let request = Uuid::new_v4().to_string();
+        let key = match (target.account.parse::<AccountId>(), target.control.parse::<ControlId>(), target.arn.parse::<Arn>()) {
+            (Ok(account), Ok(control), Ok(arn)) => ClaimKey::new(&account, &self.bed.organisation.region, &control, &arn),
+            other => panic!("{target:?}: {other:?}"),
+        };
+        let id = RemediationId::of_request(&key, &request).to_string();
+        let detail = json!({ "RemediationId": remediation, "Mode": Mode::Restore, "Reason": "a test asks", "RequestId": request });
+        self.put(names::UNDO_DETAIL_TYPE, detail).await;
+        self.ended(&target.account, &format!("the undo of {remediation} ends"), |record| record["RemediationId"] == id).await
+    }
+
+    /// The member's Security Hub finds the control failed on the target, and says so to the organisation: its finding.
+    pub async fn found_failed(&self, target: &Target) -> String {
+        let (asff_type, id) = asff(target);
+        let check = ControlCheck {
+            account: &target.account,
+            region: self.region(),
+            control: &target.control,
+            title: "as the control says",
+            severity: "HIGH",
+            rule: "securityhub-test",
+            resource_type: asff_type,
+            resource_id: &id,
+            passed: false,
+            at: Timestamp::now(),
+        };
+        self.bed.security_hub.control_checked(&check, &*self.bed.lab.aws()).await;
+        let name = format!("{}/{}/{}/{id}", target.account, self.region(), target.control);
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
+        format!(
+            "arn:aws:securityhub:{}:{}:security-control/{}/finding/{id}",
+            self.region(),
+            target.account,
+            target.control
+        )
+    }
+
+    /// Chooses a custom action on a finding, as somebody does in the administrator's console, and waits for its end.
+    ///
+    /// # Panics
+    /// When there is no such action or finding.
+    pub async fn choose(&self, target: &Target, action: &str, finding: &str) -> Ended {
+        let since = self.ids(&target.account).await;
+        let (aws, admin) = (self.bed.lab.aws(), self.bed.organisation.administrator.id.as_str());
+        let chosen = self.bed.security_hub.choose_action(&*aws, admin, self.region(), action, &[finding.to_owned()]).await;
+        if let Err(error) = chosen {
+            panic!("{action} on {finding}: {error}");
+        }
+        let is_its = |record: &Value| {
+            record["FindingId"] == finding
+                && record["RemediationType"] == "Manual"
+                && !since.iter().any(|id| record["RemediationId"] == **id)
+        };
+        self.ended(&target.account, &format!("{action} on {finding} ends"), is_its).await
+    }
+
+    async fn ids(&self, account: &str) -> Vec<String> {
+        self.ledger(account).await.iter().map(|record| text(record, "RemediationId").to_owned()).collect()
+    }
+
+    /// The end of the remediation that has such a record.
+    pub async fn ended(&self, account: &str, what: &str, is_its: impl Fn(&Value) -> bool) -> Ended {
+        let is_end = |record: &Value| text(record, "ExecutionStatus").parse::<State>().is_ok_and(State::is_terminal);
+        let records = self.ledger_when(account, what, |record| is_its(record) && is_end(record)).await;
+        let id = records.iter().find(|record| is_its(record)).map(|record| text(record, "RemediationId").to_owned());
+        let id = id.unwrap_or_default();
+        Ended { records: records.into_iter().filter(|record| record["RemediationId"] == id).collect(), id }
+    }
+
+    /// The evidence that a remediation left, read and decrypted as an operator does.
+    ///
+    /// # Panics
+    /// When it is not there or does not open.
+    pub async fn evidence(&self, account: &str, ended: &Ended) -> Opened {
+        let organisation = &self.bed.organisation;
+        let (Ok(account), Ok(id)) = (account.parse::<AccountId>(), ended.id.parse::<RemediationId>()) else {
+            panic!("{account}, {ended:?}");
+        };
+        let role = names::role_arn(organisation.partition(), &account, names::EVIDENCE_READER_ROLE);
+        let reader = self.assume(&self.operator().await, &role, Some(&organisation.external_id)).await;
+        let bucket = names::evidence_bucket(&account, &organisation.region);
+        let get = json!({ "Bucket": bucket, "Key": ended.last()["Detail"]["EvidenceKey"] });
+        let object = match self.bed.lab.aws().call(&reader, self.region(), "s3", "GetObject", get).await {
+            Ok(object) => object,
+            Err(error) => panic!("the evidence of {}: {error}; {:#}", ended.id, ended.last()),
+        };
+        let evidence: Evidence = read(object["Body"].as_str().unwrap_or_default().as_bytes());
+        Opened {
+            before: read(&self.unsealed(&reader, id, &account, &evidence.before).await),
+            outcome: evidence.result.as_ref().map(|result| result.outcome),
+            after: match &evidence.result {
+                Some(result) => Some(read(&self.unsealed(&reader, id, &account, &result.after).await)),
+                None => None,
+            },
+        }
+    }
+
+    async fn unsealed(&self, reader: &Credentials, id: RemediationId, account: &AccountId, sealed: &Sealed) -> Vec<u8> {
+        let decrypt = json!({
+            "KeyId": sealed.key_id, "CiphertextBlob": sealed.encrypted_data_key, 
+            "EncryptionContext": { "RemediationId": id, "AccountId": account },
+        });
+        let answer = self.bed.lab.aws().call(reader, self.region(), "kms", "Decrypt", decrypt).await;
+        let answer = answer.unwrap_or_else(|error| panic!("KMS does not decrypt: {error}"));
+        let key = STANDARD.decode(answer["Plaintext"].as_str().unwrap_or_default()).unwrap_or_default();
+        let opened = DataKey::new(&sealed.key_id, key, Vec::new()).and_then(|key| key.open(&Context::new(id, account.clone()), sealed));
+        match opened {
+            Ok(plain) => plain.as_bytes().to_vec(),
+            Err(error) => panic!("the envelope does not open: {error}"),
+        }
+    }
+
+    /// The operations by which roles changed anything in an account since a mark of the call record, in order, but
+    /// for Redress's own book-keeping.
+    #[must_use]
+    pub fn changes_since(&self, account: &str, mark: u64) -> Vec<String> {
+        let calls = self.bed.lab.record().calls_since(mark);
+        let changing = calls.iter().filter(|call| call.account == account && changes(call));
+        changing.map(|call| call.operation.clone()).collect()
+    }
+}
+
+/// Whether a call by a role changes something that is not Redress's own.
+fn changes(call: &Call) -> bool {
+    let reads = ["Get", "List", "Describe", "Head"].iter().any(|verb| call.operation.starts_with(verb));
+    let by_role = call.principal.contains(":assumed-role/");
+    by_role && !reads && !is_book_keeping(call)
+}
+
+/// The calls by which a remediation runs and leaves its evidence.
+fn is_book_keeping(call: &Call) -> bool {
+    let evidence = || call.checks.iter().any(|check| check.resource.contains(":::security-remediation-logs-"));
+    match (call.service.as_str(), call.operation.as_str()) {
+        ("sts", "AssumeRole") | ("ssm", "StartAutomationExecution") | ("lambda", "Invoke") => true,
+        ("events", "PutEvents") | ("kms", "GenerateDataKey" | "Decrypt") | ("logs", _) => true,
+        ("s3", "PutObject") => evidence(),
+        _ => false,
+    }
+}
+
+/// How Security Hub names a resource.
+fn asff(target: &Target) -> (&'static str, String) {
+    let service = target.arn.split(':').nth(2).unwrap_or_default();
+    match service {
+        "s3" => ("AwsS3Bucket", target.arn.clone()),
+        "kms" => ("AwsKmsKey", target.arn.clone()),
+        "ec2" => ("AwsEc2SecurityGroup", target.arn.clone()),
+        _ => ("AwsAccount", format!("AWS::::Account:{}", target.account)),
+    }
+}
+
+fn text<'a>(record: &'a Value, name: &str) -> &'a str {
+    record[name].as_str().unwrap_or_default()
+}
+
+#[expect(clippy::panic, reason = "evidence that is no evidence fails the test")]
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
+    match serde_json::from_slice(bytes) {
+        Ok(value) => value,
+        Err(error) => panic!("not what Redress writes: {error}"),
+    }
+}
