@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::operation::RequestId as _;
 use aws_sdk_securityhub::types::{AwsSecurityFindingIdentifier, NoteUpdate, WorkflowStatus, WorkflowUpdate};
 use aws_sdk_ssm::operation::start_automation_execution::StartAutomationExecutionError;
-use aws_types::SdkConfig;
 use redress_common::arn::Arn;
 use redress_common::aws::config::{self, MissingVariable};
 use redress_common::aws::failure::AwsFailure;
@@ -44,6 +43,7 @@ pub struct Aws {
     sns: aws_sdk_sns::Client,
     sqs: aws_sdk_sqs::Client,
     securityhub: aws_sdk_securityhub::Client,
+    ssm: aws_sdk_ssm::Client,
     sessions: MemberSessions,
     topic: String,
     dead_letters: Option<String>,
@@ -69,20 +69,24 @@ impl Aws {
             sns: aws_sdk_sns::Client::new(&base),
             sqs: aws_sdk_sqs::Client::new(&base),
             securityhub: aws_sdk_securityhub::Client::new(&base),
-            sessions: MemberSessions::new(base, config::variable("EXTERNAL_ID")?, function),
+            ssm: aws_sdk_ssm::Client::new(&base),
+            sessions: MemberSessions::new(&base, config::variable("EXTERNAL_ID")?, function),
             topic,
             dead_letters: std::env::var("FINDINGS_DLQ_URL").ok(),
         };
         Ok((outside, identity))
     }
 
-    async fn ssm(&self, place: &Place) -> Result<aws_sdk_ssm::Client, StartError> {
-        let config: Result<SdkConfig, SessionError> =
-            self.sessions.config(place.partition, &place.account, &place.region).await;
-        match config {
-            Ok(config) => Ok(aws_sdk_ssm::Client::new(&config)),
-            Err(error) => Err(StartError { transient: error.is_transient(), message: error.to_string() }),
-        }
+    /// What makes a call of the SSM client one in a member account. A client of its own for each event would parse
+    /// every root certificate anew: a millisecond.
+    async fn within(&self, place: &Place) -> Result<aws_sdk_ssm::config::Builder, StartError> {
+        let session = self.sessions.credentials(place.partition, &place.account).await;
+        let credentials = session.map_err(|error: SessionError| StartError {
+            transient: error.is_transient(),
+            message: error.to_string(),
+        })?;
+        let region = aws_sdk_ssm::config::Region::new(place.region.as_str().to_owned());
+        Ok(aws_sdk_ssm::config::Builder::new().region(region).credentials_provider(credentials))
     }
 }
 
@@ -154,14 +158,17 @@ impl Outside for Aws {
     }
 
     async fn start(&self, place: &Place, start: &Start) -> Result<(), StartError> {
-        let ssm = self.ssm(place).await?;
+        let within = self.within(place).await?;
         let parameters: HashMap<String, Vec<String>> =
             start.parameters.iter().map(|(name, value)| ((*name).to_owned(), vec![value.clone()])).collect();
-        let answer = ssm
+        let answer = self
+            .ssm
             .start_automation_execution()
             .document_name(names::CONTROL_DOCUMENT)
             .client_token(start.id.to_string())
             .set_parameters(Some(parameters))
+            .customize()
+            .config_override(within)
             .send()
             .await;
         match answer {
@@ -192,8 +199,9 @@ impl Outside for Aws {
     }
 
     async fn execution(&self, place: &Place, id: &str) -> Result<Execution, StartError> {
-        let ssm = self.ssm(place).await?;
-        let answer = ssm.get_automation_execution().automation_execution_id(id).send().await.map_err(|error| {
+        let within = self.within(place).await?;
+        let request = self.ssm.get_automation_execution().automation_execution_id(id);
+        let answer = request.customize().config_override(within).send().await.map_err(|error| {
             let failure = AwsFailure::of("ssm:GetAutomationExecution", &error);
             StartError { transient: failure.is_transient(), message: failure.to_string() }
         })?;

@@ -8,12 +8,11 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 
 use super::failure::AwsFailure;
 use crate::arn::{Arn, Partition};
-use crate::ids::{AccountId, Region};
+use crate::ids::AccountId;
 use crate::names;
 
 /// A session is not used for its last five minutes.
@@ -70,7 +69,6 @@ impl SessionError {
 /// Sessions in member accounts, one an account.
 #[derive(Debug)]
 pub struct MemberSessions {
-    base: SdkConfig,
     sts: aws_sdk_sts::Client,
     external_id: String,
     session_name: String,
@@ -87,31 +85,20 @@ impl MemberSessions {
     /// Sessions that are opened with the base configuration's credentials, under one name: they are shared by
     /// remediations, so the name is the function's (`redress-orchestrator`).
     #[must_use]
-    pub fn new(base: SdkConfig, external_id: String, session_name: impl Into<String>) -> Self {
-        let sts = aws_sdk_sts::Client::new(&base);
-        Self { base, sts, external_id, session_name: session_name.into(), open: Mutex::default() }
+    pub fn new(base: &SdkConfig, external_id: String, session_name: impl Into<String>) -> Self {
+        let sts = aws_sdk_sts::Client::new(base);
+        Self { sts, external_id, session_name: session_name.into(), open: Mutex::default() }
     }
 
-    /// The configuration of clients that act in an account and Region.
+    /// The credentials of a session in an account.
     ///
     /// # Errors
     /// When the role cannot be assumed, or is not in that account.
-    pub async fn config(
-        &self,
-        partition: Partition,
-        account: &AccountId,
-        region: &Region,
-    ) -> Result<SdkConfig, SessionError> {
-        let credentials = match self.cached(account, SystemTime::now()) {
-            Some(credentials) => credentials,
-            None => self.assume(partition, account).await?,
-        };
-        Ok(self
-            .base
-            .to_builder()
-            .region(aws_types::region::Region::new(region.as_str().to_owned()))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .build())
+    pub async fn credentials(&self, partition: Partition, account: &AccountId) -> Result<Credentials, SessionError> {
+        match self.cached(account, SystemTime::now()) {
+            Some(credentials) => Ok(credentials),
+            None => self.assume(partition, account).await,
+        }
     }
 
     fn cached(&self, account: &AccountId, now: SystemTime) -> Option<Credentials> {
@@ -184,7 +171,7 @@ mod tests {
         let base = SdkConfig::builder()
             .behavior_version(aws_smithy_runtime_api::client::behavior_version::BehaviorVersion::latest())
             .build();
-        let sessions = MemberSessions::new(base, "x".to_owned(), "redress-orchestrator");
+        let sessions = MemberSessions::new(&base, "x".to_owned(), "redress-orchestrator");
         let account: AccountId = "111122223333".parse().unwrap();
         let until = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
         let credentials = Credentials::new("a", "b", None, None, "test");
