@@ -47,6 +47,7 @@ class Asked:
     def __init__(self, orders):
         self.orders = orders
         self.checks = []
+        self.operation = None
 
 
 asked: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("lab_asked", default=None)
@@ -73,15 +74,29 @@ def observe_authorisation():
                 caller = iam_evaluator.resolve_caller_identity(access_key_id) or {}
                 asked.get().checks.append({
                     "principal": caller.get("userArn", ""), "account": get_account_id(), "action": iam_action,
-                    "resource": resource, "allowed": denied is None})
+                    "resource": resource, "allowed": denied is None, "operation": asked.get().operation})
             if denied:
                 break
         return denied
 
     iam_evaluator.enforce = observed
-    iam_actions.extract_iam_action = lambda *args: order("action") or action_of(*args)
+    def noted_action(service, method, path, headers, body, query):
+        if asked.get() is not None and service == "s3":
+            asked.get().operation = s3_operation(method, path, headers, query)
+        return order("action") or action_of(service, method, path, headers, body, query)
+
+    iam_actions.extract_iam_action = noted_action
     iam_actions.extract_resource_arn = lambda *args: (order("resources") or [None])[0] or resource_of(*args)
     ministack.detect_service = lambda *args: order("service") or detect(*args)
+
+
+def s3_operation(method, path, headers, query):
+    """The API name of an S3 request, where its IAM action has another one or stands for several."""
+    if len([part for part in path.split("/") if part]) < 2:
+        return operation({"service": "s3", "method": method, "path": path, "query": query})["operation"]
+    if method == "HEAD":
+        return "HeadObject"
+    return "CopyObject" if "x-amz-copy-source" in headers else None
 
 
 class Handlers(dict):

@@ -76,6 +76,8 @@ struct Outcome {
 struct NotedCheck {
     principal: String,
     account: String,
+    /// The API's name of the request, where the action has another one.
+    operation: Option<String>,
     #[serde(flatten)]
     check: Check,
 }
@@ -190,6 +192,7 @@ impl Gateway {
         outcome.checks.extend(further.into_iter().map(|check| NotedCheck {
             principal: caller.arn.clone(),
             account: caller.account.clone(),
+            operation: None,
             check,
         }));
         Ok(json_answer(StatusCode::OK, &answer?, incoming))
@@ -296,6 +299,7 @@ impl Gateway {
         let operation = outcome
             .operation
             .clone()
+            .or_else(|| first.and_then(|noted| noted.operation.clone()))
             .or_else(|| first.and_then(|noted| noted.check.action.split_once(':')).map(|(_, name)| name.to_owned()))
             .unwrap_or_else(|| format!("{} {}", incoming.method, incoming.path));
         let failed = answer.status.is_client_error() || answer.status.is_server_error();

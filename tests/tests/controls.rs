@@ -406,3 +406,203 @@ each_control! {
     iam_17_expires_passwords_and_gives_the_old_policy_back: "iam-17",
     tag_required_adds_the_missing_tags_and_removes_them_again: "tag-required",
 }
+
+#[test]
+fn a_resource_that_is_gone_is_told_of_and_nothing_is_changed() {
+    let world = the_world();
+    world.run(async {
+        let account = world.member("gone");
+        let table = [
+            ("S3.8", "arn:aws:s3:::nobodys-bucket-7f3a".to_owned(), "NotFound"),
+            ("KMS.4", format!("arn:aws:kms:us-east-1:{account}:key/5f0d0c1e-7c6e-4c53-9d35-7f3f6c1f6a43"), "NotFound"),
+            ("EC2.13", format!("arn:aws:ec2:us-east-1:{account}:security-group/sg-0123456789abcdef0"), "NotFound"),
+            // The tagging API does not say whether there is no resource or no tag on it: to tag it fails.
+            ("Tag.Required", "arn:aws:s3:::nobodys-bucket-7f3a".to_owned(), "Failed"),
+        ];
+        let mark = world.bed.lab.record().mark();
+        for (control, arn, outcome) in table {
+            let target = Target { account: account.clone(), control: control.to_owned(), arn };
+            let dry = world.remediate(&target, Mode::DryRun).await;
+            assert_eq!(dry.states().last(), Some(&"Notified"), "{control}: {}", dry.error());
+            let applied = world.remediate(&target, Mode::Apply).await;
+            assert_eq!((applied.states(), applied.outcome()), (vec!["Planned", "Claimed", "Failed"], outcome), "{control}: {}", applied.error());
+            assert_ne!(applied.error(), "", "{control}: it says why");
+            if outcome == "NotFound" {
+                assert_eq!(dry.outcome(), "NotFound", "{control}: the dry run says so, too");
+            }
+        }
+        let changed = world.bed.lab.record().calls_since(mark).into_iter().filter(|call| call.account == account && call.status < 400);
+        let changed: Vec<String> = changed.map(|call| call.operation).filter(|name| name.contains("Tag") && !name.starts_with("Get")).collect();
+        assert_eq!(world.changes_since(&account, mark).into_iter().filter(|name| name != "TagResources" && name != "PutBucketTagging").collect::<Vec<_>>(), [""; 0]);
+        println!("{changed:?}");
+    });
+}
+
+/// An ingress rule that the internet may use, or a private network.
+fn permission(protocol: &str, ports: Option<(u16, u16)>, sources: &[&str]) -> Value {
+    let (v6, v4): (Vec<&str>, Vec<&str>) = sources.iter().partition(|source| source.contains(':'));
+    let mut permission = json!({
+        "IpProtocol": protocol,
+        "IpRanges": v4.iter().map(|cidr| ingress(cidr, "as agreed")).collect::<Vec<_>>(),
+        "Ipv6Ranges": v6.iter().map(|cidr| json!({ "CidrIpv6": cidr, "Description": "as agreed" })).collect::<Vec<_>>(),
+    });
+    if let Some((from, to)) = ports {
+        permission["FromPort"] = from.into();
+        permission["ToPort"] = to.into();
+    }
+    permission
+}
+
+/// Each single rule of a group: protocol, ports, source, description.
+fn single_rules(state: &Value) -> Vec<String> {
+    let mut rules = Vec::new();
+    for rule in state["Ingress"].as_array().unwrap() {
+        for (list, cidr) in [("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6")] {
+            for source in rule[list].as_array().into_iter().flatten() {
+                let ports = format!("{}-{}", rule["FromPort"], rule["ToPort"]);
+                let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+                rules.push(format!("{} {ports} {} {}", text(&rule["IpProtocol"]), text(&source[cidr]), text(&source["Description"])));
+            }
+        }
+    }
+    rules.sort();
+    rules
+}
+
+/// A security group with these rules and no others.
+async fn group(world: &'static World, member: &str, permissions: Value) -> Subject {
+    let subject = Subject::new(world, member, "open-ssh", "EC2.13").await;
+    let there = world.call(&subject.target.account, "ec2", "DescribeSecurityGroups", json!({ "GroupIds": [subject.name()] })).await.unwrap();
+    let there = there["SecurityGroups"][0]["IpPermissions"].clone();
+    subject.by_hand(&("ec2", "RevokeSecurityGroupIngress", json!({ "GroupId": "$name", "IpPermissions": there }))).await;
+    subject.by_hand(&("ec2", "AuthorizeSecurityGroupIngress", json!({ "GroupId": "$name", "IpPermissions": permissions }))).await;
+    subject
+}
+
+#[test]
+fn defect_13_closing_port_22_leaves_private_networks_and_the_rest_of_a_range_open() {
+    let world = the_world();
+    world.run(async {
+        let table = [
+            (
+                "a private network beside the internet",
+                json!([permission("tcp", Some((22, 22)), &["0.0.0.0/0", "10.20.0.0/16", "192.168.7.0/24"])]),
+                vec!["tcp 22-22 10.20.0.0/16 as agreed", "tcp 22-22 192.168.7.0/24 as agreed"],
+            ),
+            (
+                "a range",
+                json!([permission("tcp", Some((20, 25)), &["0.0.0.0/0", "::/0", "10.0.0.0/8"])]),
+                vec![
+                    "tcp 20-21 0.0.0.0/0 as agreed",
+                    "tcp 20-21 ::/0 as agreed",
+                    "tcp 20-25 10.0.0.0/8 as agreed",
+                    "tcp 23-25 0.0.0.0/0 as agreed",
+                    "tcp 23-25 ::/0 as agreed",
+                ],
+            ),
+            (
+                "every port",
+                json!([permission("tcp", Some((0, 65535)), &["0.0.0.0/0"]), permission("udp", Some((0, 65535)), &["0.0.0.0/0"])]),
+                vec!["tcp 0-21 0.0.0.0/0 as agreed", "tcp 23-65535 0.0.0.0/0 as agreed", "udp 0-65535 0.0.0.0/0 as agreed"],
+            ),
+            (
+                "a part that is open already",
+                json!([permission("tcp", Some((22, 25)), &["0.0.0.0/0"]), permission("tcp", Some((23, 25)), &["0.0.0.0/0"])]),
+                vec!["tcp 23-25 0.0.0.0/0 as agreed"],
+            ),
+        ];
+        for (what, permissions, expected) in table {
+            let subject = group(world, "port-ranges", permissions).await;
+            let before = subject.state().await;
+            let dry = subject.asks(Mode::DryRun).await;
+            let said = world.evidence(&subject.target.account, &dry).await;
+            let mark = subject.mark();
+            let applied = subject.asks(Mode::Apply).await;
+            assert_eq!(applied.states().last(), Some(&"Verified"), "{what}: {}", applied.error());
+            assert_eq!(subject.changes(mark), said.operations(), "{what}: as the dry run said");
+            assert_eq!(single_rules(&subject.state().await), expected, "{what}");
+            let undone = world.undo(&subject.target, &applied.id).await;
+            assert_eq!(undone.states().last(), Some(&"RolledBack"), "{what}: {}", undone.error());
+            assert_eq!(subject.state().await, before, "{what}: the undo puts the rules back");
+        }
+    });
+}
+
+#[test]
+fn defect_06_a_change_that_is_made_in_part_is_a_failure_and_can_be_undone() {
+    let world = the_world();
+    world.run(async {
+        let subject = group(world, "half-allowed", json!([permission("tcp", Some((20, 25)), &["0.0.0.0/0"])])).await;
+        let before = subject.state().await;
+        let account = subject.target.account.clone();
+        let role = json!({ "RoleName": names::REMEDIATE_ROLE });
+        let policies = world.call(&account, "iam", "ListRolePolicies", role.clone()).await.unwrap();
+        let mut taken = Vec::new();
+        for name in policies["PolicyNames"].as_array().unwrap() {
+            let asked = json!({ "RoleName": names::REMEDIATE_ROLE, "PolicyName": name });
+            let policy = world.call(&account, "iam", "GetRolePolicy", asked.clone()).await.unwrap();
+            let document = match &policy["PolicyDocument"] {
+                Value::String(text) => text.clone(),
+                document => document.to_string(),
+            };
+            let without = document.replace("ec2:RevokeSecurityGroupIngress", "ec2:DescribeSecurityGroups");
+            if without != document {
+                let put = |document: &str| {
+                    let mut put = asked.clone();
+                    put["PolicyDocument"] = document.into();
+                    put
+                };
+                world.call(&account, "iam", "PutRolePolicy", put(&without)).await.unwrap();
+                taken.push(put(&document));
+            }
+        }
+        assert_eq!(taken.len(), 1, "one policy lets the function revoke");
+
+        let mark = subject.mark();
+        let applied = subject.asks(Mode::Apply).await;
+        assert_eq!(applied.states(), ["Planned", "Claimed", "Failed"], "{}", applied.error());
+        assert_eq!(applied.outcome(), "Failed");
+        assert_eq!(subject.changes(mark), ["AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"]);
+        let revoked = world.denied().into_iter().filter(|call| call.seq >= mark && call.account == account);
+        assert!(revoked.map(|call| call.operation).eq(["RevokeSecurityGroupIngress"]), "only what was taken away is refused");
+        assert_eq!(single_rules(&subject.state().await).len(), 3, "the rules of the rest were added, the open one stays");
+        let evidence = world.evidence(&account, &applied).await;
+        assert_eq!(evidence.outcome, Some(redress_common::contract::Outcome::Failed));
+
+        for policy in taken {
+            world.call(&account, "iam", "PutRolePolicy", policy).await.unwrap();
+        }
+        let undone = world.undo(&subject.target, &applied.id).await;
+        assert_eq!(undone.states().last(), Some(&"RolledBack"), "{}", undone.error());
+        assert_eq!(subject.state().await, before, "what was done in part is undone");
+    });
+}
+
+#[test]
+fn defect_12_seven_password_fixes_in_sequence_leave_all_seven_settings() {
+    let world = the_world();
+    world.run(async {
+        let mut subject = Subject::new(world, "seven-passwords", "weak-password-policy", "IAM.11").await;
+        let weakest = json!({ "MinimumPasswordLength": 6, "AllowUsersToChangePassword": true, "HardExpiry": false });
+        subject.by_hand(&("iam", "UpdateAccountPasswordPolicy", weakest)).await;
+        let mut remediations = vec![(String::new(), subject.state().await)];
+        for control in ["IAM.11", "IAM.12", "IAM.13", "IAM.14", "IAM.15", "IAM.16", "IAM.17"] {
+            control.clone_into(&mut subject.target.control);
+            let mark = subject.mark();
+            let applied = subject.asks(Mode::Apply).await;
+            assert_eq!(applied.outcome(), "Verified", "{control}: {}", applied.error());
+            assert_eq!(subject.changes(mark), ["UpdateAccountPasswordPolicy"], "{control}");
+            remediations.push((applied.id, subject.state().await));
+        }
+        let (last, end) = remediations.last().unwrap();
+        assert_eq!(end["PasswordPolicy"], as_read(&policy(json!({}))), "all seven settings, and what was there before");
+        let undone = world.undo(&subject.target, last).await;
+        assert_eq!(undone.states().last(), Some(&"RolledBack"), "{}", undone.error());
+        assert_eq!(subject.state().await, remediations[6].1, "the undo of the last leaves the six");
+
+        "IAM.11".clone_into(&mut subject.target.control);
+        let refused = world.undo(&subject.target, &remediations[1].0).await;
+        assert_eq!(refused.outcome(), "Drifted", "the undo of the first would take five with it: {}", refused.error());
+        assert_eq!(subject.state().await, remediations[6].1);
+    });
+}
