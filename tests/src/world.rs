@@ -69,6 +69,12 @@ pub fn world(members: &[&str]) -> &'static World {
 }
 
 impl World {
+    /// A bed of one's own, for what must not be shared.
+    #[must_use]
+    pub const fn of(runtime: Runtime, bed: Bed) -> Self {
+        Self { runtime, bed }
+    }
+
     /// Runs a test's future on the shared runtime.
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
