@@ -15,6 +15,9 @@ use tokio::runtime::Runtime;
 
 /// How long a condition may take before the test gives up. Far more than it needs: a busy machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at the ledger.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 
 /// The shared organisation.
 pub struct World {
@@ -134,7 +137,8 @@ impl World {
     /// When none does within a minute; says what there is.
     #[expect(clippy::panic, reason = "a condition that never holds is a failed test")]
     pub async fn ledger_when(&self, account: &str, what: &str, mut holds: impl FnMut(&Value) -> bool) -> Vec<Value> {
-        let started = Instant::now();
+        // Ever more slowly: whoever asks all the time keeps the emulator from answering others.
+        let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let records = self.ledger(account).await;
             if records.iter().any(&mut holds) {
@@ -147,7 +151,8 @@ impl World {
                     .collect();
                 panic!("{what}: not within {PATIENCE:?}. The ledger of {account}:\n{}\n{}", seen.join("\n"), self.story(account));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     }
 
