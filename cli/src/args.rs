@@ -74,7 +74,7 @@ pub(crate) enum Command {
     },
     /// Puts back what a remediation changed, unless the resource was changed since.
     #[command(
-        after_help = "Examples:\n  redress undo <RemediationId> --reason \"breaks the public site\" --wait\n  redress undo <RemediationId> --dry-run --wait"
+        after_help = "Examples:\n  redress undo <RemediationId> --reason \"breaks the public site\" --wait\n  redress undo <RemediationId> --dry-run"
     )]
     Undo(Undo),
     /// Asks for the remediation of one resource. Policy still decides.
@@ -217,7 +217,7 @@ pub(crate) enum Audit {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Reader {
     /// The role in the member account that may read and decrypt evidence.
-    #[arg(long, default_value = "Redress-Evidence-Reader", requires = "evidence")]
+    #[arg(long, default_value = "Redress-Evidence-Reader")]
     pub(crate) reader_role: String,
     /// The ExternalId that the role's trust policy asks for.
     #[arg(long, env = "REDRESS_EXTERNAL_ID", hide_env_values = true)]
@@ -234,11 +234,13 @@ pub(crate) struct Undo {
     /// Why; goes into the ledger.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
-    /// Only say what would be changed back.
-    #[arg(long)]
+    /// Only show what would be put back, from the evidence. Asks for nothing.
+    #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) wait: Wait,
+    #[command(flatten)]
+    pub(crate) reader: Reader,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,11 @@
 //! The connection to the administrator account: AWS's default credential chain, and what the flags override.
 
 use aws_config::BehaviorVersion;
+use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 use aws_types::SdkConfig;
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::config::http_client;
+use redress_common::aws::failure::AwsFailure;
 use redress_common::ids::{AccountId, Region};
 use redress_common::names;
 
@@ -57,30 +59,52 @@ impl Connection {
             .get_caller_identity()
             .send()
             .await
-            .map_err(|error| Problem::aws(doing, &error))?;
+            .map_err(|error| Problem::aws(doing, &AwsFailure::of("sts:GetCallerIdentity", &error)))?;
         answer.arn().unwrap_or_default().parse().map_err(|error| Problem::aws(doing, &error))
     }
 
-    /// The same connection as a role in a member account, in that Region. The role is assumed at the first call.
+    /// The same connection as a role in a member account, in that Region.
     pub(crate) async fn in_member(
         &self,
         account: &AccountId,
         region: &Region,
         role: &str,
         external_id: Option<&str>,
-    ) -> SdkConfig {
-        let mut provider =
-            aws_config::sts::AssumeRoleProvider::builder(names::role_arn(self.partition(), account, role))
-                .session_name(format!("{}cli", names::SESSION_PREFIX))
-                .configure(&self.config);
-        if let Some(id) = external_id {
-            provider = provider.external_id(id);
-        }
-        let provider = provider.build().await;
-        self.config
-            .to_builder()
-            .region(aws_types::region::Region::new(region.to_string()))
-            .credentials_provider(aws_sdk_sts::config::SharedCredentialsProvider::new(provider))
-            .build()
+    ) -> Result<SdkConfig, Problem> {
+        let arn = names::role_arn(self.partition(), account, role);
+        let session = format!("{}cli", names::SESSION_PREFIX);
+        let credentials = assume(&self.config, &arn, &session, external_id).await?;
+        let builder = self.config.to_builder().region(aws_types::region::Region::new(region.to_string()));
+        Ok(builder.credentials_provider(SharedCredentialsProvider::new(credentials)).build())
     }
+}
+
+/// A session of a role.
+pub(crate) async fn assume(
+    config: &SdkConfig,
+    role_arn: &str,
+    session: &str,
+    external_id: Option<&str>,
+) -> Result<Credentials, Problem> {
+    let answer = aws_sdk_sts::Client::new(config)
+        .assume_role()
+        .role_arn(role_arn)
+        .role_session_name(session)
+        .set_external_id(external_id.map(str::to_owned))
+        .send()
+        .await
+        .map_err(|error| {
+            let problem = Problem::aws(&format!("assume {role_arn}"), &AwsFailure::of("sts:AssumeRole", &error));
+            match external_id {
+                Some(_) => problem.help("does the role trust you, and is the ExternalId right?"),
+                None => problem.help(
+                    "does the role trust you? It may ask for an ExternalId: --external-id or REDRESS_EXTERNAL_ID",
+                ),
+            }
+        })?;
+    let given = answer
+        .credentials()
+        .ok_or_else(|| Problem::failed(format!("cannot assume {role_arn}: no credentials came back")))?;
+    let token = Some(given.session_token().to_owned());
+    Ok(Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "assumed role"))
 }

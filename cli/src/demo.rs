@@ -278,7 +278,7 @@ async fn undo(
         state.map_err(|error| Problem::aws("read the resource back", &error))
     };
     let fixed = read().await?;
-    let asked = request::ask_undo(id, false, "the demo puts it back", connection).await?;
+    let asked = request::ask_undo(id, "the demo puts it back", connection).await?;
     let records = request::outcome(&asked, ledger, PATIENCE).await?;
     let after = read().await?;
     let own = records.first().ok_or_else(|| Problem::failed("the undo left no record"))?.draft.remediation_id;

@@ -37,7 +37,7 @@ pub(crate) async fn read(records: &[Record], reader: &Reader, connection: &Conne
     let account = &last.draft.account_id;
     let home: &Region = reader.home_region.as_ref().unwrap_or(&connection.region);
     let bucket = newest(detail::EVIDENCE_BUCKET).map_or_else(|| names::evidence_bucket(account, home), str::to_owned);
-    let member = connection.in_member(account, home, &reader.reader_role, reader.external_id.as_deref()).await;
+    let member = connection.in_member(account, home, &reader.reader_role, reader.external_id.as_deref()).await?;
     let location = format!("s3://{bucket}/{key}");
     let failed = |error: &dyn std::error::Error| {
         Problem::aws(&format!("{doing} {location} as {} in {account}", reader.reader_role), error)

@@ -9,7 +9,6 @@ use aws_config::BehaviorVersion;
 use aws_sdk_sts::config::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use redress_common::aws::config::http_client;
-use redress_common::aws::failure::AwsFailure;
 use redress_common::ids::{AccountId, Region};
 use redress_common::names;
 use redress_lab::control::{Control, Steered};
@@ -20,7 +19,7 @@ use redress_lab::services::{config::Config, securityhub::SecurityHub, ssm::Ssm};
 use redress_lab::{Lab, LabOptions, Progress, deploy};
 use serde_json::{Map, Value, json};
 
-use crate::aws::Connection;
+use crate::aws::{Connection, assume};
 use crate::output::{Answer, Output};
 use crate::problem::{Exit, Problem};
 use crate::running::{Running, root};
@@ -235,21 +234,12 @@ pub(crate) async fn session(
     account: &AccountId,
     role_arn: &str,
 ) -> Result<Credentials, Problem> {
-    let doing = format!("assume {role_arn} in the lab");
     let config = config(endpoint, region, Credentials::root(account.as_str())).await;
-    let answer = aws_sdk_sts::Client::new(&config)
-        .assume_role()
-        .role_arn(role_arn)
-        .role_session_name("operator")
-        .send()
-        .await
-        .map_err(|error| Problem::aws(&doing, &AwsFailure::of("sts:AssumeRole", &error)))?;
-    let given =
-        answer.credentials().ok_or_else(|| Problem::failed(format!("cannot {doing}: no credentials came back")))?;
+    let given = assume(&config, role_arn, "operator", None).await?;
     Ok(Credentials {
         access_key_id: given.access_key_id().to_owned(),
         secret_access_key: given.secret_access_key().to_owned(),
-        session_token: Some(given.session_token().to_owned()),
+        session_token: given.session_token().map(str::to_owned),
     })
 }
 

@@ -28,8 +28,13 @@ impl Ledger {
 
     /// The records of a remediation, oldest first; an unknown one is a problem.
     pub(crate) async fn of_remediation(&self, id: RemediationId) -> Result<Vec<Record>, Problem> {
-        let records = self.store.records(id).await.map_err(|error| Problem::aws(READ, &error))?;
+        let records = self.find(id).await?;
         if records.is_empty() { Err(unknown(id)) } else { Ok(records) }
+    }
+
+    /// The records of a remediation, oldest first; none when there is no such remediation (yet).
+    pub(crate) async fn find(&self, id: RemediationId) -> Result<Vec<Record>, Problem> {
+        self.store.records(id).await.map_err(|error| Problem::aws(READ, &error))
     }
 
     /// The newest records of an account since then, newest first; one more than `limit` when there are more.

@@ -8,18 +8,20 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
-use redress_common::contract::Mode;
-use redress_common::ids::RemediationId;
+use redress_common::contract::{Mode, Outcome};
+use redress_common::ids::{ClaimKey, RemediationId};
 use redress_common::ledger::{Record, detail};
 use redress_common::names;
 use redress_common::state::State;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::args::{Remediate, Undo, Wait};
+use crate::args::{Reader, Remediate, Undo, Wait};
+use crate::audit::indented;
 use crate::aws::Connection;
+use crate::evidence;
 use crate::ledger::{Ledger, unknown};
-use crate::output::{Answer, Output};
+use crate::output::{Answer, Output, Style, Tone};
 use crate::problem::{Exit, Problem};
 use crate::timeline::{Sources, Timeline};
 
@@ -28,37 +30,76 @@ const SKEW: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What was asked for, and how its records are known.
+/// What was asked for, and how its remediation is known in the ledger.
 pub(crate) struct Asked {
-    request: String,
-    resource: String,
     what: String,
+    resource: String,
+    known: Known,
     at: Timestamp,
-    undoes: Option<RemediationId>,
+}
+
+/// Two ways to know what a request became.
+enum Known {
+    /// By its id: one of these, as the orchestrator makes them of the request.
+    Ids(Vec<RemediationId>),
+    /// By its finding, which names the request.
+    Finding(String),
 }
 
 pub(crate) async fn undo(undo: Undo, connection: &Connection, output: Output) -> Result<Answer, Problem> {
-    let asked = ask_undo(undo.id, undo.dry_run, &undo.reason, connection).await?;
+    if undo.dry_run {
+        return show_undo(undo.id, &undo.reader, connection, output.style()).await;
+    }
+    let asked = ask_undo(undo.id, &undo.reason, connection).await?;
     answer(asked, &undo.wait, &Ledger::new(connection), output).await
 }
 
-/// Puts the request for an undo on the bus, when there is something to undo.
-pub(crate) async fn ask_undo(
+/// What an undo would put back. Whether the resource drifted since is seen by the undo itself only.
+async fn show_undo(
     id: RemediationId,
-    dry_run: bool,
-    reason: &str,
+    reader: &Reader,
     connection: &Connection,
-) -> Result<Asked, Problem> {
+    style: Style,
+) -> Result<Answer, Problem> {
     let records = Ledger::new(connection).of_remediation(id).await?;
     let resource = undoable(id, &records)?.draft.resource_id.clone();
-    let mode = if dry_run { Mode::DryRun } else { Mode::Restore };
+    let image = evidence::read(&records, reader, connection).await?.before.pre_image;
+    let text = if image.present {
+        format!(
+            "the undo of {id} would put this back on {resource}, unless it was changed since:\n{}",
+            indented(&image.state)
+        )
+    } else {
+        format!(
+            "the undo of {id} would remove the setting from {resource}, unless it was changed since: it was not there before\n"
+        )
+    };
+    let text = style.paint(Tone::Strong, "Dry run") + "  " + &text;
+    Answer::new(&json!({ "RemediationId": id, "Resource": resource, "PutBack": image }), text)
+}
+
+/// Puts the request for an undo on the bus, when there is something to undo.
+pub(crate) async fn ask_undo(id: RemediationId, reason: &str, connection: &Connection) -> Result<Asked, Problem> {
+    let records = Ledger::new(connection).of_remediation(id).await?;
+    let last = undoable(id, &records)?;
     let (request, at) = (Uuid::new_v4().to_string(), Timestamp::now());
+    let refused = RemediationId::of_rejected(format!("undo:{id}:{request}").as_bytes());
+    let ids = claim_key(&records).map(|key| RemediationId::of_request(&key, &request)).into_iter().chain([refused]);
     let detail = json!({
-        "RemediationId": id, "Mode": mode, "Reason": reason, "RequestId": request,
+        "RemediationId": id, "Mode": Mode::Restore, "Reason": reason, "RequestId": request,
         "RequestedBy": connection.identity().await?,
     });
     put(connection, names::UNDO_DETAIL_TYPE, &detail).await?;
-    Ok(Asked { request, at, resource, what: format!("the undo of {id}"), undoes: Some(id) })
+    let (what, resource) = (format!("the undo of {id}"), last.draft.resource_id.clone());
+    Ok(Asked { what, resource, known: Known::Ids(ids.collect()), at })
+}
+
+/// The claim that a remediation ran under, which its undo runs under too.
+fn claim_key(records: &[Record]) -> Option<ClaimKey> {
+    let claimed = records.iter().rev().find(|record| record.draft.execution_status == State::Claimed)?;
+    let region = claimed.detail(detail::REGION)?.parse().ok()?;
+    let control = claimed.detail(detail::CONTROL)?.parse().ok()?;
+    Some(ClaimKey::new(&claimed.draft.account_id, &region, &control, &claimed.draft.resource_id.parse().ok()?))
 }
 
 pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output: Output) -> Result<Answer, Problem> {
@@ -74,7 +115,8 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
     });
     put(connection, names::REMEDIATE_DETAIL_TYPE, &detail).await?;
     let what = format!("{} on {resource}", asked.control);
-    let asked_for = Asked { request, at, resource: resource.to_string(), what, undoes: None };
+    let known = Known::Finding(format!("redress/{request}"));
+    let asked_for = Asked { what, resource: resource.to_string(), known, at };
     answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
 }
 
@@ -124,76 +166,90 @@ async fn put(connection: &Connection, detail_type: &str, detail: &Value) -> Resu
 
 async fn answer(asked: Asked, wait: &Wait, ledger: &Ledger, output: Output) -> Result<Answer, Problem> {
     if !wait.wait {
-        let text = format!(
-            "asked for {} (request {})\nwatch it: redress audit list --resource {}\n",
-            asked.what, asked.request, asked.resource
-        );
-        return Answer::new(
-            &json!({ "Asked": asked.what, "RequestId": asked.request, "Resource": asked.resource }),
-            text,
-        );
+        let text = format!("asked for {}\nwatch it: redress audit list --resource {}\n", asked.what, asked.resource);
+        return Answer::new(&json!({ "Asked": asked.what, "Resource": asked.resource }), text);
     }
     output.progress(&format!("asked for {}, waiting for the outcome …", asked.what));
     let records = outcome(&asked, ledger, Duration::from_secs(wait.timeout)).await?;
     let timeline = Timeline::build(&Sources { records: &records, ..Sources::default() })
         .ok_or_else(|| Problem::failed("the ledger's records went away"))?;
-    let exit = exit(timeline.state);
-    Ok(Answer::new(&timeline, timeline.render(output.style()))?.exit(exit))
+    let mut text = timeline.render(output.style());
+    if said(&records) == Some(Outcome::Planned.as_str()) {
+        text.push_str(&format!(
+            "nothing was changed; the exact change: redress audit show {} --evidence\n",
+            timeline.remediation_id
+        ));
+    }
+    Ok(Answer::new(&timeline, text)?.exit(exit(&records)))
+}
+
+/// The member account's own word for how it ended.
+fn said(records: &[Record]) -> Option<&str> {
+    records.last()?.detail(detail::OUTCOME)
 }
 
 /// How a remediation's end is told to a script.
-const fn exit(state: State) -> Exit {
-    match state {
-        State::Verified | State::RolledBack => Exit::Done,
-        State::Denied | State::Expired | State::Notified | State::Ignored => Exit::Refused,
-        _ => Exit::Failed,
+fn exit(records: &[Record]) -> Exit {
+    let Some(last) = records.last() else { return Exit::Failed };
+    let claimed = records.iter().any(|record| record.draft.execution_status == State::Claimed);
+    match (last.draft.execution_status, said(records)) {
+        (State::Verified | State::RolledBack, _) | (_, Some("Planned")) => Exit::Done,
+        (State::Denied | State::Expired | State::Notified | State::Ignored, _) | (_, Some("Drifted")) => Exit::Refused,
+        // What never got as far as a claim was turned away.
+        (_, _) if !claimed => Exit::Refused,
+        (_, _) => Exit::Failed,
     }
 }
 
 /// Reads the ledger, ever more slowly, until the request's remediation has ended.
 pub(crate) async fn outcome(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
     let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
-    let since = asked.at.checked_sub(SKEW).unwrap_or(asked.at);
-    let mut seen = None;
     loop {
-        let found = ledger.of_resource(&asked.resource, since, 200).await?;
-        if let Some(id) = found.iter().find(|record| asked.is_told_by(record)).map(|record| record.draft.remediation_id)
-        {
-            // The index may lag behind the table.
-            let records = ledger.of_remediation(id).await?;
-            if records.last().is_some_and(|record| record.draft.execution_status.is_terminal()) {
-                return Ok(records);
-            }
-            seen = records.last().map(|record| (id, record.draft.execution_status));
+        let records = records(asked, ledger).await?;
+        if records.last().is_some_and(|record| record.draft.execution_status.is_terminal()) {
+            return Ok(records);
         }
         if begun.elapsed() + pause > timeout {
-            let (message, look) = match seen {
+            let (message, look) = match records.last() {
                 None => (
                     "the orchestrator has not recorded it yet".to_owned(),
                     format!("redress audit list --resource {}", asked.resource),
                 ),
-                Some((id, state)) => (format!("remediation {id} is {state}"), format!("redress audit show {id}")),
+                Some(Record { draft, .. }) => (
+                    format!("remediation {} is {}", draft.remediation_id, draft.execution_status),
+                    format!("redress audit show {}", draft.remediation_id),
+                ),
             };
-            return Err(Problem::timed_out(format!(
-                "no outcome of {} after {} s: {message}",
-                asked.what,
-                timeout.as_secs()
-            ))
-            .help(format!("it may still happen; look again with `{look}`")));
+            let waited = timeout.as_secs();
+            return Err(Problem::timed_out(format!("no outcome of {} after {waited} s: {message}", asked.what))
+                .help(format!("it may still happen; look again with `{look}`")));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 
-impl Asked {
-    /// Whether a record is of the remediation that this request became.
-    fn is_told_by(&self, record: &Record) -> bool {
-        let id = self.undoes.map(|id| id.to_string());
-        let undoes = id.is_some()
-            && record.detail(detail::UNDOES) == id.as_deref()
-            && record.draft.timestamp >= self.at.as_millisecond() - 2_000;
-        undoes || record.draft.finding_id.contains(&self.request)
+/// What the ledger has of the request until now.
+async fn records(asked: &Asked, ledger: &Ledger) -> Result<Vec<Record>, Problem> {
+    match &asked.known {
+        Known::Ids(ids) => {
+            for id in ids {
+                let records = ledger.find(*id).await?;
+                if !records.is_empty() {
+                    return Ok(records);
+                }
+            }
+            Ok(Vec::new())
+        }
+        Known::Finding(finding) => {
+            let since = asked.at.checked_sub(SKEW).unwrap_or(asked.at);
+            let found = ledger.of_resource(&asked.resource, since, 200).await?;
+            match found.iter().find(|record| record.draft.finding_id == *finding) {
+                // The index may lag behind the table.
+                Some(record) => ledger.find(record.draft.remediation_id).await,
+                None => Ok(Vec::new()),
+            }
+        }
     }
 }
 
@@ -201,13 +257,55 @@ impl Asked {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::fixture;
+
+    /// The exit code when the last record says so.
+    fn ends(state: State, outcome: &str) -> Exit {
+        let mut records = fixture::verified();
+        let last = records.last_mut().unwrap();
+        last.draft.execution_status = state;
+        last.draft.detail.insert(detail::OUTCOME.to_owned(), outcome.to_owned());
+        exit(&records)
+    }
 
     #[test]
-    fn only_a_change_that_held_is_success_for_a_script() {
-        assert_eq!(exit(State::Verified), Exit::Done);
-        assert_eq!(exit(State::RolledBack), Exit::Done);
-        assert_eq!(exit(State::Unverified), Exit::Failed);
-        assert_eq!(exit(State::Failed), Exit::Failed);
-        assert_eq!(exit(State::Notified), Exit::Refused);
+    fn only_what_was_asked_for_is_success_for_a_script() {
+        assert_eq!(ends(State::Verified, "Verified"), Exit::Done);
+        assert_eq!(ends(State::RolledBack, "Restored"), Exit::Done);
+        assert_eq!(ends(State::Notified, "Planned"), Exit::Done);
+        assert_eq!(ends(State::Unverified, "Unverified"), Exit::Failed);
+        assert_eq!(ends(State::Failed, "Failed"), Exit::Failed);
+        assert_eq!(ends(State::Failed, "Drifted"), Exit::Refused);
+        assert_eq!(ends(State::Notified, ""), Exit::Refused);
+    }
+
+    #[test]
+    fn what_was_turned_away_before_a_claim_was_refused() {
+        assert_eq!(exit(&fixture::failed()), Exit::Refused);
+        assert_eq!(exit(&[]), Exit::Failed);
+    }
+
+    #[test]
+    fn what_changed_something_is_undoable_and_says_otherwise_why_not() {
+        let id = fixture::ID.parse().unwrap();
+        let records = fixture::verified();
+        assert_eq!(undoable(id, &records).unwrap().seq, 3);
+        let refusal = |records: &[Record]| undoable(id, records).unwrap_err().plain();
+        assert!(refusal(&records[..2]).contains("it has not ended (Claimed)"));
+        let mut undone = records.clone();
+        undone[2].draft.execution_status = State::RolledBack;
+        assert!(refusal(&undone).contains("was undone"));
+        let mut an_undo = records;
+        an_undo[2].draft.detail.insert(detail::UNDOES.to_owned(), "x".to_owned());
+        assert!(refusal(&an_undo).contains("is an undo"));
+    }
+
+    #[test]
+    fn an_undo_is_known_by_the_claim_that_it_undoes() {
+        let records = fixture::verified();
+        let arn = "arn:aws:s3:::my-bucket".parse().unwrap();
+        let (region, control) = ("eu-central-1".parse().unwrap(), "S3.8".parse().unwrap());
+        assert_eq!(claim_key(&records), Some(ClaimKey::new(&fixture::account(), &region, &control, &arn)));
+        assert_eq!(claim_key(&fixture::failed()), None);
     }
 }

@@ -46,7 +46,8 @@ pub(crate) struct Why {
 impl Why {
     /// `None` when there are no records.
     pub(crate) fn of(records: &[Record]) -> Option<Self> {
-        let last = records.iter().max_by_key(|record| (record.draft.timestamp, record.seq))?;
+        let order = |record: &&Record| (record.draft.timestamp, record.seq);
+        let (first, last) = (records.iter().min_by_key(order)?, records.iter().max_by_key(order)?);
         let newest = |key| {
             let with = records.iter().filter(|record| record.detail(key).is_some_and(|text| !text.is_empty()));
             let newest = with.max_by_key(|record| (record.draft.timestamp, record.seq));
@@ -64,8 +65,8 @@ impl Why {
             policies: newest(detail::POLICIES).split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
             policy_set: newest(detail::POLICY_SET),
             policy_set_sha256: newest(detail::POLICY_SET_SHA256),
-            trigger: newest(detail::REQUESTED_BY),
-            asked_by_a_person: draft.remediation_type == RemediationType::Manual,
+            trigger: first.detail(detail::REQUESTED_BY).unwrap_or_default().to_owned(),
+            asked_by_a_person: first.draft.remediation_type == RemediationType::Manual,
             finding_id: draft.finding_id.clone(),
             title: newest(detail::TITLE),
             severity: newest(detail::SEVERITY),

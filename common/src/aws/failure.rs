@@ -3,7 +3,6 @@
 //! Holds the operation, AWS's error code and message; never a request's or an answer's body.
 
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 /// An AWS call failed.
@@ -33,7 +32,7 @@ impl AwsFailure {
                 SdkError::ConstructionFailure(_) => "the request could not be built".to_owned(),
                 SdkError::TimeoutError(_) => "no answer in time".to_owned(),
                 SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-                    Some(connector) => format!("no connection: {}", DisplayErrorContext(connector)),
+                    Some(connector) => format!("no connection: {}", causes(connector)),
                     None => "no connection".to_owned(),
                 },
                 _ => "no answer".to_owned(),
@@ -53,6 +52,20 @@ impl AwsFailure {
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
+}
+
+/// An error and what caused it, each once. In words only: the debug form may hold what was sent and answered.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Codes with which AWS says "not now": throttling, contention, its own trouble.
