@@ -6,7 +6,8 @@ Applied once, before the first request. An amendment goes when a newer MiniStack
 import json
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import dynamodb, eventbridge, iam, lambda_svc, organizations
+from ministack.core.router import extract_access_key_id, extract_region
+from ministack.services import dynamodb, eventbridge, iam, lambda_svc, organizations, tagging
 
 
 def all_of_it():
@@ -15,6 +16,8 @@ def all_of_it():
     judge_by_table_policies()
     know_the_members_of_an_organisation()
     name_batches_by_their_action()
+    name_log_streams_within_their_group()
+    ask_s3_before_tagging_its_buckets()
     replace_password_policies()
 
 
@@ -85,3 +88,37 @@ def replace_password_policies():
         return update(parameters)
 
     iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"] = replace
+
+
+def name_log_streams_within_their_group():
+    """What is done with a log stream is judged by the stream's ARN, which is longer than its group's."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        resource = resource_of(service, method, path, headers, body, *rest)
+        if service == "logs" and resource.count(":") == 6:
+            resource += ":log-stream:" + json.loads(body or b"{}").get("logStreamName", "")
+        return resource
+
+    iam_actions.extract_resource_arn = named
+
+
+def ask_s3_before_tagging_its_buckets():
+    """The tagging API may do to a bucket's tags what S3 lets its caller do, and tells of a refusal per resource."""
+    handle = tagging.handle_request
+
+    async def asked(method, path, headers, body, query_params):
+        action = headers.get("x-amz-target", "").rpartition(".")[2]
+        if action in ("TagResources", "UntagResources"):
+            key, region = extract_access_key_id(headers, query_params), extract_region(headers, query_params)
+            arns = [arn for arn in json.loads(body).get("ResourceARNList", []) if ":s3:::" in arn]
+            refused = {arn: needed for arn in arns for needed in ("s3:GetBucketTagging", "s3:PutBucketTagging")
+                       if iam_evaluator.enforce(key, needed, "s3", region, resource_arn=arn)}
+            if refused:
+                told = {arn: {"StatusCode": 403, "ErrorCode": "AccessDeniedException",
+                              "ErrorMessage": f"User is not authorized to perform: {needed} on resource: {arn}"}
+                        for arn, needed in refused.items()}
+                return tagging._json({"FailedResourcesMap": told})
+        return await handle(method, path, headers, body, query_params)
+
+    tagging.handle_request = asked
