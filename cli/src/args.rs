@@ -40,7 +40,7 @@ pub(crate) struct Global {
     /// One JSON document on standard output; errors as JSON on standard error.
     #[arg(long, global = true, conflicts_with = "plain", help_heading = "Output")]
     pub(crate) json: bool,
-    /// No colour and no lines drawn; the default when standard output is not a terminal.
+    /// No colour, and hashes in full; the default when standard output is not a terminal.
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) plain: bool,
     /// Another endpoint than AWS's, such as the lab's.

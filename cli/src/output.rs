@@ -100,7 +100,7 @@ impl Style {
         if self.colour { short(hash) } else { hash }
     }
 
-    /// A table: aligned columns, never cut. Lines are drawn for people only.
+    /// A table: aligned columns, never cut, no lines.
     pub(crate) fn table<const N: usize>(self, heads: [&str; N], rows: impl IntoIterator<Item = [Text; N]>) -> String {
         self.grid(&heads, rows.into_iter().map(Vec::from))
     }
@@ -109,16 +109,17 @@ impl Style {
     pub(crate) fn grid(self, heads: &[&str], rows: impl IntoIterator<Item = Vec<Text>>) -> String {
         let mut table = Table::new();
         table.set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING);
         if self.colour {
-            table.load_style(presets::UTF8_HORIZONTAL_ONLY).enforce_styling();
+            table.enforce_styling();
         } else {
-            table.load_style(presets::NOTHING).force_no_tty();
+            table.force_no_tty();
         }
         table.set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
         for row in rows {
             table.add_row(row.into_iter().map(Text::cell));
         }
-        // The first column needs no margin.
+        // The first column needs no margin; with colour, an escape sequence stands before it.
         let margin = usize::from(!self.colour);
         table.lines().map(|line| format!("{}\n", line.get(margin..).unwrap_or(&line).trim_end())).collect()
     }

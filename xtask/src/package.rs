@@ -69,8 +69,28 @@ fn megabytes(bytes: u64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_binary_gives_the_same_zip_of_an_executable_bootstrap() {
+        let folder = std::env::temp_dir().join(format!("redress-package-{}", std::process::id()));
+        let (first, second) = (folder.join("a"), folder.join("b"));
+        // Any executable will do.
+        let binary = std::env::current_exe().unwrap();
+        for out in [&first, &second] {
+            let (whole, zipped) = zip(&binary, out, "recorder").unwrap();
+            assert!(0 < zipped && zipped < whole);
+        }
+        let read = |out: &Path| fs::read(out.join("redress-recorder.zip")).unwrap();
+        assert_eq!(read(&first), read(&second));
+        let lists = "import sys, zipfile; print([(i.filename, i.external_attr >> 16 & 0o111) for i in zipfile.ZipFile(sys.argv[1]).infolist()])";
+        let listed =
+            Command::new("python3").args(["-c", lists]).arg(first.join("redress-recorder.zip")).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&listed.stdout).trim(), "[('bootstrap', 73)]");
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn sizes_are_told_in_megabytes() {
