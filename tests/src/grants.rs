@@ -8,28 +8,39 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// One line of a policy: one action on one resource, allowed to one role.
+/// One line of a policy: one action on one resource pattern, allowed to one role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Grant {
-    /// The role's name.
-    pub role: String,
     /// The role's account.
     pub account: String,
+    /// The role's name.
+    pub role: String,
     /// The policy that holds the line.
     pub policy: String,
     /// `dynamodb:PutItem`.
     pub action: String,
-    /// The statement's resources.
-    pub resources: Vec<String>,
+    /// `arn:aws:s3:::bucket/*`.
+    pub resource: String,
+}
+
+impl Grant {
+    /// Whether a check is one that this line allows, as far as action and resource go.
+    #[must_use]
+    pub fn covers(&self, call: &Used) -> bool {
+        call.role == self.role
+            && call.account == self.account
+            && matches(&self.action.to_lowercase(), &call.action.to_lowercase())
+            && matches(&self.resource, &call.resource)
+    }
 }
 
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({}): {} on {}", self.account, self.role, self.policy, self.action, self.resources.join(", "))
+        write!(f, "{:<36} {:<42} {}", self.role, self.action, self.resource)
     }
 }
 
-/// An allowed authorisation check of a call by a role.
+/// An authorisation check of a call by a role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Used {
     /// The role's name.
@@ -45,63 +56,53 @@ pub struct Used {
 /// The allow lines of one policy document.
 #[must_use]
 pub fn grants(account: &str, role: &str, policy: &str, document: &Value) -> Vec<Grant> {
-    let mut lines = Vec::new();
-    for statement in list(&document["Statement"]) {
-        if statement["Effect"] != "Allow" {
-            continue;
-        }
-        let resources: Vec<String> = list(&statement["Resource"]).into_iter().filter_map(text).collect();
-        for action in list(&statement["Action"]).into_iter().filter_map(text) {
-            lines.push(Grant {
-                role: role.to_owned(),
-                account: account.to_owned(),
-                policy: policy.to_owned(),
-                action,
-                resources: resources.clone(),
-            });
-        }
-    }
-    lines
+    let line = |statement: &Value| Grant {
+        account: account.to_owned(),
+        role: role.to_owned(),
+        policy: policy.to_owned(),
+        action: text(&statement["Action"]),
+        resource: text(&statement["Resource"]),
+    };
+    single(document).iter().filter(|statement| statement["Effect"] == "Allow").map(line).collect()
 }
 
 /// The lines that nothing used.
 #[must_use]
 pub fn unused<'a>(grants: &'a [Grant], used: &BTreeSet<Used>) -> Vec<&'a Grant> {
-    grants
-        .iter()
-        .filter(|grant| {
-            !used.iter().any(|call| {
-                call.role == grant.role
-                    && call.account == grant.account
-                    && matches(&grant.action.to_lowercase(), &call.action.to_lowercase())
-                    && grant.resources.iter().any(|pattern| matches(pattern, &call.resource))
-            })
-        })
-        .collect()
+    grants.iter().filter(|grant| !used.iter().any(|call| grant.covers(call))).collect()
 }
 
-/// The document without its `index`-th allow line, as [`grants`] counts them: for a test that removes it.
+/// The document without one of its lines; everything else is granted as before.
 #[must_use]
-pub fn without_line(document: &Value, index: usize) -> Value {
+pub fn without(document: &Value, line: &Grant) -> Value {
+    let mut statements = single(document);
+    statements.retain(|statement| {
+        statement["Effect"] != "Allow"
+            || text(&statement["Action"]) != line.action
+            || text(&statement["Resource"]) != line.resource
+    });
     let mut document = document.clone();
-    let mut seen = 0;
-    let mut statements = list(&document["Statement"]);
-    for statement in &mut statements {
-        if statement["Effect"] != "Allow" {
-            continue;
-        }
-        let actions = list(&statement["Action"]);
-        if (seen..seen + actions.len()).contains(&index) {
-            let mut kept = actions;
-            kept.remove(index - seen);
-            statement["Action"] = Value::Array(kept);
-            break;
-        }
-        seen += actions.len();
-    }
-    statements.retain(|statement| statement["Action"].as_array().is_none_or(|actions| !actions.is_empty()));
     document["Statement"] = Value::Array(statements);
     document
+}
+
+/// A document's statements, each with one action and one resource.
+fn single(document: &Value) -> Vec<Value> {
+    let mut singles = Vec::new();
+    for statement in list(&document["Statement"]) {
+        for action in list(&statement["Action"]) {
+            for resource in list(&statement["Resource"]) {
+                let mut one = statement.clone();
+                one["Action"] = action.clone();
+                one["Resource"] = resource;
+                if let Some(one) = one.as_object_mut() {
+                    one.remove("Sid");
+                }
+                singles.push(one);
+            }
+        }
+    }
+    singles
 }
 
 /// The role and account of an assumed-role ARN.
@@ -121,11 +122,8 @@ fn list(value: &Value) -> Vec<Value> {
     }
 }
 
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// IAM's wildcards: `*` for any run of characters, `?` for one.
@@ -179,10 +177,12 @@ mod tests {
     #[test]
     fn removing_a_line_leaves_every_other_one() {
         let all = grants("1", "r", "p", &policy());
-        for index in 0..all.len() {
+        for (index, line) in all.iter().enumerate() {
             let mut expected = all.clone();
             expected.remove(index);
-            assert_eq!(grants("1", "r", "p", &without_line(&policy(), index)), expected);
+            let left = without(&policy(), line);
+            assert_eq!(grants("1", "r", "p", &left), expected);
+            assert!(left["Statement"].as_array().is_some_and(|all| all.iter().any(|one| one["Effect"] == "Deny")));
         }
     }
 

@@ -156,6 +156,21 @@ impl World {
         }
     }
 
+    /// What `look` finds, once it finds something.
+    ///
+    /// # Panics
+    /// When it finds nothing within a minute.
+    pub async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}\n{}", self.story(""));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// What the lab saw, for a failed test: executions, failed calls and invocations, and what the functions said.
     fn story(&self, account: &str) -> String {
         let lab = &self.bed.lab;

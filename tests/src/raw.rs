@@ -1,0 +1,170 @@
+//! Ways into the pipeline past every sender: raw messages, events of our making, requests that nobody waits for.
+
+use redress_common::names;
+use redress_lab::scenario::{self, Broken};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+impl World {
+    /// The administrator account.
+    #[must_use]
+    pub fn administrator(&self) -> String {
+        self.bed.organisation.administrator.id.to_string()
+    }
+
+    /// A call as the administrator account's root that must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[expect(clippy::panic, reason = "the tests' own housekeeping")]
+    pub async fn admin_call(&self, service: &str, operation: &str, parameters: Value) -> Value {
+        match self.call(&self.administrator(), service, operation, parameters).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{service}:{operation}: {error}"),
+        }
+    }
+
+    /// The URL of a queue of the administrator account.
+    pub async fn queue_url(&self, name: &str) -> String {
+        let answer = self.admin_call("sqs", "GetQueueUrl", json!({ "QueueName": name })).await;
+        answer["QueueUrl"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Puts a message on the findings queue, past every rule.
+    pub async fn send_raw(&self, body: &str) {
+        let url = self.queue_url(names::FINDINGS_QUEUE).await;
+        self.admin_call("sqs", "SendMessage", json!({ "QueueUrl": url, "MessageBody": body })).await;
+    }
+
+    /// Messages in a queue: waiting, and taken but not deleted.
+    pub async fn depth(&self, name: &str) -> (u64, u64) {
+        let asked = json!({
+            "QueueUrl": self.queue_url(name).await,
+            "AttributeNames": ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+        });
+        let attributes = self.admin_call("sqs", "GetQueueAttributes", asked).await["Attributes"].clone();
+        let count = |name: &str| attributes[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
+        (count("ApproximateNumberOfMessages"), count("ApproximateNumberOfMessagesNotVisible"))
+    }
+
+    /// Waits until a queue is empty, in flight and all.
+    pub async fn drained(&self, name: &str) {
+        let what = format!("queue {name} is empty");
+        self.eventually(&what, async || (self.depth(name).await == (0, 0)).then_some(())).await;
+    }
+
+    /// Breaks something and tells nobody.
+    ///
+    /// # Panics
+    /// When the scenario fails.
+    #[expect(clippy::panic, reason = "without its scenario there is no test")]
+    pub async fn break_only(&self, name: &str, account: &str) -> Broken {
+        let Ok(account) = account.parse() else { panic!("`{account}` is no account") };
+        match scenario::break_only(name, self.bed.lab.aws(), &account, &self.bed.organisation.region).await {
+            Ok(broken) => broken,
+            Err(error) => panic!("scenario {name}: {error}"),
+        }
+    }
+
+    /// Asks for a remediation (`Apply` or `DryRun`) as the command line does. The answer is the request's id.
+    pub async fn ask(&self, account: &str, control: &str, resource: &str, mode: &str) -> String {
+        let request = uuid::Uuid::new_v4().to_string();
+        let detail = json!({
+            "Control": control, "AccountId": account, "Region": self.region(), "ResourceArn": resource, "Mode": mode,
+            "RequestId": request,
+        });
+        self.put_on_hub(names::REMEDIATE_DETAIL_TYPE, &detail).await;
+        request
+    }
+
+    /// Asks for an undo.
+    pub async fn ask_undo(&self, remediation: &str) -> String {
+        let request = uuid::Uuid::new_v4().to_string();
+        let detail = json!({ "RemediationId": remediation, "Mode": "Restore", "RequestId": request });
+        self.put_on_hub(names::UNDO_DETAIL_TYPE, &detail).await;
+        request
+    }
+
+    /// Puts an event of ours on the hub bus, as the administrator account's root.
+    pub async fn put_on_hub(&self, detail_type: &str, detail: &Value) {
+        let entry = json!({
+            "EventBusName": names::HUB_BUS, "Source": names::EVENT_SOURCE, "DetailType": detail_type,
+            "Detail": detail.to_string(),
+        });
+        self.admin_call("events", "PutEvents", json!({ "Entries": [entry] })).await;
+    }
+
+    /// The records of a resource, once one of them has this status.
+    pub async fn comes_to(&self, account: &str, resource: &str, status: &str) -> Vec<Value> {
+        let what = format!("{resource} comes to {status}");
+        let holds = |record: &Value| record["ResourceId"] == resource && record["ExecutionStatus"] == status;
+        let records = self.ledger_when(account, &what, holds).await;
+        records.into_iter().filter(|record| record["ResourceId"] == resource).collect()
+    }
+
+    /// The remediation of the newest of these records with this status.
+    #[must_use]
+    pub fn id_of(records: &[Value], status: &str) -> String {
+        let found = records.iter().rev().find(|record| record["ExecutionStatus"] == status);
+        found.and_then(|record| record["RemediationId"].as_str()).unwrap_or_default().to_owned()
+    }
+}
+
+/// A Config event of a rule that a bucket does not pass, as EventBridge delivers it.
+#[must_use]
+pub fn config_event(account: &str, region: &str, bucket: &str, at: jiff::Timestamp) -> Value {
+    json!({
+        "version": "0", "id": uuid::Uuid::new_v4().to_string(), "detail-type": "Config Rules Compliance Change",
+        "source": "aws.config", "account": account, "time": at.to_string(), "region": region, "resources": [],
+        "detail": {
+            "resourceId": bucket, "awsRegion": region, "awsAccountId": account,
+            "configRuleName": "s3-bucket-level-public-access-prohibited",
+            "configRuleARN": format!("arn:aws:config:{region}:{account}:config-rule/config-rule-abcdef"),
+            "resourceType": "AWS::S3::Bucket", "recordVersion": "1.0", "messageType": "ComplianceChangeNotification",
+            "newEvaluationResult": {
+                "evaluationResultIdentifier": {
+                    "evaluationResultQualifier": {
+                        "configRuleName": "s3-bucket-level-public-access-prohibited",
+                        "resourceType": "AWS::S3::Bucket", "resourceId": bucket,
+                    },
+                    "orderingTimestamp": at.to_string(),
+                },
+                "complianceType": "NON_COMPLIANT", "resultRecordedTime": at.to_string(), "configRuleInvokedTime": at.to_string(),
+            },
+            "notificationCreationTime": at.to_string(),
+        },
+    })
+}
+
+/// A Security Hub finding that a bucket fails S3.8, as ASFF.
+#[must_use]
+pub fn asff(account: &str, region: &str, resource: &str, at: jiff::Timestamp) -> Value {
+    json!({
+        "SchemaVersion": "2018-10-08",
+        "Id": format!("arn:aws:securityhub:{region}:{account}:security-control/S3.8/finding/{}", uuid::Uuid::new_v4()),
+        "ProductArn": format!("arn:aws:securityhub:{region}::product/aws/securityhub"),
+        "ProductName": "Security Hub", "CompanyName": "AWS", "Region": region, "GeneratorId": "security-control/S3.8",
+        "AwsAccountId": account, "Types": ["Software and Configuration Checks/Industry and Regulatory Standards"],
+        "FirstObservedAt": at.to_string(), "CreatedAt": at.to_string(), "UpdatedAt": at.to_string(),
+        "Severity": { "Label": "HIGH", "Normalized": 70, "Original": "HIGH" },
+        "Title": "S3 general purpose buckets should block public access", "Description": "as its title says",
+        "Resources": [{ "Type": "AwsS3Bucket", "Id": resource, "Partition": "aws", "Region": region }],
+        "Compliance": { "Status": "FAILED", "SecurityControlId": "S3.8", "AssociatedStandards": [] },
+        "WorkflowState": "NEW", "Workflow": { "Status": "NEW" }, "RecordState": "ACTIVE",
+    })
+}
+
+/// An event of Security Hub's that carries findings: `Imported`, or `Custom Action` when one is given.
+#[must_use]
+pub fn security_hub_event(account: &str, region: &str, findings: &[Value], action: Option<&str>) -> Value {
+    let (kind, resources) = match action {
+        None => ("Imported", json!([])),
+        Some(id) => ("Custom Action", json!([format!("arn:aws:securityhub:{region}:{account}:action/custom/{id}")])),
+    };
+    json!({
+        "version": "0", "id": uuid::Uuid::new_v4().to_string(), "detail-type": format!("Security Hub Findings - {kind}"),
+        "source": "aws.securityhub", "account": account, "time": jiff::Timestamp::now().to_string(), "region": region,
+        "resources": resources, "detail": { "actionName": "x", "actionDescription": "x", "findings": findings },
+    })
+}

@@ -1,0 +1,500 @@
+//! Least privilege, proved both ways against the deployed policies: nothing that the flows need is missing, nothing
+//! that is granted is unused, and without any one line of any role's policy something visibly fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use redress_common::contract::Mode;
+use redress_common::ids::RemediationId;
+use redress_common::names;
+use redress_tests::ask::Target;
+use redress_tests::grants::{Grant, Used, grants, role_of, unused, without};
+use redress_tests::world::{World, binaries, world};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+/// Accounts in which lines are taken away, at the same time.
+const WORKERS: [&str; 4] = ["worker-1", "worker-2", "worker-3", "worker-4"];
+/// Accounts that no function has a session of.
+const FRESH: [(&str, &str); 2] = [(names::ORCHESTRATOR_ROLE, "fresh-1"), (names::COMPLETION_ROLE, "fresh-2")];
+
+fn the_world() -> &'static World {
+    world(&["flows", WORKERS[0], WORKERS[1], WORKERS[2], WORKERS[3], FRESH[0].1, FRESH[1].1])
+}
+
+/// Something that uses Redress, from its smallest use to its largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exercise {
+    /// A message that cannot be read.
+    Refused,
+    /// A person asks for this control, on what this scenario breaks.
+    Asked(&'static str, Mode),
+    /// Security Hub reports it.
+    Found(&'static str),
+    /// AWS Config reports it.
+    Noticed(&'static str),
+    /// A person asks for a fix, and then for its undo.
+    Undone(&'static str),
+    /// The same on an account that has no password policy at all.
+    UndoneFromNothing,
+    /// A resource that is not there any more.
+    Gone(&'static str, &'static str),
+    /// A guardrail of the account's owner forbids this role this action.
+    Forbidden(&'static str, &'static str, &'static str),
+    /// The `redress` command, about a remediation that was done.
+    Command(&'static [&'static str]),
+}
+
+use Exercise::{Asked, Command as Run, Forbidden, Found, Gone, Noticed, Refused, Undone, UndoneFromNothing};
+
+const EXERCISES: &[Exercise] = &[
+    Refused,
+    Asked("public-bucket", Mode::DryRun),
+    Asked("public-bucket", Mode::Apply),
+    Asked("missing-tags", Mode::Apply),
+    Asked("open-ssh", Mode::Apply),
+    Asked("key-rotation-off", Mode::Apply),
+    Asked("ebs-encryption-off", Mode::Apply),
+    Asked("weak-password-policy", Mode::Apply),
+    Found("public-bucket"),
+    Noticed("public-bucket"),
+    Gone("KMS.4", "arn:aws:kms:us-east-1:{account}:key/00000000-0000-4000-8000-000000000000"),
+    Gone("S3.8", "arn:aws:s3:::redress-no-such-bucket"),
+    Forbidden("ebs-encryption-off", "Redress-Remediate-EC2", "ec2:EnableEbsEncryptionByDefault"),
+    Undone("public-bucket"),
+    Undone("missing-tags"),
+    Undone("open-ssh"),
+    Undone("key-rotation-off"),
+    Undone("ebs-encryption-off"),
+    Undone("weak-password-policy"),
+    UndoneFromNothing,
+    Run(&["settings", "show"]),
+    Run(&["audit", "show", "{id}"]),
+    Run(&["audit", "list"]),
+    Run(&["audit", "list", "--account", "{account}"]),
+    Run(&["audit", "list", "--resource", "{resource}"]),
+    Run(&["audit", "verify", "--account", "{account}"]),
+    Run(&["why", "{id}"]),
+    Run(&["on", "--reason", "a test"]),
+    Run(&["audit", "show", "{id}", "--evidence"]),
+    Run(&["remediate", "--control", "S3.8", "--account", "{account}", "--resource", "{resource}", "--dry-run"]),
+];
+
+/// What an exercise did, or tried: whose records say how it ended.
+struct Subject {
+    account: String,
+    resource: String,
+    /// Only for what has one that is known before.
+    id: Option<String>,
+    since: i64,
+    /// Of the command.
+    exit: Option<i32>,
+}
+
+/// A remediation that was done, for the commands.
+#[derive(Clone)]
+struct Done {
+    id: String,
+    target: Target,
+}
+
+async fn broken(world: &World, scenario: &str, account: &str) -> Target {
+    let broken = world.break_only(scenario, account).await;
+    Target { account: account.to_owned(), control: broken.control.to_string(), arn: broken.resource_arn.to_string() }
+}
+
+async fn run_command(world: &World, arguments: &[&str], done: &Done) -> i32 {
+    let fill = |text: &&str| {
+        text.replace("{id}", &done.id).replace("{account}", &done.target.account).replace("{resource}", &done.target.arn)
+    };
+    let operator = world.operator().await;
+    let mut command = Command::new(binaries().join("redress"));
+    command
+        .args(arguments.iter().map(fill))
+        .env_clear()
+        .env("AWS_ENDPOINT_URL", world.bed.lab.endpoint())
+        .env("AWS_REGION", world.region())
+        .env("AWS_ACCESS_KEY_ID", operator.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", operator.secret_access_key)
+        .env("AWS_SESSION_TOKEN", operator.session_token.unwrap_or_default())
+        .env("AWS_MAX_ATTEMPTS", "1")
+        .env("REDRESS_EXTERNAL_ID", &world.bed.organisation.external_id);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    if !output.status.success() {
+        println!("redress {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.code().unwrap_or(-1)
+}
+
+impl Exercise {
+    /// Starts it. An undo's first half is awaited: what is left out is only asked for by the second.
+    async fn start(self, world: &World, account: &str, done: &Done) -> Subject {
+        let since = jiff::Timestamp::now().as_millisecond();
+        let subject = |resource: &str| Subject {
+            account: account.to_owned(),
+            resource: resource.to_owned(),
+            id: None,
+            since,
+            exit: None,
+        };
+        match self {
+            Refused => {
+                let body = format!("no event {}", uuid::Uuid::new_v4());
+                world.send_raw(&body).await;
+                let id = RemediationId::of_rejected(body.as_bytes()).to_string();
+                Subject { account: world.administrator(), id: Some(id), ..subject("unknown") }
+            }
+            Asked(scenario, mode) => {
+                let target = broken(world, scenario, account).await;
+                world.ask(account, &target.control, &target.arn, mode.as_str()).await;
+                subject(&target.arn)
+            }
+            Found(scenario) => {
+                let target = broken(world, scenario, account).await;
+                world.found_failed(&target).await;
+                subject(&target.arn)
+            }
+            Noticed(scenario) => subject(world.break_it(scenario, account).await.resource_arn.as_str()),
+            Undone(scenario) => {
+                let target = broken(world, scenario, account).await;
+                Self::undo(world, &target).await;
+                subject(&target.arn)
+            }
+            UndoneFromNothing => {
+                let target = broken(world, "weak-password-policy", account).await;
+                world.call(account, "iam", "DeleteAccountPasswordPolicy", json!({})).await.unwrap();
+                Self::undo(world, &target).await;
+                subject(&target.arn)
+            }
+            Forbidden(scenario, role, action) => {
+                let target = broken(world, scenario, account).await;
+                guardrail(world, account, role, Some(action)).await;
+                world.ask(account, &target.control, &target.arn, "Apply").await;
+                let subject = subject(&target.arn);
+                let is_end = |status: &str| matches!(status, "Verified" | "Failed");
+                world.eventually("what is forbidden ends", async || subject.end(world, is_end).await).await;
+                guardrail(world, account, role, None).await;
+                subject
+            }
+            Gone(control, resource) => {
+                let resource = resource.replace("{account}", account);
+                world.ask(account, control, &resource, "Apply").await;
+                subject(&resource)
+            }
+            Run(arguments) => {
+                let exit = run_command(world, arguments, done).await;
+                Subject { exit: Some(exit), ..subject(&done.target.arn) }
+            }
+        }
+    }
+
+    async fn undo(world: &World, target: &Target) {
+        let fixed = world.remediate(target, Mode::Apply).await;
+        assert_eq!(fixed.last()["ExecutionStatus"], "Verified", "{target:?} {:?}", fixed.error());
+        world.ask_undo(&fixed.id).await;
+    }
+
+    /// Where it ends when nothing is missing.
+    const fn ends(self) -> &'static str {
+        match self {
+            Refused | Gone(..) | Forbidden(..) => "Failed",
+            Asked(_, Mode::DryRun) => "Notified",
+            Undone(_) | UndoneFromNothing => "RolledBack",
+            _ => "Verified",
+        }
+    }
+
+    /// Whether a record is the end that this comes to when nothing is missing.
+    fn is_well(self, record: &Value) -> bool {
+        let outcome = match self {
+            Gone(..) => Some("NotFound"),
+            Forbidden(..) => Some("Failed"),
+            _ => None,
+        };
+        record["ExecutionStatus"] == self.ends() && outcome.is_none_or(|outcome| record["Detail"]["Outcome"] == outcome)
+    }
+}
+
+/// A deny that no line of ours makes up for, or the end of it.
+async fn guardrail(world: &World, account: &str, role: &str, forbidden: Option<&str>) {
+    let mut asked = json!({ "RoleName": role, "PolicyName": "guardrail" });
+    let Some(action) = forbidden else {
+        world.call(account, "iam", "DeleteRolePolicy", asked).await.unwrap();
+        return;
+    };
+    let deny = json!({ "Effect": "Deny", "Action": action, "Resource": "*" });
+    asked["PolicyDocument"] = json!({ "Version": "2012-10-17", "Statement": [deny] }).to_string().into();
+    world.call(account, "iam", "PutRolePolicy", asked).await.unwrap();
+}
+
+impl Subject {
+    /// The last record of an end of it, if there is one yet.
+    async fn end(&self, world: &World, wanted: impl Fn(&str) -> bool) -> Option<Value> {
+        let records = world.ledger(&self.account).await;
+        let is_it = |record: &&Value| match &self.id {
+            Some(id) => record["RemediationId"] == **id,
+            None => record["ResourceId"] == *self.resource && record["Timestamp"].as_i64() >= Some(self.since),
+        };
+        let status = |record: &Value| record["ExecutionStatus"].as_str().is_some_and(&wanted);
+        records.iter().rev().filter(is_it).find(|record| status(record)).cloned()
+    }
+}
+
+/// Every allow line of every role of Redress in an account.
+async fn lines(world: &World, account: &str) -> Vec<Grant> {
+    let call = async |operation: &str, parameters: Value| world.call(account, "iam", operation, parameters).await.unwrap();
+    let names_of = |answer: &Value, field: &str| -> Vec<String> {
+        answer[field].as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    };
+    let mut found = Vec::new();
+    let roles = call("ListRoles", json!({})).await;
+    for role in roles["Roles"].as_array().unwrap().iter().filter_map(|role| role["RoleName"].as_str()) {
+        if !role.starts_with("Redress-") && role != names::CROSS_ACCOUNT_ROLE {
+            continue;
+        }
+        let attached = call("ListAttachedRolePolicies", json!({ "RoleName": role })).await;
+        assert_eq!(attached["AttachedPolicies"], json!([]), "{role}: managed policies are granted without being looked at");
+        for policy in names_of(&call("ListRolePolicies", json!({ "RoleName": role })).await, "PolicyNames") {
+            let document = document(world, account, role, &policy).await;
+            found.extend(grants(account, role, &policy, &document));
+        }
+    }
+    found
+}
+
+async fn document(world: &World, account: &str, role: &str, policy: &str) -> Value {
+    let asked = json!({ "RoleName": role, "PolicyName": policy });
+    let answer = world.call(account, "iam", "GetRolePolicy", asked).await.unwrap();
+    match &answer["PolicyDocument"] {
+        Value::String(text) => serde_json::from_str(text).unwrap(),
+        document => document.clone(),
+    }
+}
+
+async fn put(world: &World, line: &Grant, document: &Value) {
+    let mut asked = json!({ "RoleName": line.role, "PolicyName": line.policy });
+    // IAM keeps no empty policy.
+    let operation = if document["Statement"] == json!([]) { "DeleteRolePolicy" } else { "PutRolePolicy" };
+    if operation == "PutRolePolicy" {
+        asked["PolicyDocument"] = document.to_string().into();
+    }
+    world.call(&line.account, "iam", operation, asked).await.unwrap();
+}
+
+/// The checks of roles since a mark, by their verdict.
+fn checks(world: &World, mark: u64, allowed: bool) -> Vec<Used> {
+    let calls = world.bed.lab.record().calls_since(mark);
+    let judged = calls.iter().flat_map(|call| call.checks.iter().map(move |check| (&call.principal, check)));
+    judged
+        .filter(|(_, check)| check.allowed == allowed)
+        .filter_map(|(principal, check)| {
+            let (account, role) = role_of(principal)?;
+            Some(Used { role, account, action: check.action.clone(), resource: check.resource.clone() })
+        })
+        .collect()
+}
+
+/// What rules' roles did: EventBridge hops from bus to bus with them. `denied` by the role's policy, or delivered.
+fn hops(world: &World, from: usize, denied: bool) -> Vec<Used> {
+    let deliveries = world.bed.lab.record().deliveries().into_iter().skip(from);
+    let hops = deliveries.filter(|sent| sent.target_arn.contains(":event-bus/"));
+    let said = |error: &Option<String>| match error {
+        Some(error) => denied && error.contains(names::EVENT_FORWARDER_ROLE) && error.contains("not authorized to perform: events:PutEvents"),
+        None => !denied,
+    };
+    hops.filter(|sent| said(&sent.error))
+        .map(|sent| Used {
+            role: names::EVENT_FORWARDER_ROLE.to_owned(),
+            account: sent.rule_arn.split(':').nth(4).unwrap_or_default().to_owned(),
+            action: "events:PutEvents".to_owned(),
+            resource: sent.target_arn,
+        })
+        .collect()
+}
+
+/// What is seen when a line is missing, beyond the refusal itself.
+enum Seen {
+    /// The remediation ends, and not well.
+    Ends,
+    /// It ends as it should, and its record says what could not be done.
+    Says(fn(&Value) -> bool),
+    /// Its message comes again, later: nobody could write down how it ended.
+    Parks,
+    /// Its message waits in this queue.
+    Waits(&'static str),
+    /// Its message stays in flight in this queue.
+    Stays(&'static str),
+    /// Its event is in a dead-letter queue.
+    Undelivered,
+    /// The command says that it was refused.
+    Exits,
+    /// Nothing else: what the function wrote is lost.
+    Nothing,
+}
+
+fn seen(line: &Grant) -> Seen {
+    let queue = if line.role == names::ORCHESTRATOR_ROLE { names::FINDINGS_QUEUE } else { names::COMPLETIONS_QUEUE };
+    match (line.role.as_str(), line.action.as_str()) {
+        (names::OPERATOR_ROLE | names::EVIDENCE_READER_ROLE, _) => Seen::Exits,
+        (names::EVENT_FORWARDER_ROLE, _) => Seen::Undelivered,
+        (_, "sqs:ReceiveMessage" | "sqs:GetQueueAttributes") => Seen::Waits(queue),
+        (_, "sqs:DeleteMessage") => Seen::Stays(queue),
+        (_, "logs:CreateLogStream" | "logs:PutLogEvents") => Seen::Nothing,
+        (_, "sns:Publish") => Seen::Says(|record| record["NotificationSent"] == false),
+        (_, "securityhub:BatchUpdateFindings") => Seen::Says(|record| {
+            record["Detail"]["FindingUpdate"].as_str().is_some_and(|update| update.starts_with("failed"))
+        }),
+        (names::ORCHESTRATOR_ROLE, "sts:AssumeRole") => Seen::Ends,
+        (names::ORCHESTRATOR_ROLE | names::COMPLETION_ROLE, _) => Seen::Parks,
+        (names::CROSS_ACCOUNT_ROLE, "ssm:GetAutomationExecution") => Seen::Parks,
+        _ => Seen::Ends,
+    }
+}
+
+/// Takes a line away, does what uses it, sees that it fails and is not hidden, and puts the line back.
+async fn fails_without(world: &World, line: &Grant, exercise: Exercise, account: &str, done: &Done) {
+    let whole = document(world, &line.account, &line.role, &line.policy).await;
+    put(world, line, &without(&whole, line)).await;
+    let (mark, delivered) = (world.bed.lab.record().mark(), world.bed.lab.record().deliveries().len());
+    let seen = seen(line);
+    let refused = async || {
+        let all = checks(world, mark, false).into_iter().chain(hops(world, delivered, true));
+        all.into_iter().any(|call| line.covers(&call)).then_some(())
+    };
+    let what = format!("without `{line}` {exercise:?} is refused");
+    if matches!(seen, Seen::Waits(_)) {
+        // What was asked before the line went may still be answered.
+        world.eventually(&what, refused).await;
+    }
+    let subject = exercise.start(world, account, done).await;
+    world.eventually(&what, refused).await;
+    let ended = async |holds: &dyn Fn(&Value) -> bool| {
+        let what = format!("without `{line}` {exercise:?} comes to an end that says so");
+        let is_end = |status: &str| matches!(status, "Verified" | "Failed" | "Unverified" | "RolledBack" | "Notified");
+        let record = world.eventually(&what, async || subject.end(world, is_end).await).await;
+        assert!(holds(&record), "{what}: {record:#}");
+    };
+    match seen {
+        Seen::Ends => ended(&|record| !exercise.is_well(record)).await,
+        Seen::Says(says) => ended(&says).await,
+        Seen::Parks => assert!(subject.end(world, |status| status == exercise.ends()).await.is_none(), "{what}: and yet it ended"),
+        Seen::Waits(queue) => {
+            let what = format!("without `{line}` a message waits in {queue}");
+            world.eventually(&what, async || (world.depth(queue).await.0 > 0).then_some(())).await;
+        }
+        Seen::Stays(queue) => assert!(world.depth(queue).await.1 > 0, "{what}: and yet its message went"),
+        Seen::Undelivered => {
+            let buried = || world.bed.lab.record().deliveries().into_iter().skip(delivered).any(|sent| sent.dead_lettered);
+            world.eventually(&what, async || buried().then_some(())).await;
+        }
+        Seen::Exits => assert_ne!(subject.exit, Some(0), "{what}: and yet the command said nothing"),
+        Seen::Nothing => {}
+    }
+    put(world, line, &whole).await;
+}
+
+/// What each exercise used, when nothing is missing.
+async fn everything_works(world: &World, account: &str) -> (Vec<BTreeSet<Used>>, Done) {
+    let record = world.bed.lab.record();
+    let target = broken(world, "public-bucket", account).await;
+    let fixed = world.remediate(&target, Mode::Apply).await;
+    let done = Done { id: fixed.id, target };
+    let mut used = Vec::new();
+    for exercise in EXERCISES {
+        let (mark, delivered) = (record.mark(), record.deliveries().len());
+        let started = std::time::Instant::now();
+        let subject = exercise.start(world, account, &done).await;
+        match subject.exit {
+            Some(exit) => assert_eq!(exit, 0, "{exercise:?}"),
+            None => {
+                let what = format!("{exercise:?} ends as {}", exercise.ends());
+                let end = world.eventually(&what, async || subject.end(world, |status| status == exercise.ends()).await).await;
+                assert!(exercise.is_well(&end), "{what}: {end:#}");
+            }
+        }
+        world.drained(names::FINDINGS_QUEUE).await;
+        world.drained(names::COMPLETIONS_QUEUE).await;
+        println!("{:>6.1} s for {exercise:?}", started.elapsed().as_secs_f64());
+        used.push(checks(world, mark, true).into_iter().chain(hops(world, delivered, false)).collect());
+    }
+    (used, done)
+}
+
+#[test]
+fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
+    let world = the_world();
+    world.run(async {
+        let flows = world.member("flows");
+        let (used_by, done) = everything_works(world, &flows).await;
+
+        let mut denied: BTreeSet<Used> = checks(world, 0, false).into_iter().collect();
+        let guarded = |role: &str, action: &str| EXERCISES.iter().any(|one| matches!(one, Forbidden(_, r, a) if *r == role && *a == action));
+        denied.retain(|call| !guarded(&call.role, &call.action));
+        assert!(denied.is_empty(), "refused although nothing is missing: {denied:#?}");
+
+        // The lab writes logs from time to time: the last ones count too.
+        let mut all: Vec<Grant> = lines(world, &world.administrator()).await;
+        all.extend(lines(world, &flows).await);
+        let used: BTreeSet<Used> = checks(world, 0, true).into_iter().chain(hops(world, 0, false)).collect();
+        for line in &all {
+            let calls = checks(world, 0, true).iter().filter(|call| line.covers(call)).count();
+            println!("{calls:>5} {line}");
+        }
+        let unused = unused(&all, &used);
+        assert!(unused.is_empty(), "granted, and used by nothing:\n{}", unused.iter().map(|line| format!("{line}\n")).collect::<String>());
+
+        // Each with the smallest exercise that uses it.
+        let smallest = |line: &Grant| {
+            let by = used_by.iter().position(|used| used.iter().any(|call| line.covers(call)));
+            EXERCISES[by.unwrap_or_else(|| if line.action.starts_with("logs:") { 1 } else { panic!("{line}: by no exercise alone") })]
+        };
+        let admin = world.administrator();
+        let started = std::time::Instant::now();
+        let (organisation, member): (Vec<&Grant>, Vec<&Grant>) = all.iter().partition(|line| line.account == admin);
+        for line in &organisation {
+            let fresh = FRESH.iter().find(|(role, _)| line.action == "sts:AssumeRole" && line.role == *role);
+            let account = fresh.map_or(flows.clone(), |(_, name)| world.member(name));
+            println!("{:>6.1} s without {line}", started.elapsed().as_secs_f64());
+            new_processes(world, line).await;
+            fails_without(world, line, smallest(line), &account, &done).await;
+        }
+        let todo: Vec<(&Grant, Exercise)> = member.iter().map(|line| (*line, smallest(line))).collect();
+        let todo = Mutex::new(todo);
+        let work = async |name: &str| {
+            let account = world.member(name);
+            while let Some((line, exercise)) = { todo.lock().await.pop() } {
+                let there = Grant {
+                    account: account.clone(),
+                    resource: line.resource.replace(&flows, &account),
+                    ..line.clone()
+                };
+                println!("{:>6.1} s without {there}", started.elapsed().as_secs_f64());
+                new_processes(world, &there).await;
+                // Evidence is read where it was left.
+                let mut done = done.clone();
+                if there.role == names::EVIDENCE_READER_ROLE {
+                    done.target = broken(world, "public-bucket", &account).await;
+                    done.id = world.remediate(&done.target, Mode::Apply).await.id;
+                }
+                fails_without(world, &there, exercise, &account, &done).await;
+            }
+        };
+        tokio::join!(work(WORKERS[0]), work(WORKERS[1]), work(WORKERS[2]), work(WORKERS[3]));
+    });
+}
+
+/// Log streams are created by new processes only.
+async fn new_processes(world: &World, line: &Grant) {
+    if line.action != "logs:CreateLogStream" {
+        return;
+    }
+    let function = match line.role.as_str() {
+        names::ORCHESTRATOR_ROLE => names::ORCHESTRATOR_FUNCTION,
+        names::COMPLETION_ROLE => names::COMPLETION_FUNCTION,
+        names::RECORDER_ROLE => names::RECORDER_FUNCTION,
+        _ => names::REMEDIATE_FUNCTION,
+    };
+    let asked = json!({ "FunctionName": function, "MemorySize": 320 });
+    world.call(&line.account, "lambda", "UpdateFunctionConfiguration", asked).await.unwrap();
+}
