@@ -370,9 +370,10 @@ mod tests {
         assert_eq!(says(true, &["ThrottlingError", ok, ok]), None);
     }
 
+    type Written = (Head, Vec<Record>, HashSet<(String, i64)>);
+
     /// A chain in memory that evaluates the same conditions.
     #[derive(Default)]
-    type Written = (Head, Vec<Record>, HashSet<(String, i64)>);
     struct Chain(Mutex<Written>);
 
     impl Store for Chain {
