@@ -18,6 +18,7 @@ def all_of_it():
     name_batches_by_their_action()
     name_log_streams_within_their_group()
     ask_s3_before_tagging_its_buckets()
+    tell_policies_the_key_of_an_upload()
     replace_password_policies()
 
 
@@ -122,3 +123,17 @@ def ask_s3_before_tagging_its_buckets():
         return await handle(method, path, headers, body, query_params)
 
     tagging.handle_request = asked
+
+
+def tell_policies_the_key_of_an_upload():
+    """`s3:x-amz-server-side-encryption-aws-kms-key-id` is a condition key of `s3:PutObject`."""
+    context_of = iam_actions._s3_object_context
+
+    def named(iam_action, query_params, path, headers):
+        context = context_of(iam_action, query_params, path, headers)
+        key = headers.get("x-amz-server-side-encryption-aws-kms-key-id")
+        if iam_action == "s3:PutObject" and key:
+            context["s3:x-amz-server-side-encryption-aws-kms-key-id"] = key
+        return context
+
+    iam_actions._s3_object_context = named

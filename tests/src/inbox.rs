@@ -75,10 +75,16 @@ impl Notifications {
         if *subscribed {
             return;
         }
-        let queue = world.admin_call("sqs", "CreateQueue", json!({ "QueueName": self.inbox.name })).await;
+        let topic = world.bed.organisation.topic_arn();
+        let statement = json!({
+            "Effect": "Allow", "Principal": { "Service": "sns.amazonaws.com" }, "Action": "sqs:SendMessage", "Resource": "*",
+            "Condition": { "ArnEquals": { "aws:SourceArn": topic } },
+        });
+        let policy = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let asked = json!({ "QueueName": self.inbox.name, "Attributes": { "Policy": policy } });
+        let queue = world.admin_call("sqs", "CreateQueue", asked).await;
         let asked = json!({ "QueueUrl": queue["QueueUrl"], "AttributeNames": ["QueueArn"] });
         let arn = world.admin_call("sqs", "GetQueueAttributes", asked).await["Attributes"]["QueueArn"].clone();
-        let topic = world.bed.organisation.topic_arn();
         let asked = json!({ "TopicArn": topic, "Protocol": "sqs", "Endpoint": arn });
         world.admin_call("sns", "Subscribe", asked).await;
         *subscribed = true;

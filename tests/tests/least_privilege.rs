@@ -446,8 +446,13 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
 
         // Each with the smallest exercise that uses it.
         let smallest = |line: &Grant| {
+            // Logs are written later than what they tell of.
+            if line.action.starts_with("logs:") {
+                return Asked(if line.role == names::REMEDIATE_ROLE { "missing-tags" } else { "public-bucket" }, Mode::Apply);
+            }
             let by = used_by.iter().position(|used| used.iter().any(|call| line.covers(call)));
-            EXERCISES[by.unwrap_or_else(|| if line.action.starts_with("logs:") { 1 } else { panic!("{line}: by no exercise alone") })]
+            // What only the very first call of a process needs, any first call does.
+            by.map_or(Asked("public-bucket", Mode::DryRun), |by| EXERCISES[by])
         };
         let admin = world.administrator();
         let started = std::time::Instant::now();
