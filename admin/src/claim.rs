@@ -78,8 +78,9 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim
     let again = existing.filter(|claim| claim.remediation_id == bid.id);
     let mut recent: Vec<i64> = existing.map(|claim| claim.recent.clone()).unwrap_or_default();
     recent.retain(|at| now - at < WINDOW_MS);
-    // A worker that died counted already; one that gave back took its count with it.
-    if bid.starts && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
+    // Only fixes count: putting one back is no sign of a resource that will not stay fixed. A worker that died counted
+    // already; one that gave back took its count with it.
+    if bid.starts && bid.mode == Mode::Apply && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
         recent.push(now);
     }
     Ok(Claim {
@@ -106,7 +107,9 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim
 #[must_use]
 pub fn release(held: &Claim, state: State) -> Claim {
     let mut claim = Claim { status: ClaimStatus::Released, state, ..held.clone() };
-    claim.recent.pop();
+    if claim.mode == Mode::Apply {
+        claim.recent.pop();
+    }
     claim
 }
 
@@ -277,6 +280,18 @@ pub(crate) mod tests {
         let told = finish(&grant(Some(&undone), told, at(4)).unwrap(), FAILED, at(5));
         assert!(told.held, "telling people does not end it");
         assert!(!grant(Some(&told), asked("fix"), at(6)).unwrap().held);
+    }
+
+    #[test]
+    fn a_fix_that_a_person_undid_and_asked_for_again_counts_as_two_not_as_three() {
+        let fixed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), VERIFIED, at(1));
+        let undo = Bid { mode: Mode::Restore, undoes: Some(id("a")), ..asked("u") };
+        let undoing = grant(Some(&fixed), undo.clone(), at(2)).unwrap();
+        let undoing = grant(Some(&release(&undoing, State::Planned)), undo, at(3)).unwrap();
+        assert_eq!(undoing.recent, fixed.recent, "nor does an undo that was given back take a fix's count with it");
+        let end = End { state: State::RolledBack, compliant: false, changed: false, undone: true };
+        let undone = finish(&undoing, end, at(4));
+        assert_eq!(grant(Some(&undone), asked("fix"), at(5)).unwrap().recent.len(), 2);
     }
 
     #[test]

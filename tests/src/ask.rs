@@ -156,14 +156,19 @@ impl World {
     /// When the target is none.
     pub async fn undo(&self, target: &Target, remediation: &str) -> Ended {
         let request = Uuid::new_v4().to_string();
-        let key = match (target.account.parse::<AccountId>(), target.control.parse::<ControlId>(), target.arn.parse::<Arn>()) {
-            (Ok(account), Ok(control), Ok(arn)) => ClaimKey::new(&account, &self.bed.organisation.region, &control, &arn),
-            other => panic!("{target:?}: {other:?}"),
-        };
+        let key =
+            match (target.account.parse::<AccountId>(), target.control.parse::<ControlId>(), target.arn.parse::<Arn>())
+            {
+                (Ok(account), Ok(control), Ok(arn)) => {
+                    ClaimKey::new(&account, &self.bed.organisation.region, &control, &arn)
+                }
+                other => panic!("{target:?}: {other:?}"),
+            };
         let id = RemediationId::of_request(&key, &request).to_string();
         let detail = json!({ "RemediationId": remediation, "Mode": Mode::Restore, "Reason": "a test asks", "RequestId": request });
         self.put(names::UNDO_DETAIL_TYPE, detail).await;
-        self.ended(&target.account, &format!("the undo of {remediation} ends"), |record| record["RemediationId"] == id).await
+        self.ended(&target.account, &format!("the undo of {remediation} ends"), |record| record["RemediationId"] == id)
+            .await
     }
 
     /// The member's Security Hub finds the control failed on the target, and says so to the organisation: its finding.
@@ -199,7 +204,8 @@ impl World {
     pub async fn choose(&self, target: &Target, action: &str, finding: &str) -> Ended {
         let since = self.ids(&target.account).await;
         let (aws, admin) = (self.bed.lab.aws(), self.bed.organisation.administrator.id.as_str());
-        let chosen = self.bed.security_hub.choose_action(&*aws, admin, self.region(), action, &[finding.to_owned()]).await;
+        let chosen =
+            self.bed.security_hub.choose_action(&*aws, admin, self.region(), action, &[finding.to_owned()]).await;
         if let Err(error) = chosen {
             panic!("{action} on {finding}: {error}");
         }
@@ -254,13 +260,14 @@ impl World {
 
     async fn unsealed(&self, reader: &Credentials, id: RemediationId, account: &AccountId, sealed: &Sealed) -> Vec<u8> {
         let decrypt = json!({
-            "KeyId": sealed.key_id, "CiphertextBlob": sealed.encrypted_data_key, 
+            "KeyId": sealed.key_id, "CiphertextBlob": sealed.encrypted_data_key,
             "EncryptionContext": { "RemediationId": id, "AccountId": account },
         });
         let answer = self.bed.lab.aws().call(reader, self.region(), "kms", "Decrypt", decrypt).await;
         let answer = answer.unwrap_or_else(|error| panic!("KMS does not decrypt: {error}"));
         let key = STANDARD.decode(answer["Plaintext"].as_str().unwrap_or_default()).unwrap_or_default();
-        let opened = DataKey::new(&sealed.key_id, key, Vec::new()).and_then(|key| key.open(&Context::new(id, account.clone()), sealed));
+        let opened = DataKey::new(&sealed.key_id, key, Vec::new())
+            .and_then(|key| key.open(&Context::new(id, account.clone()), sealed));
         match opened {
             Ok(plain) => plain.as_bytes().to_vec(),
             Err(error) => panic!("the envelope does not open: {error}"),
