@@ -421,7 +421,7 @@ async fn burst(world: &World, figures: &mut Figures, many: usize) {
     for _ in 0..many {
         all.push(broken(world, "public-bucket", &account).await);
     }
-    let began = Instant::now();
+    let (from, began) = (Timestamp::now(), Instant::now());
     scenario::notice(world.bed.lab.aws(), &all[0]).await.expect("Config evaluates");
     loop {
         let done = verified(world, &account).await;
@@ -436,6 +436,8 @@ async fn burst(world: &World, figures: &mut Figures, many: usize) {
         figures.add("Burst", format!("{many} new findings of one account, until all are Verified"), seconds, "s");
     figure.asr = "20 starts a minute";
     figures.add("Burst", "remediations an hour at that pace", many as f64 / seconds * 3600.0, "/h").asr = "1,200 /h";
+    let invocations = since(world, from).len() as f64 / many as f64;
+    figures.promised("Burst", "Lambda invocations per remediation", invocations, "", 3.0, "8 + polls");
 }
 
 /// What stands in an account, from the templates.
