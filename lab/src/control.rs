@@ -94,7 +94,8 @@ async fn authenticate(State(shared): State<Shared>, request: Request, next: Next
     if given == Some(&*shared.token) {
         next.run(request).await
     } else {
-        (StatusCode::FORBIDDEN, axum::Json(json!({ "error": "the token in .lab/lab.json is asked for" }))).into_response()
+        (StatusCode::FORBIDDEN, axum::Json(json!({ "error": "the token in .lab/lab.json is asked for" })))
+            .into_response()
     }
 }
 
@@ -152,7 +153,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_answered_without_the_token() {
         let control = Control::serve(Arc::new(Fake)).await.unwrap();
-        for (path, body) in [("/scenarios", None), ("/status", None), ("/break", Some(json!({}))), ("/stop", Some(json!({})))] {
+        for (path, body) in
+            [("/scenarios", None), ("/status", None), ("/break", Some(json!({}))), ("/stop", Some(json!({})))]
+        {
             assert_eq!(ask(&control, path, "wrong", body).await.0, 403, "{path}");
         }
     }
@@ -160,7 +163,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_broken_is_said_and_what_cannot_be_too() {
         let control = Control::serve(Arc::new(Fake)).await.unwrap();
-        let good = ask(&control, "/break", &control.token, Some(json!({ "scenario": "one", "account": "222222222222" }))).await;
+        let good =
+            ask(&control, "/break", &control.token, Some(json!({ "scenario": "one", "account": "222222222222" })))
+                .await;
         assert_eq!(good, (200, json!({ "Account": "222222222222" })));
         let bad = ask(&control, "/break", &control.token, Some(json!({ "scenario": "two" }))).await;
         assert_eq!(bad, (400, json!({ "error": "no scenario `two`" })));
