@@ -22,8 +22,8 @@ use redress_common::aws::ledger_store::{AppendError, ClaimWrite, StoreError, app
 use redress_common::aws::state_table::{CatalogueError, Claim, Snapshot, StateKey, Subject};
 use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, parameter};
-use redress_common::finding::{Finding, Inbound, SeverityLabel, Trigger, parse};
-use redress_common::ids::RemediationId;
+use redress_common::finding::{Finding, Inbound, ParseError, SeverityLabel, Trigger, parse};
+use redress_common::ids::{AccountId, RemediationId};
 use redress_common::ledger::{Head, RecordDraft, detail};
 use redress_common::names;
 use redress_common::state::State;
@@ -71,6 +71,12 @@ pub struct Orchestrator<O> {
     catalogue: Mutex<Option<(Arc<Catalogue>, Timestamp)>>,
 }
 
+/// The account that an event came from: the one thing that EventBridge vouches for.
+#[derive(serde::Deserialize)]
+struct Sender {
+    account: AccountId,
+}
+
 /// Where a case comes from, so that it can be made again when the claim changed hands.
 enum Origin<'a> {
     Finding(&'a Finding),
@@ -108,7 +114,8 @@ impl<O: Outside> Orchestrator<O> {
                 // those that are done are duplicates then.
                 let mut outcome = Ok(());
                 for (index, finding) in findings.iter().enumerate() {
-                    let done = match finding {
+                    let bound = finding.as_ref().map_err(Clone::clone).and_then(|finding| self.bind(finding, body));
+                    let done = match bound {
                         Ok(finding) => self.work(body, &Origin::Finding(finding), now).await,
                         Err(error) => {
                             self.refuse_input(body, &format!("#{index}"), error.code(), error.to_string(), now).await
@@ -119,6 +126,17 @@ impl<O: Outside> Orchestrator<O> {
                 outcome
             }
         }
+    }
+
+    /// Only the administrator speaks of other accounts' findings: nobody gets a resource changed that is not theirs.
+    fn bind<'a>(&self, finding: &'a Finding, body: &str) -> Result<&'a Finding, ParseError> {
+        let Ok(Sender { account }) = serde_json::from_str(body) else {
+            return Err(ParseError::Missing { path: "account".to_owned() });
+        };
+        if account == finding.account || account == self.me.account {
+            return Ok(finding);
+        }
+        Err(ParseError::AccountMismatch { place: "the finding", found: finding.account.clone(), expected: account })
     }
 
     /// Decide and carry out, again when another worker was quicker.
