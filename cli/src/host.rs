@@ -1,7 +1,7 @@
 //! The lab as this process runs it: emulators, functions, a deployed organisation, and the control endpoint.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,12 +11,12 @@ use aws_types::SdkConfig;
 use redress_common::aws::config::http_client;
 use redress_common::ids::{AccountId, Region};
 use redress_common::names;
+use redress_lab::bed::{Bed, BedError, BedOptions};
 use redress_lab::control::{Control, Steered};
-use redress_lab::organisation::{Organisation, Plan};
+use redress_lab::organisation::Organisation;
 use redress_lab::scenario::{self, Scenario};
 use redress_lab::service::{AwsError, Credentials};
-use redress_lab::services::{config::Config, securityhub::SecurityHub, ssm::Ssm};
-use redress_lab::{Lab, LabOptions, Progress, deploy};
+use redress_lab::{Lab, Progress};
 use serde_json::{Map, Value, json};
 
 use crate::aws::{Connection, assume};
@@ -37,28 +37,23 @@ pub(crate) struct Host {
 impl Host {
     /// Starts it all; slow steps are told to `progress`.
     pub(crate) async fn start(members: u8, port: u16, progress: Progress) -> Result<Self, Problem> {
-        let doing = "start the lab";
-        let names: Vec<String> = (0..usize::from(members))
-            .map(|index| NAMES.get(index).map_or_else(|| format!("member-{}", index + 1), |name| (*name).to_owned()))
-            .collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let plan = Plan::of(&root(), &names, progress.clone()).map_err(|error| Problem::aws(doing, &error))?;
-        let hub = Arc::new(SecurityHub::default());
-        let options = LabOptions {
+        let name = |index| NAMES.get(index).map_or_else(|| format!("member-{}", index + 1), |name: &&str| (*name).to_owned());
+        let here = std::env::current_exe().map_err(|error| Problem::aws("find the functions' binaries", &error))?;
+        let options = BedOptions {
+            root: root(),
+            binaries: here.parent().map(Path::to_owned).unwrap_or_default(),
             port,
-            functions: functions()?,
-            services: vec![Arc::new(Ssm::default()), Arc::new(Config::new(hub.clone())), hub],
+            members: (0..usize::from(members)).map(name).collect(),
             progress,
-            ..LabOptions::new(root())
         };
-        let lab = Lab::start(options).await.map_err(|error| Problem::aws(doing, &error))?;
-        match deploy::organisation(lab.aws(), &plan).await {
-            Ok(organisation) => Ok(Self { lab, organisation }),
-            Err(error) => {
-                lab.stop().await;
-                Err(Problem::aws("deploy the organisation into the lab", &error))
+        let bed = Bed::start(options).await.map_err(|error| match error {
+            BedError::NotBuilt(path) => {
+                Problem::not_found(format!("a function's binary is not there: {}", path.display()))
+                    .help("build everything first: cargo build --workspace --all-targets")
             }
-        }
+            other => Problem::aws("start the lab", &other),
+        })?;
+        Ok(Self { lab: bed.lab, organisation: bed.organisation })
     }
 
     /// One AWS call as the root of an account.
@@ -118,25 +113,6 @@ impl Host {
             members: self.organisation.members.iter().map(|member| member.id.clone()).collect(),
             external_id: self.organisation.external_id.clone(),
         }
-    }
-}
-
-/// The functions' binaries: built into the same folder as this one.
-fn functions() -> Result<BTreeMap<String, PathBuf>, Problem> {
-    let here = std::env::current_exe().map_err(|error| Problem::aws("find the functions' binaries", &error))?;
-    let binaries = [
-        (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
-        (names::COMPLETION_FUNCTION, "completion"),
-        (names::RECORDER_FUNCTION, "recorder"),
-        (names::REMEDIATE_FUNCTION, "remediate"),
-    ];
-    let found = binaries.map(|(function, binary)| (function, here.with_file_name(binary)));
-    match found.iter().find(|(_, path)| !path.is_file()) {
-        Some((function, path)) => {
-            Err(Problem::not_found(format!("the binary of function `{function}` is not there: {}", path.display()))
-                .help("build everything first: cargo build --workspace --all-targets"))
-        }
-        None => Ok(found.map(|(function, path)| (function.to_owned(), path)).into()),
     }
 }
 
