@@ -169,7 +169,10 @@ mod tests {
     fn a_line_that_no_call_matches_is_reported() {
         let lines = grants("1", "r", "p", &policy());
         assert_eq!(lines.len(), 3);
-        let calls = BTreeSet::from([used("s3:GetObject", "arn:aws:s3:::b/key"), used("kms:Decrypt", "arn:aws:kms:eu-west-1:1:key/other")]);
+        let calls = BTreeSet::from([
+            used("s3:GetObject", "arn:aws:s3:::b/key"),
+            used("kms:Decrypt", "arn:aws:kms:eu-west-1:1:key/other"),
+        ]);
         let unused: Vec<&str> = unused(&lines, &calls).iter().map(|grant| grant.action.as_str()).collect();
         assert_eq!(unused, ["s3:PutObject", "kms:Decrypt"]);
     }
@@ -196,7 +199,10 @@ mod tests {
 
     #[test]
     fn the_role_is_read_from_a_session_arn() {
-        assert_eq!(role_of("arn:aws:sts::111122223333:assumed-role/Redress-Control/x"), Some(("111122223333".into(), "Redress-Control".into())));
+        assert_eq!(
+            role_of("arn:aws:sts::111122223333:assumed-role/Redress-Control/x"),
+            Some(("111122223333".into(), "Redress-Control".into()))
+        );
         assert_eq!(role_of("arn:aws:iam::111122223333:root"), None);
     }
 }

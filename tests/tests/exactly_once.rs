@@ -36,14 +36,19 @@ fn executions(world: &World, target: &Target, document: &str) -> usize {
 
 /// One change, and everything that proves it.
 async fn one_change(world: &World, target: &Target, mark: u64) {
-    let records: Vec<Value> = world.ledger(&target.account).await.into_iter().filter(|record| record["ResourceId"] == *target.arn).collect();
+    let records: Vec<Value> =
+        world.ledger(&target.account).await.into_iter().filter(|record| record["ResourceId"] == *target.arn).collect();
     let states: Vec<&str> = records.iter().filter_map(|record| record["ExecutionStatus"].as_str()).collect();
     assert_eq!(states, ["Planned", "Claimed", "Applied", "Verified"], "one claim");
     assert_eq!(executions(world, target, names::CONTROL_DOCUMENT), 1, "one execution");
     assert_eq!(executions(world, target, "Redress-S3.8"), 1, "one nested execution");
     let changes = world.changes_since(&target.account, mark);
     assert_eq!(changes, ["PutPublicAccessBlock"], "one mutating call");
-    assert_eq!(calls(world, &target.account, mark, "StartAutomationExecution"), 2, "one start, and one of the nested runbook");
+    assert_eq!(
+        calls(world, &target.account, mark, "StartAutomationExecution"),
+        2,
+        "one start, and one of the nested runbook"
+    );
 }
 
 #[test]
@@ -55,7 +60,8 @@ fn the_same_message_a_hundred_times_is_one_change() {
         let mark = world.bed.lab.record().mark();
         let url = world.queue_url(names::FINDINGS_QUEUE).await;
         for batch in 0..10 {
-            let entries: Vec<Value> = (0..10).map(|nth| json!({ "Id": format!("{batch}-{nth}"), "MessageBody": event })).collect();
+            let entries: Vec<Value> =
+                (0..10).map(|nth| json!({ "Id": format!("{batch}-{nth}"), "MessageBody": event })).collect();
             world.admin_call("sqs", "SendMessageBatch", json!({ "QueueUrl": url, "Entries": entries })).await;
         }
         world.comes_to(&target.account, &target.arn, "Verified").await;
@@ -81,7 +87,15 @@ fn the_same_event_a_hundred_times_on_the_bus_is_one_change() {
         let event = config_event(&target.account, world.region(), name(&target), Timestamp::now());
         for _ in 0..100 {
             let aws = world.bed.lab.aws();
-            aws.emit(&target.account, world.region(), "aws.config", "Config Rules Compliance Change", vec![], event["detail"].clone()).await;
+            aws.emit(
+                &target.account,
+                world.region(),
+                "aws.config",
+                "Config Rules Compliance Change",
+                vec![],
+                event["detail"].clone(),
+            )
+            .await;
         }
         world.comes_to(&target.account, &target.arn, "Verified").await;
         let delivered = || {
@@ -137,7 +151,8 @@ fn defect_09_a_custom_action_and_the_import_of_one_finding_are_one_change() {
         let mark = world.bed.lab.record().mark();
         let admin = world.administrator();
         let finding = asff(&target.account, world.region(), &target.arn, Timestamp::now());
-        let import = security_hub_event(&target.account, world.region(), std::slice::from_ref(&finding), None).to_string();
+        let import =
+            security_hub_event(&target.account, world.region(), std::slice::from_ref(&finding), None).to_string();
         let action = security_hub_event(&admin, world.region(), &[finding], Some(names::ACTION_REMEDIATE)).to_string();
         for message in [&import, &action, &action, &import] {
             world.send_raw(message).await;
@@ -147,7 +162,12 @@ fn defect_09_a_custom_action_and_the_import_of_one_finding_are_one_change() {
         world.drained(names::COMPLETIONS_QUEUE).await;
         assert_eq!(world.changes_since(&target.account, mark), ["PutPublicAccessBlock"], "one mutating call");
         let records = world.ledger(&target.account).await;
-        let of = |status: &str| records.iter().filter(|record| record["ResourceId"] == *target.arn && record["ExecutionStatus"] == status).count();
+        let of = |status: &str| {
+            records
+                .iter()
+                .filter(|record| record["ResourceId"] == *target.arn && record["ExecutionStatus"] == status)
+                .count()
+        };
         // A person who asks gets an answer: the change, or that there is nothing to do, or that it is under way.
         assert!(of("Applied") == 1 && of("Failed") == 0, "{records:#?}");
         assert!(of("Verified") + of("Notified") <= 2, "the action counted once: {records:#?}");

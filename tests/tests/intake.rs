@@ -19,7 +19,8 @@ fn the_world() -> &'static World {
 async fn refused(world: &World, body: &str, part: &str, code: &str) -> Value {
     world.send_raw(body).await;
     let letters = DEAD_LETTERS.when(world, code, |letter| letter["Body"] == *body).await;
-    let attribute = |name: &str| letters[0]["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned();
+    let attribute =
+        |name: &str| letters[0]["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned();
     assert_eq!(attribute("Code"), code, "{}", attribute("Reason"));
     assert!(!attribute("Reason").is_empty());
     let id = RemediationId::of_rejected(format!("{body}{part}").as_bytes()).to_string();
@@ -99,10 +100,17 @@ fn defect_10_a_finding_of_one_account_cannot_name_a_resource_of_another() {
         finding["Compliance"]["SecurityControlId"] = "KMS.4".into();
         finding["Resources"][0]["Type"] = "AwsKmsKey".into();
         let mark = world.bed.lab.record().mark();
-        refused(world, &security_hub_event(&account, &region, std::slice::from_ref(&finding), None).to_string(), "#0", "account-mismatch").await;
+        refused(
+            world,
+            &security_hub_event(&account, &region, std::slice::from_ref(&finding), None).to_string(),
+            "#0",
+            "account-mismatch",
+        )
+        .await;
         // Nor does an event of one account carry a finding of another, unless its sender is the administrator.
         finding["AwsAccountId"] = other.clone().into();
-        refused(world, &security_hub_event(&account, &region, &[finding], None).to_string(), "#0", "account-mismatch").await;
+        refused(world, &security_hub_event(&account, &region, &[finding], None).to_string(), "#0", "account-mismatch")
+            .await;
         assert!(world.changes_since(&other, mark).is_empty() && world.ledger(&other).await.is_empty());
     });
 }
@@ -121,7 +129,8 @@ fn one_bad_finding_of_twenty_does_not_stop_the_others() {
         for nth in 0..19 {
             let resource = format!("arn:aws:s3:::bucket-of-nobody-{nth}");
             let ended = |record: &Value| {
-                record["ResourceId"] == *resource && matches!(record["ExecutionStatus"].as_str(), Some("Notified" | "Failed"))
+                record["ResourceId"] == *resource
+                    && matches!(record["ExecutionStatus"].as_str(), Some("Notified" | "Failed"))
             };
             world.ledger_when(&account, &format!("{resource} is handled"), ended).await;
         }
@@ -168,7 +177,8 @@ fn defect_22_our_own_update_of_a_finding_starts_nothing() {
             let mut updated = finding.clone();
             updated["Workflow"]["Status"] = status.into();
             updated["UpdatedAt"] = now.to_string().into();
-            updated["Note"] = json!({ "Text": "Redress Verified", "UpdatedBy": "redress", "UpdatedAt": now.to_string() });
+            updated["Note"] =
+                json!({ "Text": "Redress Verified", "UpdatedBy": "redress", "UpdatedAt": now.to_string() });
             world.send_raw(&security_hub_event(&account, world.region(), &[updated], None).to_string()).await;
         }
         world.drained(names::FINDINGS_QUEUE).await;
@@ -185,10 +195,20 @@ fn defect_21_no_rule_hears_of_the_evidence_bucket() {
     world.run(async {
         let account = world.member("updates");
         let bucket = names::evidence_bucket(&account.parse().unwrap(), &world.bed.organisation.region);
-        let notifications = world.call(&account, "s3", "GetBucketNotificationConfiguration", json!({ "Bucket": bucket })).await.unwrap();
-        let told: Vec<&String> = notifications.as_object().unwrap().keys().filter(|key| key.ends_with("Configurations") || *key == "EventBridgeConfiguration").collect();
+        let notifications = world
+            .call(&account, "s3", "GetBucketNotificationConfiguration", json!({ "Bucket": bucket }))
+            .await
+            .unwrap();
+        let told: Vec<&String> = notifications
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|key| key.ends_with("Configurations") || *key == "EventBridgeConfiguration")
+            .collect();
         assert!(told.is_empty(), "{notifications}");
-        for (place, bus) in [(&account, "default"), (&world.administrator(), "default"), (&world.administrator(), names::HUB_BUS)] {
+        for (place, bus) in
+            [(&account, "default"), (&world.administrator(), "default"), (&world.administrator(), names::HUB_BUS)]
+        {
             let rules = world.call(place, "events", "ListRules", json!({ "EventBusName": bus })).await.unwrap();
             for rule in rules["Rules"].as_array().unwrap() {
                 let pattern = rule["EventPattern"].as_str().unwrap();
@@ -207,7 +227,11 @@ fn an_event_that_cannot_be_delivered_is_kept_with_its_reason() {
         world.call(&account, "iam", "DeleteRolePolicy", role).await.unwrap();
         let broken = world.break_it("public-bucket", &account).await;
         let name = broken.resource_arn.as_str().rsplit(':').next().unwrap().to_owned();
-        let url = world.call(&account, "sqs", "GetQueueUrl", json!({ "QueueName": "redress-forward-dlq" })).await.unwrap()["QueueUrl"].clone();
+        let url = world
+            .call(&account, "sqs", "GetQueueUrl", json!({ "QueueName": "redress-forward-dlq" }))
+            .await
+            .unwrap()["QueueUrl"]
+            .clone();
         let letter = world
             .eventually("the event is in the member's dead-letter queue", async || {
                 let asked = json!({ "QueueUrl": url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"] });
@@ -216,7 +240,8 @@ fn an_event_that_cannot_be_delivered_is_kept_with_its_reason() {
                 letters.into_iter().find(|letter| letter["Body"].as_str().is_some_and(|body| body.contains(&name)))
             })
             .await;
-        let attribute = |name: &str| letter["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned();
+        let attribute =
+            |name: &str| letter["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned();
         assert!(attribute("RULE_ARN").ends_with("/redress-forward-config"), "{letter:#}");
         assert!(attribute("ERROR_CODE").starts_with("AccessDenied"), "{letter:#}");
     });

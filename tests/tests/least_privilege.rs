@@ -106,7 +106,9 @@ async fn broken(world: &World, scenario: &str, account: &str) -> Target {
 
 async fn run_command(world: &World, arguments: &[&str], done: &Done) -> i32 {
     let fill = |text: &&str| {
-        text.replace("{id}", &done.id).replace("{account}", &done.target.account).replace("{resource}", &done.target.arn)
+        text.replace("{id}", &done.id)
+            .replace("{account}", &done.target.account)
+            .replace("{resource}", &done.target.arn)
     };
     let operator = world.operator().await;
     let mut command = Command::new(binaries().join("redress"));
@@ -243,7 +245,8 @@ impl Subject {
 
 /// Every allow line of every role of Redress in an account.
 async fn lines(world: &World, account: &str) -> Vec<Grant> {
-    let call = async |operation: &str, parameters: Value| world.call(account, "iam", operation, parameters).await.unwrap();
+    let call =
+        async |operation: &str, parameters: Value| world.call(account, "iam", operation, parameters).await.unwrap();
     let names_of = |answer: &Value, field: &str| -> Vec<String> {
         answer[field].as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
     };
@@ -254,7 +257,11 @@ async fn lines(world: &World, account: &str) -> Vec<Grant> {
             continue;
         }
         let attached = call("ListAttachedRolePolicies", json!({ "RoleName": role })).await;
-        assert_eq!(attached["AttachedPolicies"], json!([]), "{role}: managed policies are granted without being looked at");
+        assert_eq!(
+            attached["AttachedPolicies"],
+            json!([]),
+            "{role}: managed policies are granted without being looked at"
+        );
         for policy in names_of(&call("ListRolePolicies", json!({ "RoleName": role })).await, "PolicyNames") {
             let document = document(world, account, role, &policy).await;
             found.extend(grants(account, role, &policy, &document));
@@ -300,7 +307,11 @@ fn hops(world: &World, from: usize, denied: bool) -> Vec<Used> {
     let deliveries = world.bed.lab.record().deliveries().into_iter().skip(from);
     let hops = deliveries.filter(|sent| sent.target_arn.contains(":event-bus/"));
     let said = |error: &Option<String>| match error {
-        Some(error) => denied && error.contains(names::EVENT_FORWARDER_ROLE) && error.contains("not authorized to perform: events:PutEvents"),
+        Some(error) => {
+            denied
+                && error.contains(names::EVENT_FORWARDER_ROLE)
+                && error.contains("not authorized to perform: events:PutEvents")
+        }
         None => !denied,
     };
     hops.filter(|sent| said(&sent.error))
@@ -383,14 +394,17 @@ async fn fails_without(world: &World, line: &Grant, exercise: Exercise, account:
     match seen {
         Seen::Ends => ended(&|record| !exercise.is_well(record)).await,
         Seen::Says(says) => ended(&says).await,
-        Seen::Parks => assert!(subject.end(world, |status| status == exercise.ends()).await.is_none(), "{what}: and yet it ended"),
+        Seen::Parks => {
+            assert!(subject.end(world, |status| status == exercise.ends()).await.is_none(), "{what}: and yet it ended")
+        }
         Seen::Waits(queue) => {
             let what = format!("without `{line}` a message waits in {queue}");
             world.eventually(&what, async || (world.depth(queue).await.0 > 0).then_some(())).await;
         }
         Seen::Stays(queue) => assert!(world.depth(queue).await.1 > 0, "{what}: and yet its message went"),
         Seen::Undelivered => {
-            let buried = || world.bed.lab.record().deliveries().into_iter().skip(delivered).any(|sent| sent.dead_lettered);
+            let buried =
+                || world.bed.lab.record().deliveries().into_iter().skip(delivered).any(|sent| sent.dead_lettered);
             world.eventually(&what, async || buried().then_some(())).await;
         }
         Seen::Exits => assert_ne!(subject.exit, Some(0), "{what}: and yet the command said nothing"),
@@ -414,7 +428,9 @@ async fn everything_works(world: &World, account: &str) -> (Vec<BTreeSet<Used>>,
             Some(exit) => assert_eq!(exit, 0, "{exercise:?}"),
             None => {
                 let what = format!("{exercise:?} ends as {}", exercise.ends());
-                let end = world.eventually(&what, async || subject.end(world, |status| status == exercise.ends()).await).await;
+                let end = world
+                    .eventually(&what, async || subject.end(world, |status| status == exercise.ends()).await)
+                    .await;
                 assert!(exercise.is_well(&end), "{what}: {end:#}");
             }
         }
@@ -434,7 +450,9 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
         let (used_by, done) = everything_works(world, &flows).await;
 
         let mut denied: BTreeSet<Used> = checks(world, 0, false).into_iter().collect();
-        let guarded = |role: &str, action: &str| EXERCISES.iter().any(|one| matches!(one, Forbidden(_, r, a) if *r == role && *a == action));
+        let guarded = |role: &str, action: &str| {
+            EXERCISES.iter().any(|one| matches!(one, Forbidden(_, r, a) if *r == role && *a == action))
+        };
         denied.retain(|call| !guarded(&call.role, &call.action));
         assert!(denied.is_empty(), "refused although nothing is missing: {denied:#?}");
 
@@ -447,17 +465,26 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
             println!("{calls:>5} {line}");
         }
         let unused = unused(&all, &used);
-        assert!(unused.is_empty(), "granted, and used by nothing:\n{}", unused.iter().map(|line| format!("{line}\n")).collect::<String>());
+        assert!(
+            unused.is_empty(),
+            "granted, and used by nothing:\n{}",
+            unused.iter().map(|line| format!("{line}\n")).collect::<String>()
+        );
 
         // Each with the smallest exercise that uses it.
         let smallest = |line: &Grant| {
             // Logs are written later than what they tell of.
             if line.action.starts_with("logs:") {
-                return Asked(if line.role == names::REMEDIATE_ROLE { "missing-tags" } else { "public-bucket" }, Mode::Apply);
+                return Asked(
+                    if line.role == names::REMEDIATE_ROLE { "missing-tags" } else { "public-bucket" },
+                    Mode::Apply,
+                );
             }
             // People's roles are used by the command; that the tests ask as the operator does not count.
             let people = matches!(line.role.as_str(), names::OPERATOR_ROLE | names::EVIDENCE_READER_ROLE);
-            let uses = |nth: &usize| matches!(EXERCISES[*nth], Run(_)) == people && used_by[*nth].iter().any(|call| line.covers(call));
+            let uses = |nth: &usize| {
+                matches!(EXERCISES[*nth], Run(_)) == people && used_by[*nth].iter().any(|call| line.covers(call))
+            };
             let by = (0..EXERCISES.len()).find(uses);
             // What only the very first call of a process needs, any first call does.
             by.map_or(Asked("public-bucket", Mode::DryRun), |by| EXERCISES[by])
@@ -472,16 +499,16 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
             new_processes(world, line).await;
             fails_without(world, line, smallest(line), &account, &done).await;
         }
-        let todo: Vec<(&Grant, Exercise)> = member.iter().map(|line| (*line, smallest(line))).collect();
+        let todo: Vec<(usize, Exercise)> = member.iter().map(|line| smallest(line)).enumerate().collect();
         let todo = Mutex::new(todo);
         let work = async |name: &str| {
             let account = world.member(name);
-            while let Some((line, exercise)) = { todo.lock().await.pop() } {
-                let there = Grant {
-                    account: account.clone(),
-                    resource: line.resource.replace(&flows, &account),
-                    ..line.clone()
-                };
+            // The same stacks, so the same lines; but keys have ids of their own.
+            let theirs = lines(world, &account).await;
+            assert_eq!(theirs.len(), member.len());
+            while let Some((nth, exercise)) = { todo.lock().await.pop() } {
+                let there = theirs[nth].clone();
+                assert_eq!((&there.role, &there.action), (&member[nth].role, &member[nth].action));
                 println!("{:>6.1} s without {there}", started.elapsed().as_secs_f64());
                 new_processes(world, &there).await;
                 // Evidence is read where it was left.

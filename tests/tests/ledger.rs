@@ -17,7 +17,8 @@ fn the_world() -> &'static World {
 
 async fn fixed(world: &World, account: &str) -> (Target, Ended) {
     let broken = world.break_only("public-bucket", account).await;
-    let target = Target { account: account.to_owned(), control: "S3.8".to_owned(), arn: broken.resource_arn.to_string() };
+    let target =
+        Target { account: account.to_owned(), control: "S3.8".to_owned(), arn: broken.resource_arn.to_string() };
     let ended = world.remediate(&target, Mode::Apply).await;
     assert_eq!(ended.last()["ExecutionStatus"], "Verified", "{}", ended.error());
     (target, ended)
@@ -25,7 +26,9 @@ async fn fixed(world: &World, account: &str) -> (Target, Ended) {
 
 /// The chain of an account, from the table, in its order.
 async fn chain(world: &World, account: &str) -> Vec<Record> {
-    let read = |record: Value| serde_json::from_value::<Record>(record.clone()).unwrap_or_else(|error| panic!("{error}: {record:#}"));
+    let read = |record: Value| {
+        serde_json::from_value::<Record>(record.clone()).unwrap_or_else(|error| panic!("{error}: {record:#}"))
+    };
     let mut records: Vec<Record> = world.ledger(account).await.into_iter().map(read).collect();
     records.sort_by_key(|record| record.seq);
     records
@@ -69,14 +72,30 @@ fn every_record_has_every_attribute_of_the_schema() {
         assert_eq!(items.len(), 4);
         for item in &items {
             for (name, kind) in [
-                ("RemediationId", "S"), ("Timestamp", "N"), ("FindingId", "S"), ("AccountId", "S"), ("ResourceType", "S"),
-                ("ResourceId", "S"), ("RemediationType", "S"), ("RemediationAction", "S"), ("ExecutionStatus", "S"),
-                ("ExecutorArn", "S"), ("ErrorMessage", "S"), ("ExecutionDuration", "N"), ("NotificationSent", "BOOL"),
-                ("Origin", "S"), ("Seq", "N"), ("PrevHash", "S"), ("Hash", "S"), ("Detail", "M"), ("ExpiresAt", "N"),
+                ("RemediationId", "S"),
+                ("Timestamp", "N"),
+                ("FindingId", "S"),
+                ("AccountId", "S"),
+                ("ResourceType", "S"),
+                ("ResourceId", "S"),
+                ("RemediationType", "S"),
+                ("RemediationAction", "S"),
+                ("ExecutionStatus", "S"),
+                ("ExecutorArn", "S"),
+                ("ErrorMessage", "S"),
+                ("ExecutionDuration", "N"),
+                ("NotificationSent", "BOOL"),
+                ("Origin", "S"),
+                ("Seq", "N"),
+                ("PrevHash", "S"),
+                ("Hash", "S"),
+                ("Detail", "M"),
+                ("ExpiresAt", "N"),
             ] {
                 assert!(item[name].get(kind).is_some(), "{name} is no {kind}: {item:#}");
             }
-            let days = item["ExpiresAt"]["N"].as_str().unwrap().parse::<i64>().unwrap() - jiff::Timestamp::now().as_second();
+            let days =
+                item["ExpiresAt"]["N"].as_str().unwrap().parse::<i64>().unwrap() - jiff::Timestamp::now().as_second();
             assert!((89..=90).contains(&(days / 86_400)), "kept for 90 days");
         }
         let by = items.iter().map(|item| item["ExecutorArn"]["S"].as_str().unwrap()).collect::<Vec<_>>();
@@ -98,7 +117,11 @@ fn defect_25_history_is_kept() {
         assert_eq!(again.last()["ExecutionStatus"], "Verified");
         let after = world.ledger(&account).await;
         assert!(before.iter().all(|record| after.contains(record)), "every record is as it was");
-        let states: Vec<&str> = after.iter().filter(|record| record["RemediationId"] == *done.id).filter_map(|record| record["ExecutionStatus"].as_str()).collect();
+        let states: Vec<&str> = after
+            .iter()
+            .filter(|record| record["RemediationId"] == *done.id)
+            .filter_map(|record| record["ExecutionStatus"].as_str())
+            .collect();
         assert_eq!(states, ["Planned", "Claimed", "Applied", "Verified", "RolledBack"]);
     });
 }
@@ -126,7 +149,8 @@ fn people_are_told_in_the_agreed_format() {
         assert_eq!(told.len(), 1, "people are told once: {told:#?}");
         let metric = |line: &String| {
             let metric: Value = serde_json::from_str(line).unwrap_or_default();
-            metric["RemediationId"] == message["RemediationId"] && metric["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Redress"
+            metric["RemediationId"] == message["RemediationId"]
+                && metric["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Redress"
         };
         let logs = || world.bed.lab.logs(names::COMPLETION_FUNCTION);
         world.eventually("the metric is in the log", async || logs().iter().any(metric).then_some(())).await;
@@ -142,20 +166,28 @@ fn evidence_is_where_it_should_be_encrypted_versioned_and_described() {
         let last = &done.last()["Detail"];
         let bucket = names::evidence_bucket(&account.parse().unwrap(), &world.bed.organisation.region);
         assert_eq!(last["EvidenceBucket"], bucket);
-        let claimed = done.records.iter().find(|record| record["ExecutionStatus"] == "Claimed").unwrap()["Timestamp"].as_i64().unwrap();
+        let claimed = done.records.iter().find(|record| record["ExecutionStatus"] == "Claimed").unwrap()["Timestamp"]
+            .as_i64()
+            .unwrap();
         let key = names::evidence_key(done.id.parse().unwrap(), jiff::Timestamp::from_millisecond(claimed).unwrap());
         assert_eq!(last["EvidenceKey"], key);
         let head = world.call(&account, "s3", "HeadObject", json!({ "Bucket": bucket, "Key": key })).await.unwrap();
-        let alias = world.call(&account, "kms", "DescribeKey", json!({ "KeyId": names::MEMBER_KEY_ALIAS })).await.unwrap();
+        let alias =
+            world.call(&account, "kms", "DescribeKey", json!({ "KeyId": names::MEMBER_KEY_ALIAS })).await.unwrap();
         assert_eq!(head["ServerSideEncryption"], "aws:kms");
         assert_eq!(head["SSEKMSKeyId"], alias["KeyMetadata"]["Arn"]);
         assert_eq!(head["VersionId"], last["EvidenceVersionId"]);
         let metadata = &head["Metadata"];
         assert_eq!(metadata["outcome"], "Verified");
-        for (name, detail) in [("pre-image-sha256", "PreImageSha256"), ("change-sha256", "ChangeSha256"), ("post-image-sha256", "PostImageSha256")] {
+        for (name, detail) in [
+            ("pre-image-sha256", "PreImageSha256"),
+            ("change-sha256", "ChangeSha256"),
+            ("post-image-sha256", "PostImageSha256"),
+        ] {
             assert_eq!((&metadata[name], last[detail].as_str().map(str::len)), (&last[detail], Some(64)), "{name}");
         }
-        let versions = world.call(&account, "s3", "ListObjectVersions", json!({ "Bucket": bucket, "Prefix": key })).await.unwrap();
+        let versions =
+            world.call(&account, "s3", "ListObjectVersions", json!({ "Bucket": bucket, "Prefix": key })).await.unwrap();
         assert_eq!(versions["Versions"].as_array().unwrap().len(), 2, "before the change, and after it");
         let opened = world.evidence(&account, &done).await;
         assert_eq!(opened.operations(), ["PutPublicAccessBlock"]);

@@ -98,14 +98,20 @@ fn the_evidence_reader_lets_in_the_operator_only_and_reads_only() {
         let member = world.member("evidence");
         let role = role_arn(&member, names::EVIDENCE_READER_ROLE);
         let id = Some(world.bed.organisation.external_id.as_str());
-        let orchestrator = session(world, &world.administrator(), names::ORCHESTRATOR_ROLE, "lambda.amazonaws.com").await;
+        let orchestrator =
+            session(world, &world.administrator(), names::ORCHESTRATOR_ROLE, "lambda.amazonaws.com").await;
         assert_refused(assume(world, &orchestrator, &role, id).await, "the orchestrator");
         let operator = world.operator().await;
         assert_refused(assume(world, &operator, &role, None).await, "the operator without ExternalId");
         let reader = world.assume(&operator, &role, id).await;
         let bucket = names::evidence_bucket(&member.parse().unwrap(), &world.bed.organisation.region);
         for operation in ["PutObject", "DeleteObject"] {
-            let answer = world.bed.lab.aws().call(&reader, world.region(), "s3", operation, json!({ "Bucket": bucket, "Key": "x" })).await;
+            let answer = world
+                .bed
+                .lab
+                .aws()
+                .call(&reader, world.region(), "s3", operation, json!({ "Bucket": bucket, "Key": "x" }))
+                .await;
             assert_refused(answer, operation);
         }
     });
@@ -117,7 +123,8 @@ async fn cannot_be_entered(world: &World, member: &str, trust: Value) {
     let account = world.member(member);
     let changed = json!({ "RoleName": names::CROSS_ACCOUNT_ROLE, "PolicyDocument": trust.to_string() });
     let role = json!({ "RoleName": names::CROSS_ACCOUNT_ROLE });
-    let before = world.call(&account, "iam", "GetRole", role).await.unwrap()["Role"]["AssumeRolePolicyDocument"].clone();
+    let before =
+        world.call(&account, "iam", "GetRole", role).await.unwrap()["Role"]["AssumeRolePolicyDocument"].clone();
     world.call(&account, "iam", "UpdateAssumeRolePolicy", changed).await.unwrap();
 
     let broken = world.break_it("public-bucket", &account).await;
@@ -156,7 +163,8 @@ async fn cannot_be_entered(world: &World, member: &str, trust: Value) {
 fn defect_01_a_wrong_external_id_fails_loudly_and_strands_nothing() {
     let world = the_world();
     world.run(async {
-        let principals = [names::ORCHESTRATOR_ROLE, names::COMPLETION_ROLE].map(|role| role_arn(&world.administrator(), role));
+        let principals =
+            [names::ORCHESTRATOR_ROLE, names::COMPLETION_ROLE].map(|role| role_arn(&world.administrator(), role));
         let trust = json!({ "Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "AWS": principals },
             "Condition": { "StringEquals": { "sts:ExternalId": "of-another-deployment" } },
@@ -190,17 +198,24 @@ fn evidence_is_written_by_the_functions_alone_and_with_the_members_key_alone() {
     let world = the_world();
     world.run(async {
         let account = world.member("evidence");
-        let alias = world.call(&account, "kms", "DescribeKey", json!({ "KeyId": names::MEMBER_KEY_ALIAS })).await.unwrap();
+        let alias =
+            world.call(&account, "kms", "DescribeKey", json!({ "KeyId": names::MEMBER_KEY_ALIAS })).await.unwrap();
         let key = alias["KeyMetadata"]["Arn"].clone();
         recorder_puts(world, &account, json!({ "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key })).await.unwrap();
-        assert_refused(recorder_puts(world, &account, json!({ "ServerSideEncryption": "AES256" })).await, "another encryption");
+        assert_refused(
+            recorder_puts(world, &account, json!({ "ServerSideEncryption": "AES256" })).await,
+            "another encryption",
+        );
         let other = world.call(&account, "kms", "CreateKey", json!({})).await.unwrap()["KeyMetadata"]["Arn"].clone();
         let with_other = json!({ "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": other });
         assert_refused(recorder_puts(world, &account, with_other).await, "another key");
         let bucket = names::evidence_bucket(&account.parse().unwrap(), &world.bed.organisation.region);
         let put = json!({ "Bucket": bucket, "Key": "forged.json", "Body": "x" });
         let control = session(world, &account, names::CONTROL_ROLE, "ssm.amazonaws.com").await;
-        assert_refused(world.bed.lab.aws().call(&control, world.region(), "s3", "PutObject", put).await, "the control runbook");
+        assert_refused(
+            world.bed.lab.aws().call(&control, world.region(), "s3", "PutObject", put).await,
+            "the control runbook",
+        );
     });
 }
 
@@ -212,7 +227,8 @@ fn no_role_of_redress_changes_or_deletes_what_the_ledger_says() {
         let broken = world.break_only("public-bucket", &account).await;
         let target = Target { account: account.clone(), control: "S3.8".into(), arn: broken.resource_arn.to_string() };
         let done = world.remediate(&target, redress_common::contract::Mode::Apply).await;
-        let key = json!({ "RemediationId": { "S": done.id }, "Timestamp": { "N": done.last()["Timestamp"].to_string() } });
+        let key =
+            json!({ "RemediationId": { "S": done.id }, "Timestamp": { "N": done.last()["Timestamp"].to_string() } });
         let admin = world.administrator();
         let mut whoever = vec![("operator", world.operator().await)];
         for role in [names::ORCHESTRATOR_ROLE, names::COMPLETION_ROLE] {
