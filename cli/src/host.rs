@@ -37,7 +37,8 @@ pub(crate) struct Host {
 impl Host {
     /// Starts it all; slow steps are told to `progress`.
     pub(crate) async fn start(members: u8, port: u16, progress: Progress) -> Result<Self, Problem> {
-        let name = |index| NAMES.get(index).map_or_else(|| format!("member-{}", index + 1), |name: &&str| (*name).to_owned());
+        let name =
+            |index| NAMES.get(index).map_or_else(|| format!("member-{}", index + 1), |name: &&str| (*name).to_owned());
         let here = std::env::current_exe().map_err(|error| Problem::aws("find the functions' binaries", &error))?;
         let options = BedOptions {
             root: root(),

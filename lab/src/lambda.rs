@@ -106,7 +106,14 @@ struct Instance {
 
 impl Functions {
     pub(crate) fn new(shared: Arc<Shared>, binaries: BTreeMap<String, PathBuf>) -> Self {
-        Self { shared, binaries, known: Mutex::default(), warm: Mutex::default(), logs: Mutex::default(), log_group: LogGroup::default() }
+        Self {
+            shared,
+            binaries,
+            known: Mutex::default(),
+            warm: Mutex::default(),
+            logs: Mutex::default(),
+            log_group: LogGroup::default(),
+        }
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {

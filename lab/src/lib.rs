@@ -55,7 +55,13 @@ pub struct LabOptions {
 impl LabOptions {
     /// A silent lab on any port, without functions or services of its own.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), port: 0, functions: BTreeMap::new(), services: Vec::new(), progress: Arc::new(|_| ()) }
+        Self {
+            root: root.into(),
+            port: 0,
+            functions: BTreeMap::new(),
+            services: Vec::new(),
+            progress: Arc::new(|_| ()),
+        }
     }
 }
 
@@ -144,7 +150,8 @@ impl Lab {
         let functions = Arc::new(lambda::Functions::new(shared.clone(), options.functions));
         let events = Arc::new(events::Events::new(shared.clone(), functions.clone()));
         let cloud = Arc::new(Cloud { shared, functions: functions.clone(), events });
-        let gateway = gateway::Gateway { cloud: cloud.clone(), services: options.services, moto: moto.url.clone(), http };
+        let gateway =
+            gateway::Gateway { cloud: cloud.clone(), services: options.services, moto: moto.url.clone(), http };
 
         let mut tasks = tokio::task::JoinSet::new();
         let router = gateway::router(Arc::new(gateway));

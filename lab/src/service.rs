@@ -83,7 +83,12 @@ impl Credentials {
 #[async_trait]
 pub trait Aws: Send + Sync {
     /// A session of `role_arn` for a service such as `ssm.amazonaws.com`, if the role's trust policy lets that service in.
-    async fn session(&self, role_arn: &str, session_name: &str, service_principal: &str) -> Result<Credentials, AwsError>;
+    async fn session(
+        &self,
+        role_arn: &str,
+        session_name: &str,
+        service_principal: &str,
+    ) -> Result<Credentials, AwsError>;
 
     /// One AWS API call with these credentials, through the gateway: signed, authorised and recorded like any client's.
     /// `service` and `operation` are botocore's names (`s3`, `PutPublicAccessBlock`), `parameters` the API's.
@@ -102,7 +107,15 @@ pub trait Aws: Send + Sync {
     async fn authorise(&self, caller: &Caller, action: &str, resource: &str, context: Value) -> Result<(), AwsError>;
 
     /// Put an event of AWS's own (`aws.ssm`, `aws.config`, …) on the default bus of an account and Region.
-    async fn emit(&self, account: &str, region: &str, source: &str, detail_type: &str, resources: Vec<String>, detail: Value);
+    async fn emit(
+        &self,
+        account: &str,
+        region: &str,
+        source: &str,
+        detail_type: &str,
+        resources: Vec<String>,
+        detail: Value,
+    );
 }
 
 /// A service, or the part of one, that the lab answers itself.

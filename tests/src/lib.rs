@@ -7,4 +7,3 @@ pub mod grants;
 pub mod inbox;
 pub mod raw;
 pub mod world;
-

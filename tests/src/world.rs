@@ -97,9 +97,16 @@ impl World {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn call(&self, account: &str, service: &str, operation: &str, parameters: Value) -> Result<Value, AwsError> {
+    pub async fn call(
+        &self,
+        account: &str,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, AwsError> {
         let aws = self.bed.lab.aws();
-        aws.call(&Credentials::root(account), self.bed.organisation.region.as_str(), service, operation, parameters).await
+        aws.call(&Credentials::root(account), self.bed.organisation.region.as_str(), service, operation, parameters)
+            .await
     }
 
     /// Breaks something and lets the lab's Config notice.
@@ -147,9 +154,18 @@ impl World {
             if started.elapsed() > PATIENCE {
                 let seen: Vec<String> = records
                     .iter()
-                    .map(|record| format!("{} {} {} {}", record["ExecutionStatus"], record["ResourceId"], record["ErrorMessage"], record["Detail"]))
+                    .map(|record| {
+                        format!(
+                            "{} {} {} {}",
+                            record["ExecutionStatus"], record["ResourceId"], record["ErrorMessage"], record["Detail"]
+                        )
+                    })
                     .collect();
-                panic!("{what}: not within {PATIENCE:?}. The ledger of {account}:\n{}\n{}", seen.join("\n"), self.story(account));
+                panic!(
+                    "{what}: not within {PATIENCE:?}. The ledger of {account}:\n{}\n{}",
+                    seen.join("\n"),
+                    self.story(account)
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
@@ -178,11 +194,23 @@ impl World {
         let executions = executions.iter().map(|execution| serde_json::to_string(execution).unwrap_or_default());
         let executions = executions.filter(|execution| execution.contains(account));
         let failed = lab.record().calls().into_iter().filter(|call| call.status >= 400);
-        let failed = failed.map(|call| format!("{} {}:{} {} {:?} {:?}", call.principal, call.service, call.operation, call.status, call.error, call.checks));
-        let invoked = lab.record().invocations().into_iter().filter_map(|call| Some(format!("{} {}", call.function, call.error?)));
-        let undelivered = lab.record().deliveries().into_iter().filter(|sent| sent.error.is_some()).map(|sent| format!("{sent:?}"));
+        let failed = failed.map(|call| {
+            format!(
+                "{} {}:{} {} {:?} {:?}",
+                call.principal, call.service, call.operation, call.status, call.error, call.checks
+            )
+        });
+        let invoked = lab
+            .record()
+            .invocations()
+            .into_iter()
+            .filter_map(|call| Some(format!("{} {}", call.function, call.error?)));
+        let undelivered =
+            lab.record().deliveries().into_iter().filter(|sent| sent.error.is_some()).map(|sent| format!("{sent:?}"));
         let functions = ["redress-orchestrator", "redress-completion", "redress-recorder", "redress-remediate"];
-        let logs = functions.iter().flat_map(|function| lab.logs(function).into_iter().map(move |line| format!("{function}: {line}")));
+        let logs = functions
+            .iter()
+            .flat_map(|function| lab.logs(function).into_iter().map(move |line| format!("{function}: {line}")));
         executions.chain(failed).chain(invoked).chain(undelivered).chain(logs).collect::<Vec<_>>().join("\n")
     }
 

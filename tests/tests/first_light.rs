@@ -11,7 +11,9 @@ fn the_world() -> &'static World {
 
 async fn comes_to(world: &World, account: &str, resource: &str, state: &str) -> Vec<Value> {
     let what = format!("{resource} comes to {state}");
-    world.ledger_when(account, &what, |record| record["ResourceId"] == resource && record["ExecutionStatus"] == state).await
+    world
+        .ledger_when(account, &what, |record| record["ResourceId"] == resource && record["ExecutionStatus"] == state)
+        .await
 }
 
 fn bad_then_fixed(member: &str, name: &str) {
