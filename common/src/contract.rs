@@ -253,6 +253,24 @@ pub struct RemediateResponse {
     pub error: String,
 }
 
+/// What a function answers a step of `aws:invokeLambdaFunction`: the answer, and once more as its `Payload`.
+///
+/// A step selects its outputs with `$.Payload.Key`. AWS does not document where such a path starts: at the answer of
+/// `Invoke`, as public runbooks have it, or at what the function returned, as its one example does. It finds the same here.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StepAnswer<T> {
+    #[serde(flatten)]
+    answer: T,
+    payload: T,
+}
+
+impl<T: Clone> From<T> for StepAnswer<T> {
+    fn from(answer: T) -> Self {
+        Self { payload: answer.clone(), answer }
+    }
+}
+
 /// A remediation's evidence: the object in the member's bucket. Version 1 of it is stored before the change
 /// (create-only); the finished one is a newer version of the same key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -376,6 +394,17 @@ pub mod output {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_step_finds_its_output_wherever_its_path_starts() {
+        let answer =
+            RemediateResponse { outcome: Outcome::Verified, change_sha256: "c".to_owned(), error: String::new() };
+        let returned = serde_json::to_value(StepAnswer::from(answer)).unwrap();
+        let of_invoke = serde_json::json!({ "StatusCode": 200, "Payload": returned.clone() });
+        for start in [of_invoke, returned] {
+            assert_eq!(start["Payload"]["Outcome"], "Verified");
+        }
+    }
 
     #[test]
     fn an_image_is_taken_with_its_values_as_json_or_as_text() {

@@ -1,7 +1,7 @@
 //! Lambda `redress-recorder`. Only wires; see [`redress_member::recorder`].
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
-use redress_common::contract::RecorderRequest;
+use redress_common::contract::{RecorderRequest, StepAnswer};
 use redress_member::place::Place;
 use redress_member::{recorder, start};
 
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
         let place = Place::of_function(&event.context.invoked_function_arn)?;
         let answer = Box::pin(recorder::handle(evidence, &place, event.payload)).await?;
         tracing::info!(decision = answer.decision, "recorded");
-        Ok::<_, Error>(answer)
+        Ok::<_, Error>(StepAnswer::from(answer))
     }))
     .await
 }

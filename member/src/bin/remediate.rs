@@ -1,7 +1,7 @@
 //! Lambda `redress-remediate`. Only wires; see [`redress_member::remediate`].
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
-use redress_common::contract::RemediateRequest;
+use redress_common::contract::{RemediateRequest, StepAnswer};
 use redress_member::native::Clients;
 use redress_member::place::Place;
 use redress_member::{remediate, start};
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Error> {
         let place = Place::of_function(&event.context.invoked_function_arn)?;
         let answer = Box::pin(remediate::handle(clients, evidence, &place, event.payload)).await?;
         tracing::info!(%remediation, outcome = answer.outcome.as_str(), error = answer.error, "remediated");
-        Ok::<_, Error>(answer)
+        Ok::<_, Error>(StepAnswer::from(answer))
     }))
     .await
 }
