@@ -57,6 +57,7 @@ pub(crate) fn run(phases: &Phases, filter: Option<&str>) -> Result<(), String> {
             let formatted = phases.run("formatting", cargo(["fmt", "--all", "--check"]));
             count.check(formatted.map_err(|error| format!("{error}; run `cargo fmt --all`")));
             count.check(tools::generated_is_current(phases));
+            count.check(tools::clippy(phases));
         }
         let before = count.failed;
         let tested = phases.step("tests", || test(&mut count, filter));
