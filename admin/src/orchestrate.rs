@@ -77,6 +77,13 @@ struct Sender {
     account: AccountId,
 }
 
+fn sender(body: &str) -> Result<AccountId, ParseError> {
+    let Ok(Sender { account }) = serde_json::from_str(body) else {
+        return Err(ParseError::Missing { path: "account".to_owned() });
+    };
+    Ok(account)
+}
+
 /// Where a case comes from, so that it can be made again when the claim changed hands.
 enum Origin<'a> {
     Finding(&'a Finding),
@@ -104,6 +111,9 @@ impl<O: Outside> Orchestrator<O> {
             Ok(Inbound::Undo { remediation, by, request, reason, mode }) => {
                 let trigger = Trigger::Operator { by, mode };
                 let undo = Undo { remediation, trigger, request, event_time: now, reason };
+                if let Err(error) = self.sent_by_us(body) {
+                    return self.refuse_input(body, "", error.code(), error.to_string(), now).await;
+                }
                 if mode == Mode::DryRun {
                     return self.refuse_undo(body, &undo, &NotUndoable::DryRun(remediation), now).await;
                 }
@@ -128,15 +138,26 @@ impl<O: Outside> Orchestrator<O> {
         }
     }
 
-    /// Only the administrator speaks of other accounts' findings: nobody gets a resource changed that is not theirs.
+    /// Only the administrator speaks of other accounts' findings, and only its people ask by the command: nobody gets a
+    /// resource changed that is not theirs, or by a request that policy takes for a person's.
     fn bind<'a>(&self, finding: &'a Finding, body: &str) -> Result<&'a Finding, ParseError> {
-        let Ok(Sender { account }) = serde_json::from_str(body) else {
-            return Err(ParseError::Missing { path: "account".to_owned() });
-        };
+        let account = sender(body)?;
+        if matches!(finding.trigger, Trigger::Operator { .. } | Trigger::CustomAction(_)) {
+            return self.sent_by_us(body).map(|()| finding);
+        }
         if account == finding.account || account == self.me.account {
             return Ok(finding);
         }
         Err(ParseError::AccountMismatch { place: "the finding", found: finding.account.clone(), expected: account })
+    }
+
+    /// The bus's rules say the same; a rule that somebody widens must not be a way in.
+    fn sent_by_us(&self, body: &str) -> Result<(), ParseError> {
+        let found = sender(body)?;
+        if found == self.me.account {
+            return Ok(());
+        }
+        Err(ParseError::AccountMismatch { place: "the request's event", found, expected: self.me.account.clone() })
     }
 
     /// Decide and carry out, again when another worker was quicker.
