@@ -126,14 +126,14 @@ pub struct End {
     pub undone: bool,
 }
 
-/// The claim of a remediation that ended.
+/// The claim of a remediation that ended, whose resource was last looked at then.
 #[must_use]
-pub fn finish(claim: &Claim, end: End, now: Timestamp) -> Claim {
+pub fn finish(claim: &Claim, end: End, seen: Timestamp) -> Claim {
     let mut claim = Claim { status: ClaimStatus::Done, state: end.state, ..claim.clone() };
     claim.ended.push(claim.remediation_id);
     claim.ended.drain(..claim.ended.len().saturating_sub(ENDED));
     if end.compliant {
-        claim.generation = claim.generation.max(Generation(now.as_millisecond()));
+        claim.generation = claim.generation.max(Generation(seen.as_millisecond()));
     }
     if end.changed {
         claim.undoable = Some(claim.remediation_id);
@@ -142,7 +142,7 @@ pub fn finish(claim: &Claim, end: End, now: Timestamp) -> Claim {
         claim.undoable = None;
         claim.held = true;
         // The findings that made the undone remediation are dealt with: only what comes after counts.
-        claim.generation = claim.generation.max(Generation(now.as_millisecond()));
+        claim.generation = claim.generation.max(Generation(seen.as_millisecond()));
     }
     claim
 }

@@ -167,10 +167,13 @@ impl<O: Outside> Completion<O> {
             record.detail.insert(detail::UNDONE_BY.to_owned(), claimant.id.to_string());
             records.push(record);
         }
+        // The outcome may come late. A finding made since the runbook looked tells of something that it did not see.
+        let claimed = Timestamp::from_millisecond(claim.claimed_at).unwrap_or_default();
+        let seen = reading.seen.map_or(now, |seen| seen.max(claimed).min(now));
         let write = ClaimWrite {
             key: claimant.key.clone(),
             condition: claim::condition(Some(&claim)),
-            claim: claim::finish(&claim, reading.end, now),
+            claim: claim::finish(&claim, reading.end, seen),
         };
         append(&self.outside, &place.account, head, records, Some(write)).await?;
         report::metric(&report::ended(&claim, state, duration, now));

@@ -2,6 +2,7 @@
 //!
 //! Pure. Believes the evidence that the member's recorder left, and nothing that sounds better than it.
 
+use jiff::Timestamp;
 use redress_common::contract::{Mode, Outcome, output};
 use redress_common::ledger::detail;
 use redress_common::state::State;
@@ -17,6 +18,8 @@ pub struct Reading {
     pub states: Vec<State>,
     /// What becomes of the claim.
     pub end: End,
+    /// When the last step ended: what the runbook saw of the resource is no newer. `None` when SSM does not tell.
+    pub seen: Option<Timestamp>,
     /// Why it failed; empty when it did not.
     pub error: String,
     /// What the last record says of it.
@@ -83,7 +86,8 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
         (detail::POST_IMAGE_SHA256, hash(output::POST_IMAGE)),
         (detail::STEPS, serde_json::to_string(&execution.steps).unwrap_or_default()),
     ]);
-    Reading { states, end, error, detail }
+    let seen = execution.steps.iter().filter_map(|step| step.end.parse().ok()).max();
+    Reading { states, end, seen, error, detail }
 }
 
 /// `None` for everything that is no outcome: absent, `Started`, or what SSM writes for an output that never was.

@@ -227,6 +227,30 @@ async fn defect_17_an_outcome_that_comes_too_late_changes_neither_claim_nor_find
 }
 
 #[tokio::test]
+async fn a_finding_made_between_the_last_look_and_a_late_outcome_is_not_lost() {
+    let world = World::new(&standard());
+    take(&world, IMPORT, now()).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    world.saw(later(2));
+    complete(&world, &event, later(400)).await;
+    let seen = world.claim(&claim_key()).unwrap().generation.0;
+    assert_eq!(seen, later(2).as_millisecond(), "only what was made before the last look is dealt with");
+}
+
+#[tokio::test]
+async fn a_request_for_an_undo_from_a_member_account_is_refused() {
+    let world = World::new(&standard());
+    take(&world, IMPORT, now()).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(3)).await;
+    let id = world.started()[0].1.id;
+    let forged = undo_of(id, "r").replace("999988887777", "111122223333");
+    take(&world, &forged, later(10)).await.unwrap();
+    assert_eq!((world.started().len(), world.dead()), (1, vec!["account-mismatch".to_owned()]));
+    world.verify();
+}
+
+#[tokio::test]
 async fn an_outcome_that_comes_twice_is_recorded_once() {
     let world = World::new(&standard());
     take(&world, IMPORT, now()).await.unwrap();
