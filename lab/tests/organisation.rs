@@ -238,9 +238,10 @@ async fn the_stacks_hold_what_their_templates_promise() {
     indexes.sort_unstable();
     assert_eq!(indexes, ["AccountId-Timestamp-index", "ResourceId-Timestamp-index"]);
     assert_eq!(table["Table"]["SSEDescription"]["SSEType"], "KMS");
-    let live =
-        bed.as_root(admin, "dynamodb", "DescribeTimeToLive", json!({ "TableName": names::AUDIT_TABLE })).await.unwrap();
-    assert_eq!(live["TimeToLiveDescription"]["AttributeName"], "ExpiresAt");
+    for table in [names::AUDIT_TABLE, names::STATE_TABLE] {
+        let live = bed.as_root(admin, "dynamodb", "DescribeTimeToLive", json!({ "TableName": table })).await.unwrap();
+        assert_eq!(live["TimeToLiveDescription"]["AttributeName"], "ExpiresAt", "{table}");
+    }
     let backups = bed
         .as_root(admin, "dynamodb", "DescribeContinuousBackups", json!({ "TableName": names::AUDIT_TABLE }))
         .await

@@ -239,7 +239,8 @@ fn no_role_of_redress_changes_or_deletes_what_the_ledger_says() {
             let mut update = delete.clone();
             update["UpdateExpression"] = "SET ExecutionStatus = :s".into();
             update["ExpressionAttributeValues"] = json!({ ":s": { "S": "Ignored" } });
-            for (operation, asked) in [("DeleteItem", delete), ("UpdateItem", update)] {
+            let batch = json!({ "RequestItems": { names::AUDIT_TABLE: [{ "DeleteRequest": { "Key": key } }] } });
+            for (operation, asked) in [("DeleteItem", delete), ("UpdateItem", update), ("BatchWriteItem", batch)] {
                 let answer = world.bed.lab.aws().call(credentials, world.region(), "dynamodb", operation, asked).await;
                 assert_refused(answer, &format!("{operation} by {who}"));
             }
