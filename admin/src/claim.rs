@@ -9,7 +9,7 @@ use redress_common::contract::Mode;
 use redress_common::ids::{Fence, Generation, RemediationId};
 use redress_common::state::State;
 
-/// How long a worker has to start the remediation. Shorter than the queue's visibility timeout (6 min), so
+/// How long a worker has to start the remediation. Shorter than the queue's visibility timeout (7 min), so
 /// that the redelivered message of a worker that died finds the lease ended.
 pub const LEASE_MS: i64 = 5 * 60 * 1000;
 /// The window in which the loop guard counts.

@@ -147,14 +147,7 @@ impl<O: Outside> Completion<O> {
         }
         let state = reading.end.state;
         let updated = self.update_finding(&claim, &reading).await;
-        let (message, attributes) = report::notification(claimant.id, &claim.subject, state, now);
-        let told = match self.outside.publish(&message, &attributes).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(remediation = %claimant.id, %error, "nobody could be told");
-                false
-            }
-        };
+        let told = self.publish(claimant.id, &claim, state, now).await;
         let duration = (now.as_millisecond() - claim.claimed_at).max(0);
         let mut records = self.records(&claim, claimant, execution_id, &reading, now);
         if let Some(last) = records.last_mut() {
@@ -180,7 +173,7 @@ impl<O: Outside> Completion<O> {
         Ok(())
     }
 
-    /// The outcome of a remediation whose claim somebody else has by now: it happened, so it is written down, but
+    /// The outcome of a remediation whose claim somebody else has by now: it happened, so it is written down and told, but
     /// neither the claim nor the finding is touched. Its request item makes sure that it is written once.
     #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
     async fn record_late(
@@ -203,12 +196,25 @@ impl<O: Outside> Completion<O> {
         late.expires_at = Some(now.as_second() + REQUEST_SECONDS);
         let mut records = self.records(&late, claimant, execution_id, reading, now);
         if let Some(last) = records.last_mut() {
+            last.notification_sent = self.publish(claimant.id, &late, reading.end.state, now).await;
             last.detail.insert(detail::SUPERSEDED_BY.to_owned(), claim.remediation_id.to_string());
         }
         let write = ClaimWrite { key: claimant.request_key.clone(), condition: Condition::Absent, claim: late };
         append(&self.outside, &place.account, head, records, Some(write)).await?;
         report::metric(&report::count("LateOutcomes", "AccountId", place.account.as_str(), now));
         Ok(())
+    }
+
+    /// Whether people were told.
+    async fn publish(&self, id: RemediationId, claim: &Claim, state: State, now: Timestamp) -> bool {
+        let (message, attributes) = report::notification(id, &claim.subject, state, now);
+        match self.outside.publish(&message, &attributes).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(remediation = %id, %error, "nobody could be told");
+                false
+            }
+        }
     }
 
     fn records(

@@ -222,6 +222,9 @@ async fn defect_17_an_outcome_that_comes_too_late_changes_neither_claim_nor_find
         1,
         "it is written down, once"
     );
+    let told = world.told();
+    assert_eq!(told.iter().filter(|message| message.remediation_id == old.id.to_string()).count(), 1, "and told, once");
+    assert!(late.last().unwrap().draft.notification_sent);
     assert_eq!(late.last().unwrap().detail(detail::SUPERSEDED_BY), Some(successor.remediation_id.to_string().as_str()));
     world.verify();
 }
