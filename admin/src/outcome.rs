@@ -47,7 +47,10 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
     let outcome = outcome(given);
     let states = outcome.map_or(&[State::Failed][..], |outcome| states(mode, outcome)).to_vec();
     let state = states.last().copied().unwrap_or(State::Failed);
-    let touched = matches!(outcome, None | Some(Outcome::Verified | Outcome::Unverified | Outcome::Failed));
+    let touched = match outcome {
+        None => was_invoked(execution),
+        Some(outcome) => matches!(outcome, Outcome::Verified | Outcome::Unverified | Outcome::Failed),
+    };
     let end = End {
         state,
         compliant: mode == Mode::Apply && state == State::Verified,
@@ -95,6 +98,13 @@ fn outcome(text: &str) -> Option<Outcome> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
 }
 
+/// Whether the remediation runbook may have run. Not when the control runbook ended before it: then there is no evidence
+/// either, and the remediation before stays the one that can be undone.
+fn was_invoked(execution: &Execution) -> bool {
+    let step = execution.steps.iter().find(|step| step.name == "InvokeRemediationRunbook");
+    execution.steps.is_empty() || step.is_some_and(|step| !step.start.is_empty())
+}
+
 fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
@@ -120,6 +130,26 @@ mod tests {
             ]),
             failure: "step said\nno".to_owned(),
             ..Execution::default()
+        }
+    }
+
+    #[test]
+    fn a_run_that_ended_before_its_remediation_runbook_leaves_nothing_to_undo() {
+        let step = |name: &str, start: &str| crate::ports::Step {
+            name: name.to_owned(),
+            status: "Failed".to_owned(),
+            start: start.to_owned(),
+            end: String::new(),
+        };
+        let at = "2026-03-02T09:15:05Z";
+        for (steps, changed) in [
+            (vec![step("ValidateInputs", at)], false),
+            (vec![step("ValidateInputs", at), step("InvokeRemediationRunbook", "")], false),
+            (vec![step("ValidateInputs", at), step("InvokeRemediationRunbook", at)], true),
+            (vec![], true),
+        ] {
+            let ended = Execution { steps, ..ended("Failed", "Started") };
+            assert_eq!(read(Mode::Apply, &ended).end.changed, changed, "{:?}", ended.steps);
         }
     }
 
