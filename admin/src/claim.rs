@@ -12,6 +12,10 @@ use redress_common::state::State;
 /// How long a worker has to start the remediation. Shorter than the queue's visibility timeout (7 min), so
 /// that the redelivered message of a worker that died finds the lease ended.
 pub const LEASE_MS: i64 = 5 * 60 * 1000;
+/// How long a remediation that was started may go on: the control runbook's time-out (15 min) and SSM's own queue.
+/// Nothing is written after a start, so a claim of a start may stand for a runbook that runs: its own remediation may
+/// be started again after the lease (SSM answers with the first execution), any other must wait for this.
+pub const RUN_MS: i64 = 20 * 60 * 1000;
 /// The window in which the loop guard counts.
 pub const WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 /// How many remediations that ended a claim remembers.
@@ -54,7 +58,9 @@ pub enum Refused {
 pub fn may_have(existing: Option<&Claim>, bid: &Bid, now: Timestamp) -> Result<(), Refused> {
     let Some(claim) = existing else { return Ok(()) };
     let same = claim.remediation_id == bid.id;
-    let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < claim.lease_until;
+    let busy_ms = if !same && claim.state == State::Claimed { RUN_MS } else { LEASE_MS };
+    let busy_until = claim.lease_until.saturating_add(busy_ms - LEASE_MS);
+    let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < busy_until;
     match (same, leased) {
         (true, true) => Err(Refused::Duplicate),
         (false, true) => Err(Refused::InProgress(claim.remediation_id)),
@@ -204,7 +210,14 @@ pub(crate) mod tests {
         let first = grant(None, bid("a", 5), at(0)).unwrap();
         assert_eq!(grant(Some(&first), bid("b", 6), at(1)), Err(Refused::InProgress(id("a"))));
         assert_eq!(grant(Some(&first), asked("c"), at(1)), Err(Refused::InProgress(id("a"))));
-        assert!(grant(Some(&first), bid("b", 6), at(LEASE_MS)).is_ok());
+        assert_eq!(
+            grant(Some(&first), bid("b", 6), at(LEASE_MS)),
+            Err(Refused::InProgress(id("a"))),
+            "its runbook may still run"
+        );
+        assert!(grant(Some(&first), bid("b", 6), at(RUN_MS)).is_ok());
+        let told = grant(None, Bid { starts: false, ..bid("a", 5) }, at(0)).unwrap();
+        assert!(grant(Some(&told), bid("b", 6), at(LEASE_MS)).is_ok(), "nothing was started");
     }
 
     #[test]
@@ -229,7 +242,7 @@ pub(crate) mod tests {
     fn defect_17_a_worker_presumed_dead_cannot_write_over_its_successor() {
         let dead = grant(None, bid("a", 5), at(0)).unwrap();
         let its_condition = condition(Some(&dead));
-        let successor = grant(Some(&dead), bid("b", 6), at(LEASE_MS)).unwrap();
+        let successor = grant(Some(&dead), bid("b", 6), at(RUN_MS)).unwrap();
         assert!(!its_condition.holds(Some(&successor)));
         assert!(condition(Some(&successor)).holds(Some(&successor)));
     }
@@ -320,7 +333,7 @@ pub(crate) mod tests {
             (0..3_usize, 0..4_u8, any::<bool>()).prop_map(|(worker, name, manual)| Step::Grant(worker, name, manual)),
             (0..3_usize).prop_map(Step::Release),
             (0..3_usize).prop_map(Step::Finish),
-            (0..LEASE_MS * 2).prop_map(Step::Wait),
+            (0..RUN_MS * 2).prop_map(Step::Wait),
         ]
     }
 

@@ -207,12 +207,14 @@ async fn defect_17_an_outcome_that_comes_too_late_changes_neither_claim_nor_find
     let world = World::new(&standard());
     take(&world, IMPORT, now()).await.unwrap();
     let (place, old) = world.started()[0].clone();
-    take(&world, &generation(IMPORT, "2026-03-02T09:25:00.000Z"), later(900)).await.unwrap();
+    let newer = generation(IMPORT, "2026-03-02T09:25:00.000Z");
+    assert!(take(&world, &newer, later(900)).await.is_err(), "the runbook may still run");
+    take(&world, &newer, later(1200)).await.unwrap();
     let successor = world.claim(&claim_key()).unwrap();
     assert_ne!(successor.remediation_id, old.id);
     let event = world.end_of(&place, &old, Some(Outcome::Verified));
     for _ in 0..2 {
-        complete(&world, &event, later(901)).await;
+        complete(&world, &event, later(1201)).await;
     }
     assert_eq!(world.claim(&claim_key()).unwrap(), successor);
     assert!(world.updates().is_empty());
