@@ -198,10 +198,11 @@ impl<N: Native> Run<'_, N> {
         // (the lost-update trap), and the pre-image would not be what was there before.
         match self.native.inspect().await {
             Ok(Some(now)) if judge::same(&now, &before.pre_image) => {}
-            Ok(now) => {
-                let now = now.unwrap_or_else(judge::absent);
+            // What this remediation leaves is what it found. Were the other's change recorded as its post-image, an
+            // undo would find no drift and put the pre-image over that change.
+            Ok(_) => {
                 let error = "the resource was changed by somebody else after it was inspected; nothing was changed";
-                return self.end(stored, Outcome::Failed, error, &now).await;
+                return self.end(stored, Outcome::Failed, error, &before.pre_image).await;
             }
             Err(error) => {
                 return self.end(stored, Outcome::Failed, &error.to_string(), &before.pre_image).await;

@@ -201,6 +201,8 @@ async fn what_somebody_else_changed_in_between_is_not_overwritten() {
     let answer = go(&aws, &dials, &job).await;
     assert_eq!((answer.outcome, dials.numbers()), (Outcome::Failed, [1, 5]));
     assert!(dials.calls().is_empty());
+    let undone = go(&aws, &Dials::at([1, 5]), &undo_of(&job)).await;
+    assert_eq!(undone.outcome, Outcome::Drifted, "an undo leaves the other's change alone too");
 }
 
 #[tokio::test]
