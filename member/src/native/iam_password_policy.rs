@@ -61,6 +61,13 @@ impl Native for PasswordPolicy {
         if present.as_ref() == Some(&merged) {
             return Ok(Change::default());
         }
+        // An expiry holds at once. With HardExpiry, nobody whose password is older could set a new one.
+        if merged.hard_expiry && present.is_some_and(|present| present.max_password_age != merged.max_password_age) {
+            return Err(NativeError::Refused(
+                "the policy has HardExpiry, with which a shorter MaxPasswordAge would lock out every user whose \
+                 password is older; turn HardExpiry off or set MaxPasswordAge by hand",
+            ));
+        }
         Ok(Change(vec![planned(&DECLARED, "iam", "UpdateAccountPasswordPolicy", &merged)?]))
     }
 

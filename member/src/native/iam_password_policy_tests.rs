@@ -86,6 +86,19 @@ fn passwords_that_never_expire_are_weaker_than_any_age() {
 }
 
 #[test]
+fn an_expiry_that_would_lock_users_out_is_refused() {
+    let (fix, hard) = (&seven()[6], Policy { hard_expiry: true, ..Policy::AWS_DEFAULT });
+    for age in [None, Some(365)] {
+        let now = image(&Policy { max_password_age: age, ..hard.clone() });
+        let error = native(fix).plan(&now).unwrap_err();
+        assert!(error.to_string().contains("HardExpiry"), "{error}");
+        assert!(!native(fix).compliant(&now));
+        assert!(native(&seven()[0]).plan(&now).is_ok(), "other settings lock nobody out");
+    }
+    assert!(native(fix).compliant(&image(&Policy { max_password_age: Some(60), ..hard })));
+}
+
+#[test]
 fn parameters_out_of_iams_bounds_or_unknown_are_refused() {
     let parse = |name: &str, value: Value| Required::parse(&[(name.to_owned(), value)].into());
     assert_eq!(parse("MaxPasswordAge", json!("90")).unwrap().max_age, Some(90));
@@ -175,6 +188,8 @@ prop_compose! {
     ) -> Policy {
         let [require_symbols, require_numbers, require_uppercase_characters, require_lowercase_characters,
             allow_users_to_change_password, hard_expiry] = flags;
+        // With it, a shorter age is refused: a test of its own.
+        let hard_expiry = hard_expiry && max_password_age.is_some_and(|days| days <= 90);
         Policy {
             minimum_password_length, require_symbols, require_numbers, require_uppercase_characters,
             require_lowercase_characters, allow_users_to_change_password, max_password_age,
