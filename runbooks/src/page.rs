@@ -116,7 +116,7 @@ fn scope(scope: Scope) -> &'static str {
 
 fn risk(risk: Risk) -> &'static str {
     match risk {
-        Risk::Reversible => "reversible; interrupts nothing",
+        Risk::Reversible => "reversible; can be undone",
         Risk::Disruptive => "disruptive; can be undone, but may interrupt service",
         Risk::Destructive => "destructive; cannot be undone",
     }

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use redress_common::arn::Arn;
 use redress_common::contract::{Job, RecorderRequest, RemediateRequest, output, parameter};
@@ -362,4 +363,13 @@ fn targets(step: &Value) -> Vec<String> {
     }
     found.extend(step["onFailure"].as_str().and_then(|text| text.strip_prefix("step:")).map(str::to_owned));
     found
+}
+
+#[test]
+fn defect_24_an_account_has_one_key() {
+    let stacksets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stacksets");
+    let member = ["member-stack.yaml", "member-roles.yaml", "member-documents.yaml"];
+    let keys =
+        |name: &str| std::fs::read_to_string(stacksets.join(name)).unwrap().matches("Type: AWS::KMS::Key").count();
+    assert_eq!(member.map(keys), [1, 0, 0]);
 }
