@@ -4,8 +4,10 @@ Applied once, before the first request. An amendment goes when a newer MiniStack
 """
 
 import json
+import os
 
 from ministack.core import iam_actions, iam_evaluator
+from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
 from ministack.services import dynamodb, eventbridge, iam, lambda_svc, organizations, tagging
 
@@ -14,6 +16,8 @@ def all_of_it():
     leave_delivery_to_the_gateway()
     keep_bus_policies()
     judge_by_table_policies()
+    judge_by_the_policy_of_the_named_function()
+    give_functions_urls_of_the_gateway()
     know_the_members_of_an_organisation()
     name_batches_by_their_action()
     name_log_streams_within_their_group()
@@ -53,6 +57,36 @@ def judge_by_table_policies():
 
     dynamodb.table_policy_for_arn = policy_of
     iam_evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
+
+
+def judge_by_the_policy_of_the_named_function():
+    """A function's policy is looked up by its ARN. MiniStack takes the caller's function of that name."""
+
+    def policy_of(arn):
+        place, found, reference = arn.partition(":function:")
+        if not found:
+            return None
+        region, account = place.split(":")[3:5]
+        function = lambda_svc._functions.get_scoped(account, region, reference.split(":")[0])
+        return (function["policy"], account) if function else None
+
+    lambda_svc.function_policy_for_arn = policy_of
+
+
+def give_functions_urls_of_the_gateway():
+    """A function URL's host cannot be looked up on this machine: the gateway serves them by path."""
+    create = lambda_svc._create_function_url_config
+
+    def create_here(name, data, qualifier):
+        answer = create(name, data, qualifier)
+        config = lambda_svc._function_urls.get(lambda_svc._url_config_key(name, qualifier))
+        if answer[0] == 201:
+            config["FunctionUrl"] = (f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}/_url/"
+                                     f"{get_account_id()}/{get_region()}/{name}/")
+            answer = lambda_svc.json_response(config, status=201)
+        return answer
+
+    lambda_svc._create_function_url_config = create_here
 
 
 def know_the_members_of_an_organisation():

@@ -26,9 +26,12 @@ PORT = int(os.environ["LAB_BASE_PORT"])
 TOKEN = os.environ["LAB_TOKEN"].encode()
 
 import amend
+import botocore.auth
+import botocore.awsrequest
 import botocore.config
 import botocore.credentials
 import botocore.exceptions
+import botocore.httpsession
 import botocore.model
 import botocore.response
 import botocore.session
@@ -67,6 +70,7 @@ def observe_authorisation():
     def observed(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
         # Several ordered resources stand for one request: all of them must be allowed.
         resources = order("resources") or [resource_arn]
+        service_context = {**(service_context or {}), **order("context", {})}
         denied = None
         for resource in resources:
             denied = enforce(access_key_id, iam_action, service, region, resource, service_context)
@@ -124,6 +128,16 @@ def caller(question):
         known = iam_evaluator.resolve_caller_identity(key)
     return {"account": known["accountId"], "arn": known["userArn"]} if known else refusal(
         "UnrecognizedClientException", "The security token included in the request is invalid.")
+
+
+def identity(question):
+    """What a function behind an IAM-authorised URL is told of its caller."""
+    key = question["access_key_id"]
+    with request_scope(account_of(key), "us-east-1"):
+        known = iam_evaluator.resolve_caller_identity(key) or {}
+    return {"ok": {"accessKey": key, "accountId": known.get("accountId"), "callerId": known.get("userId"),
+                   "cognitoIdentity": None, "principalOrgId": known.get("principalOrgId"),
+                   "userArn": known.get("userArn"), "userId": known.get("userId")}}
 
 
 def account_of(access_key_id):
@@ -255,6 +269,26 @@ def call(question):
     return {"ok": plain(answer)}
 
 
+plain_http = botocore.httpsession.URLLib3Session(max_pool_connections=64)
+
+
+def fetch(question):
+    """One HTTP request, signed when there are credentials."""
+    body = None if question.get("body") is None else json.dumps(question["body"]).encode()
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    request = botocore.awsrequest.AWSRequest(question["method"], question["url"], headers, body or b"")
+    given = question.get("credentials")
+    if given:
+        keys = botocore.credentials.Credentials(
+            given["AccessKeyId"], given["SecretAccessKey"], given.get("SessionToken"))
+        botocore.auth.SigV4Auth(keys, question["service"], question["region"]).add_auth(request)
+    try:
+        answer = plain_http.send(request.prepare())
+    except botocore.exceptions.HTTPClientError as error:
+        return refusal("InternalFailure", str(error), 500)
+    return {"ok": {"status": answer.status_code, "body": answer.content.decode("utf-8", "replace")}}
+
+
 def with_blobs(shape, value):
     """Parameters as botocore wants them: blobs come as base64, but for a request's body, which is text."""
     if shape is None:
@@ -289,7 +323,9 @@ def plain(value):
 
 # --- ASGI -------------------------------------------------------------------------------------------------
 
-QUESTIONS = {"caller": caller, "operation": operation, "session": session, "check": check}
+QUESTIONS = {"caller": caller, "identity": identity, "operation": operation, "session": session, "check": check}
+# Those that call back in, and so may not hold up the event loop.
+ERRANDS = {"call": call, "fetch": fetch}
 workers = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="lab-call")
 
 
@@ -325,8 +361,9 @@ async def answer(name, trusted, receive, send):
             break
     if not trusted:
         status, reply = 403, {"message": "this endpoint is the lab gateway's"}
-    elif name == "call":
-        status, reply = 200, await asyncio.get_running_loop().run_in_executor(workers, call, json.loads(body))
+    elif name in ERRANDS:
+        errand = asyncio.get_running_loop().run_in_executor(workers, ERRANDS[name], json.loads(body))
+        status, reply = 200, await errand
     elif name in QUESTIONS:
         status, reply = 200, QUESTIONS[name](json.loads(body or b"{}"))
     else:

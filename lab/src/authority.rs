@@ -64,6 +64,16 @@ impl Authority {
         Ok(caller)
     }
 
+    /// What a function URL tells its function of the caller.
+    pub(crate) async fn identity(&self, access_key_id: &str) -> Result<Value, AwsError> {
+        self.ask("identity", json!({ "access_key_id": access_key_id })).await
+    }
+
+    /// One HTTP request, signed for a service unless there are no credentials.
+    pub(crate) async fn fetch(&self, request: Value) -> Result<Value, AwsError> {
+        self.ask("fetch", request).await
+    }
+
     /// The API name of a REST operation, if the service has one at that path.
     pub(crate) async fn operation(&self, service: &str, method: &str, path: &str) -> Result<Option<String>, AwsError> {
         let key = format!("{service} {method} {path}");

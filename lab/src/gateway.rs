@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, FURTHER_CHECKS};
 use crate::lambda::InvocationType;
+use crate::lambda::url::{self, FunctionUrl};
 use crate::record::{Call, Check, Verdict};
 use crate::service::{Aws, AwsError, Caller, Request, Service};
 
@@ -142,6 +143,9 @@ impl Gateway {
                 message: "no such lab endpoint".to_owned(),
             });
         }
+        if let Some(url) = FunctionUrl::parse(&incoming.path) {
+            return self.function_url(incoming, &url, outcome).await;
+        }
         match incoming.scope.service.as_str() {
             "events" if outcome.operation.as_deref() == Some("PutEvents") => self.put_events(incoming, outcome).await,
             "lambda" => match incoming.invoked_function() {
@@ -227,6 +231,65 @@ impl Gateway {
             headers.insert("x-amz-function-error", HeaderValue::from_static(kind));
         }
         Ok(Answer { status: invoked.status, headers, body: invoked.payload })
+    }
+
+    /// A function behind its URL. AWS asks of the caller that it may call the URL and invoke the function.
+    async fn function_url(
+        &self,
+        incoming: &Incoming,
+        url: &FunctionUrl,
+        outcome: &mut Outcome,
+    ) -> Result<Answer, AwsError> {
+        outcome.operation = Some("InvokeFunctionUrl".to_owned());
+        let refused = |status, code: &str, message: &str| {
+            Err(AwsError { status, code: code.to_owned(), message: message.to_owned() })
+        };
+        let authority = &self.cloud.shared.authority;
+        let asked = json!({ "FunctionName": url.function });
+        let found = authority.look(&url.account, &url.region, "lambda", "GetFunctionUrlConfig", asked).await;
+        let Ok(found) = found else {
+            return refused(404, "ResourceNotFoundException", "there is no such function URL");
+        };
+        if found["AuthType"] != "AWS_IAM" {
+            return refused(501, "NotImplemented", "the lab serves function URLs with AuthType AWS_IAM, no others");
+        }
+        match incoming.scope.service.as_str() {
+            "lambda" => {}
+            "" => return refused(403, "AccessDeniedException", "Forbidden"),
+            _ => {
+                let message = "Credential should be scoped to correct service: 'lambda'.";
+                return refused(403, "InvalidSignatureException", message);
+            }
+        }
+        let arn = found["FunctionArn"].as_str().unwrap_or_default();
+        let mut checks = Vec::new();
+        for (action, context) in [
+            ("lambda:InvokeFunctionUrl", json!({ "lambda:FunctionUrlAuthType": "AWS_IAM" })),
+            ("lambda:InvokeFunction", json!({ "lambda:InvokedViaFunctionUrl": "true" })),
+        ] {
+            let orders = json!({
+                "judge_only": true, "service": "lambda", "action": action, "resources": [arn], "context": context });
+            let verdict = self.judge(incoming, orders, outcome).await?;
+            checks.append(&mut outcome.checks);
+            if let Some(refused) = verdict {
+                outcome.checks = checks;
+                return Ok(refused);
+            }
+        }
+        outcome.checks = checks;
+        let (_, raw_query) = incoming.raw_path_and_query.split_once('?').unwrap_or_default();
+        let event = url.event(url::HttpRequest {
+            method: &incoming.method,
+            raw_query,
+            query: incoming.query.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
+            headers: &incoming.headers,
+            body: &incoming.body,
+            caller: authority.identity(&incoming.scope.access_key_id).await?,
+        });
+        let kind = InvocationType::RequestResponse;
+        let invoked = self.cloud.functions.invoke(arn, kind, event.to_string().into()).await?;
+        let (status, headers, body) = url::answer(&invoked);
+        Ok(Answer { status, headers, body })
     }
 
     /// EC2, by moto, once the base emulator has judged the call.

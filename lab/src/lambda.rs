@@ -14,17 +14,20 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::record::Invocation;
-use crate::service::AwsError;
+use crate::service::{AwsError, Credentials};
 use crate::shared::{Arn, Shared};
 
 pub(crate) mod event_source;
 mod log_group;
+pub(crate) mod process;
 mod runtime_api;
+pub(crate) mod url;
 
 use log_group::{LogGroup, Stream};
+use process::{Environments, Keeper, Process};
 use runtime_api::{Outcome, RuntimeApi, Work};
 
 const PRINCIPAL: &str = "lambda.amazonaws.com";
@@ -68,6 +71,8 @@ pub(crate) struct Invoked {
 /// The functions of every account.
 pub(crate) struct Functions {
     shared: Arc<Shared>,
+    /// Who calls AWS with which key.
+    pub(crate) environments: Environments,
     binaries: BTreeMap<String, PathBuf>,
     known: Mutex<HashMap<String, Known>>,
     warm: Mutex<HashMap<String, Vec<Instance>>>,
@@ -99,15 +104,17 @@ struct Configuration {
 /// One process.
 struct Instance {
     configuration: Arc<Configuration>,
-    child: Child,
+    process: Arc<Process>,
     api: RuntimeApi,
     init: Option<Duration>,
+    _keeper: Keeper,
 }
 
 impl Functions {
     pub(crate) fn new(shared: Arc<Shared>, binaries: BTreeMap<String, PathBuf>) -> Self {
         Self {
             shared,
+            environments: Environments::default(),
             binaries,
             known: Mutex::default(),
             warm: Mutex::default(),
@@ -193,7 +200,7 @@ impl Functions {
             Some(instance) => (instance, false),
             None => (self.start(configuration.clone()).await?, true),
         };
-        let cpu_before = if cold { Some(0) } else { cpu_micros(instance.child.id()) };
+        let cpu_before = if cold { Some(0) } else { cpu_micros(instance.process.pid) };
         let request_id = uuid::Uuid::new_v4().to_string();
         let started = Instant::now();
         let outcome = instance.work(&request_id, payload).await;
@@ -211,7 +218,7 @@ impl Functions {
                 (false, Some("Unhandled"), Bytes::from(told.to_string()))
             }
         };
-        let pid = instance.child.id();
+        let pid = instance.process.pid;
         self.shared.record.add_invocation(Invocation {
             at,
             account: configuration.account.clone(),
@@ -233,9 +240,8 @@ impl Functions {
     fn idle(&self, configuration: &Arc<Configuration>) -> Option<Instance> {
         let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = warm.get_mut(&configuration.arn)?;
-        while let Some(mut instance) = pool.pop() {
-            let alive = matches!(instance.child.try_wait(), Ok(None));
-            if alive && instance.configuration == *configuration {
+        while let Some(instance) = pool.pop() {
+            if instance.process.is_running() && instance.configuration == *configuration {
                 return Some(instance);
             }
         }
@@ -250,23 +256,15 @@ impl Functions {
             );
             return Err(AwsError { status: 502, code: "InvalidRuntimeException".to_owned(), message });
         };
-        let session = self
-            .shared
-            .authority
-            .session(&configuration.role, &configuration.name, PRINCIPAL)
-            .await
-            .map_err(|error| AwsError {
-                status: 403,
-                code: "AccessDeniedException".to_owned(),
-                message: format!("The role defined for the function cannot be assumed by Lambda. ({})", error.message),
-            })?;
+        // One for the process and one for Lambda itself, which writes the log: a key tells who calls.
+        let session = self.session(&configuration).await?;
+        let stream = Stream::new(&configuration.name, &configuration.region, self.session(&configuration).await?);
         let api = RuntimeApi::start().await.map_err(|error| broken(&configuration, &error))?;
-        let stream = Stream::new(&configuration.name, &configuration.region, session.clone());
         let mut command = Command::new(binary);
         command
             .env_clear()
             .envs(&configuration.environment)
-            .env("AWS_ACCESS_KEY_ID", session.access_key_id)
+            .env("AWS_ACCESS_KEY_ID", &session.access_key_id)
             .env("AWS_SECRET_ACCESS_KEY", session.secret_access_key)
             .env("AWS_SESSION_TOKEN", session.session_token.unwrap_or_default())
             .env("AWS_REGION", &configuration.region)
@@ -298,11 +296,22 @@ impl Functions {
             keep(err, log, stream.lines.clone());
         }
         self.log_group.follow(stream);
-        let mut instance = Instance { configuration, child, api, init: None };
+        let (process, keeper) = Process::of(&configuration.name, child);
+        self.environments.give(&session.access_key_id, process.clone());
+        let mut instance = Instance { configuration, process, api, init: None, _keeper: keeper };
         // A process that does not come up is told by its first invocation, as Lambda does.
         instance.init =
-            instance.api.ready(&mut instance.child, INIT_LIMIT).await.map(|ready| ready.duration_since(started));
+            instance.api.ready(&instance.process, INIT_LIMIT).await.map(|ready| ready.duration_since(started));
         Ok(instance)
+    }
+
+    async fn session(&self, configuration: &Configuration) -> Result<Credentials, AwsError> {
+        let session = self.shared.authority.session(&configuration.role, &configuration.name, PRINCIPAL).await;
+        session.map_err(|error| AwsError {
+            status: 403,
+            code: "AccessDeniedException".to_owned(),
+            message: format!("The role defined for the function cannot be assumed by Lambda. ({})", error.message),
+        })
     }
 
     fn log(&self, function: &str) -> Arc<Mutex<VecDeque<String>>> {
@@ -361,9 +370,9 @@ impl Instance {
         let deadline = Timestamp::now().as_millisecond()
             + i64::try_from(self.configuration.timeout.as_millis()).unwrap_or(i64::MAX);
         let work = Work { request_id: request_id.to_owned(), arn: self.configuration.arn.clone(), deadline, payload };
-        let outcome = self.api.hand_over(work, &mut self.child, self.configuration.timeout).await;
-        if matches!(outcome, Outcome::TimedOut) && self.child.start_kill().is_err() {
-            tracing::debug!("a timed-out function had ended by itself");
+        let outcome = self.api.hand_over(work, &self.process, self.configuration.timeout).await;
+        if matches!(outcome, Outcome::TimedOut) {
+            self.process.kill().await;
         }
         outcome
     }

@@ -118,6 +118,15 @@ impl LabError {
     }
 }
 
+/// The answer to [`Lab::fetch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// HTTP status.
+    pub status: u16,
+    /// The body, as text.
+    pub body: String,
+}
+
 /// A running lab. Dropping it stops everything that it started; [`Lab::stop`] also waits for that.
 pub struct Lab {
     cloud: Arc<Cloud>,
@@ -176,6 +185,30 @@ impl Lab {
     #[must_use]
     pub fn aws(&self) -> Arc<dyn Aws> {
         self.cloud.clone()
+    }
+
+    /// One HTTP request to a URL, such as a function's: signed for `service` with these credentials, unsigned
+    /// without. A body is sent as JSON.
+    ///
+    /// # Errors
+    /// When there is no answer; an HTTP error is an answer.
+    pub async fn fetch(
+        &self,
+        credentials: Option<(&service::Credentials, &str, &str)>,
+        method: &str,
+        url: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Fetched, service::AwsError> {
+        let mut request = serde_json::json!({ "method": method, "url": url, "body": body });
+        if let Some((credentials, service, region)) = credentials {
+            request["credentials"] = serde_json::json!(credentials);
+            request["service"] = service.into();
+            request["region"] = region.into();
+        }
+        let answer = self.cloud.shared.authority.fetch(request).await?;
+        let body = answer["body"].as_str().unwrap_or_default().to_owned();
+        let status = answer["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or_default();
+        Ok(Fetched { status, body })
     }
 
     /// Everything that happened.
