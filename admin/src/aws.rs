@@ -2,23 +2,36 @@
 //!
 //! One call each; what an answer means is decided elsewhere.
 
+mod backlog;
+mod organization;
+
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::operation::RequestId as _;
 use aws_sdk_securityhub::types::{AwsSecurityFindingIdentifier, NoteUpdate, WorkflowStatus, WorkflowUpdate};
+use aws_sdk_sfn::operation::send_task_success::SendTaskSuccessError;
+use aws_sdk_sfn::operation::start_execution::StartExecutionError;
 use aws_sdk_ssm::operation::start_automation_execution::StartAutomationExecutionError;
+use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::aws::config::{self, MissingVariable};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Dynamo, Store, StoreError, TransactError, Transaction};
 use redress_common::aws::member_session::{MemberSessions, SessionError};
 use redress_common::aws::state_table::{Snapshot, StateKey};
-use redress_common::ids::RemediationId;
+use redress_common::contract::{GuardEvidence, GuardRequest};
+use redress_common::ids::{AccountId, RemediationId};
+use redress_common::items::account::AccountFacts;
+use redress_common::items::approval::Task;
 use redress_common::ledger::Record;
 use redress_common::names;
 use redress_common::notification::Notification;
 
-use crate::ports::{Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step};
+use crate::ports::{
+    Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step, Waiting, WorkflowInput,
+};
+use backlog::Backlog;
 
 /// The function's environment is not what the template sets.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +60,14 @@ pub struct Aws {
     sessions: MemberSessions,
     topic: String,
     dead_letters: Option<String>,
+    findings: Option<String>,
+    workflow: Option<String>,
+    backlog: Backlog,
+    /// For the clients that most events do not need.
+    base: aws_types::SdkConfig,
+    lambda: OnceLock<aws_sdk_lambda::Client>,
+    organizations: OnceLock<aws_sdk_organizations::Client>,
+    workflows: OnceLock<aws_sdk_sfn::Client>,
 }
 
 impl Aws {
@@ -58,11 +79,8 @@ impl Aws {
         let base = config::from_environment()?;
         let function = config::variable("AWS_LAMBDA_FUNCTION_NAME")?;
         let topic = config::variable("TOPIC_ARN")?;
-        let store = Dynamo::new(
-            aws_sdk_dynamodb::Client::new(&base),
-            config::variable("STATE_TABLE")?,
-            config::variable("AUDIT_TABLE")?,
-        );
+        let dynamodb = aws_sdk_dynamodb::Client::new(&base);
+        let store = Dynamo::new(dynamodb.clone(), config::variable("STATE_TABLE")?, config::variable("AUDIT_TABLE")?);
         let identity = identity(&topic, &function)?;
         let outside = Self {
             store,
@@ -73,6 +91,13 @@ impl Aws {
             sessions: MemberSessions::new(&base, config::variable("EXTERNAL_ID")?, function),
             topic,
             dead_letters: std::env::var("FINDINGS_DLQ_URL").ok(),
+            findings: std::env::var("FINDINGS_QUEUE_URL").ok(),
+            workflow: std::env::var("WORKFLOW_ARN").ok(),
+            backlog: Backlog::new(dynamodb, names::BACKLOG_TABLE.to_owned()),
+            lambda: OnceLock::new(),
+            organizations: OnceLock::new(),
+            workflows: OnceLock::new(),
+            base,
         };
         Ok((outside, identity))
     }
@@ -80,13 +105,18 @@ impl Aws {
     /// What makes a call of the SSM client one in a member account. A client of its own for each event would parse
     /// every root certificate anew: a millisecond.
     async fn within(&self, place: &Place) -> Result<aws_sdk_ssm::config::Builder, StartError> {
-        let session = self.sessions.credentials(place.partition, &place.account).await;
-        let credentials = session.map_err(|error: SessionError| StartError {
-            transient: error.is_transient(),
-            message: error.to_string(),
-        })?;
         let region = aws_sdk_ssm::config::Region::new(place.region.as_str().to_owned());
-        Ok(aws_sdk_ssm::config::Builder::new().region(region).credentials_provider(credentials))
+        Ok(aws_sdk_ssm::config::Builder::new().region(region).credentials_provider(self.session(place).await?))
+    }
+
+    async fn session(&self, place: &Place) -> Result<aws_credential_types::Credentials, StartError> {
+        let session = self.sessions.credentials(place.partition, &place.account).await;
+        session
+            .map_err(|error: SessionError| StartError { transient: error.is_transient(), message: error.to_string() })
+    }
+
+    fn unset(operation: &'static str, variable: &str) -> AwsFailure {
+        AwsFailure::partial(operation, format!("environment variable `{variable}` is not set"))
     }
 }
 
@@ -121,6 +151,116 @@ impl Store for Aws {
 }
 
 impl Outside for Aws {
+    async fn account(&self, account: &AccountId, now: Timestamp) -> Result<AccountFacts, AwsFailure> {
+        let client = self.organizations.get_or_init(|| aws_sdk_organizations::Client::new(&self.base));
+        organization::account(client, account, now).await
+    }
+
+    async fn keep_account(&self, facts: &AccountFacts) -> Result<(), AwsFailure> {
+        self.store.put(&StateKey::Account(facts.account.clone()), facts).await
+    }
+
+    async fn calendars_open(&self, calendars: &[Arn], at: Timestamp) -> Result<bool, AwsFailure> {
+        const OPERATION: &str = "ssm:GetCalendarState";
+        let names = calendars.iter().map(ToString::to_string).collect();
+        let at = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let answer = self.ssm.get_calendar_state().set_calendar_names(Some(names)).at_time(at).send().await;
+        let answer = answer.map_err(|error| AwsFailure::of(OPERATION, &error))?;
+        match answer.state() {
+            Some(aws_sdk_ssm::types::CalendarState::Open) => Ok(true),
+            Some(aws_sdk_ssm::types::CalendarState::Closed) => Ok(false),
+            other => {
+                Err(AwsFailure::partial(OPERATION, format!("the calendars are neither open nor closed: {other:?}")))
+            }
+        }
+    }
+
+    async fn guard(&self, place: &Place, request: &GuardRequest) -> Result<GuardEvidence, StartError> {
+        const OPERATION: &str = "lambda:Invoke";
+        let failed = |transient, message: String| StartError { transient, message };
+        let region = aws_sdk_lambda::config::Region::new(place.region.as_str().to_owned());
+        let within =
+            aws_sdk_lambda::config::Builder::new().region(region).credentials_provider(self.session(place).await?);
+        let payload = serde_json::to_vec(request).map_err(|error| failed(false, error.to_string()))?;
+        let client = self.lambda.get_or_init(|| aws_sdk_lambda::Client::new(&self.base));
+        let answer = client
+            .invoke()
+            .function_name(names::GUARD_FUNCTION)
+            .payload(aws_sdk_lambda::primitives::Blob::new(payload))
+            .customize()
+            .config_override(within)
+            .send()
+            .await
+            .map_err(|error| {
+                let failure = AwsFailure::of(OPERATION, &error);
+                failed(failure.is_transient(), failure.to_string())
+            })?;
+        let text = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
+        if let Some(kind) = answer.function_error() {
+            return Err(failed(true, format!("function {} failed ({kind})", names::GUARD_FUNCTION)));
+        }
+        serde_json::from_slice(text)
+            .map_err(|error| failed(false, format!("the guard's answer is not readable: {error}")))
+    }
+
+    async fn start_workflow(&self, input: &WorkflowInput) -> Result<(), StartError> {
+        const OPERATION: &str = "states:StartExecution";
+        let failed =
+            |failure: AwsFailure| StartError { transient: failure.is_transient(), message: failure.to_string() };
+        let Some(machine) = &self.workflow else { return Err(failed(Self::unset(OPERATION, "WORKFLOW_ARN"))) };
+        let text = serde_json::to_string(input)
+            .map_err(|error| StartError { transient: false, message: error.to_string() })?;
+        let client = self.workflows.get_or_init(|| aws_sdk_sfn::Client::new(&self.base));
+        let started = client
+            .start_execution()
+            .state_machine_arn(machine)
+            .name(input.remediation_id.to_string())
+            .input(text)
+            .send()
+            .await;
+        match started {
+            Ok(_) => Ok(()),
+            // The name is the remediation's: an earlier holder of the claim started it, with another fence.
+            Err(error) if matches!(error.as_service_error(), Some(StartExecutionError::ExecutionAlreadyExists(_))) => {
+                Ok(())
+            }
+            Err(error) => Err(failed(AwsFailure::of(OPERATION, &error))),
+        }
+    }
+
+    async fn end_task(&self, task: &Task, result: &serde_json::Value) -> Result<(), AwsFailure> {
+        let client = self.workflows.get_or_init(|| aws_sdk_sfn::Client::new(&self.base));
+        let told = client.send_task_success().task_token(&task.token).output(result.to_string()).send().await;
+        match told {
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.as_service_error(),
+                    Some(SendTaskSuccessError::TaskTimedOut(_) | SendTaskSuccessError::TaskDoesNotExist(_))
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(AwsFailure::of("states:SendTaskSuccess", &error)),
+        }
+    }
+
+    async fn defer(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
+        self.backlog.put(waiting).await
+    }
+
+    async fn waiting(&self, place: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
+        self.backlog.first(place, limit).await
+    }
+
+    async fn bring_back(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
+        const OPERATION: &str = "sqs:SendMessage";
+        let Some(queue) = &self.findings else { return Err(Self::unset(OPERATION, "FINDINGS_QUEUE_URL")) };
+        let sent = self.sqs.send_message().queue_url(queue).message_body(&waiting.body).send().await;
+        sent.map_err(|error| AwsFailure::of(OPERATION, &error))?;
+        self.backlog.forget(waiting).await
+    }
+
     async fn publish(&self, message: &Notification, attributes: &Attributes) -> Result<(), AwsFailure> {
         const OPERATION: &str = "sns:Publish";
         let text = serde_json::to_string(message).map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
@@ -144,7 +284,7 @@ impl Outside for Aws {
     async fn dead_letter(&self, body: &str, code: &str, reason: &str) -> Result<(), AwsFailure> {
         const OPERATION: &str = "sqs:SendMessage";
         let Some(queue) = &self.dead_letters else {
-            return Err(AwsFailure::partial(OPERATION, "environment variable `FINDINGS_DLQ_URL` is not set"));
+            return Err(Self::unset(OPERATION, "FINDINGS_DLQ_URL"));
         };
         let mut request = self.sqs.send_message().queue_url(queue).message_body(body);
         for (name, value) in [("Code", code), ("Reason", reason)] {

@@ -341,7 +341,7 @@ mod tests {
                 case.workflow = WorkflowStatus::Suppressed;
             }
             case.generation.0 = i64::MAX;
-            let mut settings = Settings { policy_set: PolicySetName::ALL[set], ..Settings::default() };
+            let mut settings = Settings { policy_set: PolicySetName::SHIPPED[set], ..Settings::default() };
             if off {
                 settings.switch = Switch::Off;
             }

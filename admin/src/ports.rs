@@ -8,7 +8,10 @@ use std::future::Future;
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::Store;
+use redress_common::contract::{GuardEvidence, GuardRequest};
 use redress_common::ids::{AccountId, Region, RemediationId};
+use redress_common::items::account::AccountFacts;
+use redress_common::items::approval::Task;
 use redress_common::notification::Notification;
 
 /// Where in the organisation a call goes.
@@ -109,8 +112,101 @@ pub struct Attributes {
     pub control: String,
 }
 
+/// What a finding's approval, or its long remediation, is started with: the input of the state machine.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct WorkflowInput {
+    /// The remediation: also the execution's name.
+    pub remediation_id: RemediationId,
+    /// The account of the resource.
+    pub account: AccountId,
+    /// Where the remediation runs.
+    pub region: Region,
+    /// What people are asked; `None` when nobody has to be.
+    pub approval: Option<Asking>,
+    /// Whether what cannot be verified is put back at once.
+    pub roll_back: bool,
+    /// The parameters of the control runbook for `Apply`, by [`redress_common::contract::parameter`].
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// How people are asked.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Asking {
+    /// How many different people must say yes.
+    pub needed: u32,
+    /// Whether who asked may not answer.
+    pub four_eyes: bool,
+    /// The policies that ask for it.
+    pub policies: Vec<String>,
+    /// How long the question stands, seconds.
+    pub seconds: u32,
+}
+
+/// A finding that waits, in table `RedressBacklog`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Waiting {
+    /// What it waits for: `flight#<account>#<region>` or `campaign#<name>`. The partition key.
+    pub place: String,
+    /// Its turn: the worst first, then the oldest. The sort key; unique by the remediation that ends it.
+    pub order: String,
+    /// The queue message that brings it back.
+    pub body: String,
+    /// When the table may forget it, Unix seconds.
+    pub expires_at: i64,
+}
+
+impl Waiting {
+    /// The sort key of a finding: severity from 100 down, then its age, then who it is.
+    #[must_use]
+    pub fn order(severity: u8, event_time: jiff::Timestamp, id: RemediationId) -> String {
+        format!("{:03}#{:015}#{id}", 100 - severity.min(100), event_time.as_millisecond().max(0))
+    }
+}
+
 /// The world outside.
 pub trait Outside: Store {
+    /// What AWS Organizations says of an account: its name, its place in the tree from the root down, its tags.
+    fn account(
+        &self,
+        account: &AccountId,
+        now: jiff::Timestamp,
+    ) -> impl Future<Output = Result<AccountFacts, AwsFailure>> + Send;
+
+    /// Keep a state item that nothing depends on: what was read elsewhere and is read anew when it is lost.
+    fn keep_account(&self, facts: &AccountFacts) -> impl Future<Output = Result<(), AwsFailure>> + Send;
+
+    /// Whether every one of these SSM Change Calendars is open at that time.
+    fn calendars_open(
+        &self,
+        calendars: &[Arn],
+        at: jiff::Timestamp,
+    ) -> impl Future<Output = Result<bool, AwsFailure>> + Send;
+
+    /// Ask the member's guard what a change would touch. Changes nothing.
+    fn guard(
+        &self,
+        place: &Place,
+        request: &GuardRequest,
+    ) -> impl Future<Output = Result<GuardEvidence, StartError>> + Send;
+
+    /// Start the workflow. The start of one that was started already succeeds.
+    fn start_workflow(&self, input: &WorkflowInput) -> impl Future<Output = Result<(), StartError>> + Send;
+
+    /// Tell a waiting workflow how its task ended. A task that was told, or whose time is over, is no error.
+    fn end_task(&self, task: &Task, result: &serde_json::Value) -> impl Future<Output = Result<(), AwsFailure>> + Send;
+
+    /// Put a finding aside. The same one again changes nothing.
+    fn defer(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;
+
+    /// The first that wait for something, at most `limit`.
+    fn waiting(&self, place: &str, limit: usize) -> impl Future<Output = Result<Vec<Waiting>, AwsFailure>> + Send;
+
+    /// Bring one back: onto the findings queue, then out of the backlog.
+    fn bring_back(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;
+
     /// Tell people.
     fn publish(
         &self,

@@ -64,6 +64,7 @@ fn render(settings: &InForce, style: Style) -> String {
         (Switch::Observe, _) | (Switch::On, PolicySetName::Observe) => "people are told; nothing is changed",
         (Switch::On, PolicySetName::Pilot) => "what is reversible is changed, in the pilot accounts",
         (Switch::On, PolicySetName::Standard) => "what is reversible is changed",
+        (Switch::On, PolicySetName::Custom) => "your own policies decide",
     };
     style.fields(&[
         ("Switch", word(&settings.switch)),
@@ -114,7 +115,7 @@ mod tests {
     fn what_the_command_line_offers_are_the_policy_sets_that_there_are() {
         use clap::ValueEnum as _;
         let offered: Vec<&str> = PolicySet::value_variants().iter().map(|set| set.name().as_str()).collect();
-        assert_eq!(offered, PolicySetName::ALL.map(PolicySetName::as_str));
+        assert_eq!(offered, PolicySetName::SHIPPED.map(PolicySetName::as_str));
     }
 
     #[test]

@@ -203,9 +203,19 @@ pub struct Job {
     /// wire: SSM takes no empty parameter.
     #[serde(default, deserialize_with = "from_ssm::key")]
     pub source_evidence_key: String,
+    /// [`plan_sha256`] of the plan that was approved: nothing else may be done. Empty when nobody had to approve, and
+    /// [`NO_SOURCE`] on the wire.
+    #[serde(default, deserialize_with = "from_ssm::key")]
+    pub plan_sha256: String,
 }
 
-/// What stands for "no evidence to restore from" in a runbook's parameter.
+/// The hash that an approval is bound to: of the state that was found, and of the change that was worked out from it.
+#[must_use]
+pub fn plan_sha256(pre_image_sha256: &str, change_sha256: &str) -> String {
+    crate::ledger::sha256_hex(format!("{pre_image_sha256}\n{change_sha256}").as_bytes())
+}
+
+/// What stands for "no evidence to restore from" and "no approved plan" in a runbook's parameter.
 pub const NO_SOURCE: &str = "none";
 
 /// The recorder's answer. Every field is always there, so that a runbook may select it.
@@ -251,6 +261,69 @@ pub struct RemediateResponse {
     pub change_sha256: String,
     /// What failed, when something did.
     pub error: String,
+}
+
+/// The input of the member's `redress-guard` function, sent by the orchestrator before anything is decided for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GuardRequest {
+    /// The control that would be remediated.
+    pub control: ControlId,
+    /// The resource.
+    pub resource_arn: Arn,
+    /// Its CloudFormation type.
+    pub resource_type: String,
+    /// The account that must be the function's own.
+    pub account_id: AccountId,
+    /// The resource's Region.
+    pub region: Region,
+    /// What the finding itself names and a threat list may know: addresses, domains, file hashes.
+    #[serde(default)]
+    pub indicators: Vec<String>,
+}
+
+/// Who manages a resource, so that a change made past them would come undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ownership {
+    /// `CloudFormation` or `Terraform`.
+    pub manager: String,
+    /// The stack's name, or what the tags say of the Terraform workspace.
+    pub name: String,
+    /// Where to make the change instead, in a sentence.
+    pub hint: String,
+}
+
+/// Something that uses the resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Dependent {
+    /// Its CloudFormation type.
+    pub resource_type: String,
+    /// Its id or ARN.
+    pub id: String,
+}
+
+/// What the guard found out. Every question that it could not answer is in `unanswered`: no answer is not "no".
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GuardEvidence {
+    /// The resource's tags.
+    pub tags: BTreeMap<String, String>,
+    /// Who manages it, when somebody does.
+    pub owned_by: Option<Ownership>,
+    /// What uses it: at most 50.
+    pub dependents: Vec<Dependent>,
+    /// How many use it in all.
+    pub dependent_count: u32,
+    /// When it was used last, RFC 3339, where AWS knows.
+    pub last_used: Option<String>,
+    /// Set when a tag of the list of critical tags says so: `tag=value`.
+    pub critical: Option<String>,
+    /// The entries of the threat list that the resource or the finding's indicators match.
+    pub threats: Vec<String>,
+    /// The questions that had no answer, each with why.
+    pub unanswered: Vec<String>,
 }
 
 /// What a function answers a step of `aws:invokeLambdaFunction`: the answer, and once more as its `Payload`.
@@ -360,6 +433,8 @@ pub mod parameter {
     pub const SOURCE_EVIDENCE_KEY: &str = "SourceEvidenceKey";
     /// The member's evidence bucket.
     pub const EVIDENCE_BUCKET: &str = "EvidenceBucket";
+    /// See [`super::Job`].
+    pub const PLAN_SHA256: &str = "PlanSha256";
 }
 
 /// Metadata keys of the evidence object (`x-amz-meta-…`), which the control runbook reads with `HeadObject`.

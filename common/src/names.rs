@@ -26,6 +26,30 @@ pub const CROSS_ACCOUNT_ROLE: &str = "SecurityRemediationCrossAccountRole";
 pub const ORCHESTRATOR_FUNCTION: &str = "redress-orchestrator";
 /// The completion function, in the administrator account.
 pub const COMPLETION_FUNCTION: &str = "redress-completion";
+/// The operators' door: the function behind the URL that the `redress` command speaks to, in the administrator account.
+pub const API_FUNCTION: &str = "redress-api";
+/// The function that the workflow's steps run, in the administrator account.
+pub const WORKFLOW_FUNCTION: &str = "redress-workflow";
+/// The function that looks, on a schedule, for what was missed or is stuck.
+pub const RECONCILER_FUNCTION: &str = "redress-reconciler";
+/// The role of [`API_FUNCTION`].
+pub const API_ROLE: &str = "Redress-Api";
+/// The role of [`WORKFLOW_FUNCTION`].
+pub const WORKFLOW_ROLE: &str = "Redress-Workflow";
+/// The role of [`RECONCILER_FUNCTION`].
+pub const RECONCILER_ROLE: &str = "Redress-Reconciler";
+/// The Step Functions state machine for what needs an approval, or takes long.
+pub const WORKFLOW_STATE_MACHINE: &str = "Redress-Workflow";
+/// The role of [`WORKFLOW_STATE_MACHINE`].
+pub const STATE_MACHINE_ROLE: &str = "Redress-State-Machine";
+/// Findings that wait: for a free place in their account and Region, or for their campaign.
+pub const BACKLOG_TABLE: &str = "RedressBacklog";
+/// Messages that were redriven too often, each with its reason.
+pub const PARKED_QUEUE: &str = "redress-parked";
+/// The member function that looks, before a change, at what the change would touch.
+pub const GUARD_FUNCTION: &str = "redress-guard";
+/// The role of [`GUARD_FUNCTION`].
+pub const GUARD_ROLE: &str = "Redress-Guard";
 /// The role of [`ORCHESTRATOR_FUNCTION`].
 pub const ORCHESTRATOR_ROLE: &str = "Redress-Orchestrator";
 /// The role of [`COMPLETION_FUNCTION`].

@@ -32,6 +32,7 @@ pub(crate) fn job(arn: &str) -> Job {
         fence: "1".to_owned(),
         evidence_key: "year=2026/month=01/day=02/remediation-1.json".to_owned(),
         source_evidence_key: String::new(),
+        plan_sha256: String::new(),
     }
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn undo_of(job: &Job) -> Job {
         mode: Mode::Restore,
         evidence_key: "year=2026/month=01/day=03/remediation-2.json".to_owned(),
         source_evidence_key: job.evidence_key.clone(),
+        plan_sha256: String::new(),
         ..job.clone()
     }
 }

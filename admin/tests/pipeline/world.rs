@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
-use redress_admin::ports::{Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step};
+use redress_admin::ports::{
+    Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step, Waiting, WorkflowInput,
+};
+use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::item::Item;
 use redress_common::aws::ledger_store::{Store, StoreError, TransactError, Transaction};
 use redress_common::aws::state_table::{self, CatalogueItem, Claim, Settings, Snapshot, StateKey};
-use redress_common::contract::{Mode, Outcome, output, parameter};
-use redress_common::ids::RemediationId;
+use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, output, parameter};
+use redress_common::ids::{AccountId, RemediationId};
+use redress_common::items::account::AccountFacts;
+use redress_common::items::approval::Task;
 use redress_common::ledger::{self, Head, Record};
 use redress_common::notification::Notification;
 use redress_common::state::State;
@@ -28,6 +33,13 @@ struct Inner {
     calls: Vec<&'static str>,
     start_errors: VecDeque<StartError>,
     publish_fails: bool,
+    accounts: BTreeMap<AccountId, AccountFacts>,
+    calendar_closed: bool,
+    evidence: GuardEvidence,
+    workflows: Vec<WorkflowInput>,
+    tasks_ended: Vec<(Task, serde_json::Value)>,
+    waiting: BTreeMap<(String, String), Waiting>,
+    brought_back: Vec<Waiting>,
 }
 
 #[derive(Default)]
@@ -181,6 +193,10 @@ impl Store for &World {
         {
             return Err(TransactError::ClaimLost);
         }
+        for also in &transaction.also {
+            let stored = self.0.lock().unwrap().items.get(&also.key().to_string()).cloned();
+            also.apply(stored.as_ref())?;
+        }
         let key = StateKey::Chain(transaction.origin.clone());
         if self.snapshot(std::slice::from_ref(&key)).head(&transaction.origin).unwrap() != transaction.from {
             return Err(TransactError::HeadMoved);
@@ -192,6 +208,14 @@ impl Store for &World {
         }
         if let Some(write) = &transaction.claim {
             self.put(&write.key, &write.claim);
+        }
+        for also in &transaction.also {
+            let mut inner = self.0.lock().unwrap();
+            let name = also.key().to_string();
+            match also.apply(inner.items.get(&name))? {
+                Some(item) => inner.items.insert(name, item),
+                None => inner.items.remove(&name),
+            };
         }
         self.put(&key, &transaction.to);
         self.0.lock().unwrap().records.extend(transaction.records.clone());
@@ -205,6 +229,64 @@ impl Store for &World {
 }
 
 impl Outside for &World {
+    async fn account(&self, account: &AccountId, now: Timestamp) -> Result<AccountFacts, AwsFailure> {
+        self.call("DescribeAccount").await;
+        let known = self.0.lock().unwrap().accounts.get(account).cloned();
+        let facts = known.ok_or_else(|| AwsFailure::partial("organizations:DescribeAccount", "no such account"))?;
+        Ok(AccountFacts { read_at: now.as_millisecond(), ..facts })
+    }
+
+    async fn keep_account(&self, facts: &AccountFacts) -> Result<(), AwsFailure> {
+        self.call("PutItem").await;
+        self.put(&StateKey::Account(facts.account.clone()), facts);
+        Ok(())
+    }
+
+    async fn calendars_open(&self, _: &[Arn], _: Timestamp) -> Result<bool, AwsFailure> {
+        self.call("GetCalendarState").await;
+        Ok(!self.0.lock().unwrap().calendar_closed)
+    }
+
+    async fn guard(&self, _: &Place, _: &GuardRequest) -> Result<GuardEvidence, StartError> {
+        self.call("Invoke").await;
+        Ok(self.0.lock().unwrap().evidence.clone())
+    }
+
+    async fn start_workflow(&self, input: &WorkflowInput) -> Result<(), StartError> {
+        self.call("StartExecution").await;
+        let mut inner = self.0.lock().unwrap();
+        if !inner.workflows.iter().any(|known| known.remediation_id == input.remediation_id) {
+            inner.workflows.push(input.clone());
+        }
+        Ok(())
+    }
+
+    async fn end_task(&self, task: &Task, result: &serde_json::Value) -> Result<(), AwsFailure> {
+        self.call("SendTaskSuccess").await;
+        self.0.lock().unwrap().tasks_ended.push((task.clone(), result.clone()));
+        Ok(())
+    }
+
+    async fn defer(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
+        self.call("PutItem").await;
+        self.0.lock().unwrap().waiting.insert((waiting.place.clone(), waiting.order.clone()), waiting.clone());
+        Ok(())
+    }
+
+    async fn waiting(&self, place: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
+        self.call("Query").await;
+        let inner = self.0.lock().unwrap();
+        Ok(inner.waiting.values().filter(|waiting| waiting.place == place).take(limit).cloned().collect())
+    }
+
+    async fn bring_back(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
+        self.call("SendMessage").await;
+        let mut inner = self.0.lock().unwrap();
+        inner.waiting.remove(&(waiting.place.clone(), waiting.order.clone()));
+        inner.brought_back.push(waiting.clone());
+        Ok(())
+    }
+
     async fn publish(&self, message: &Notification, _: &Attributes) -> Result<(), AwsFailure> {
         self.call("Publish").await;
         let mut inner = self.0.lock().unwrap();

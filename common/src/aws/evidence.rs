@@ -483,6 +483,7 @@ mod tests {
             fence: "3".to_owned(),
             evidence_key: KEY.to_owned(),
             source_evidence_key: String::new(),
+            plan_sha256: String::new(),
         }
     }
 

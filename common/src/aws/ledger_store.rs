@@ -3,16 +3,18 @@
 //! [`Store`] is what the administrator account's functions need of DynamoDB; [`Dynamo`] is it. Retrying when
 //! two writers meet on one chain is done here ([`append`]); what to do when a claim is lost is the caller's.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use serde::Serialize;
 
 use super::failure::AwsFailure;
 use super::item::{self, Item, ItemError};
-use super::state_table::{self, Claim, Condition, Expression, Snapshot, StateKey};
+use super::state_table::{self, Claim, Condition, Expect, Expression, Snapshot, StateKey};
 use crate::ids::{AccountId, RemediationId};
 use crate::ledger::{self, Head, Record, RecordDraft};
 
@@ -32,11 +34,95 @@ pub struct ClaimWrite {
     pub claim: Claim,
 }
 
-/// Records, the chain's new head and a claim: all or nothing.
+/// Another state item that changes in the same transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Also {
+    /// It becomes this, if what was read still holds.
+    Put {
+        /// Which.
+        key: StateKey,
+        /// What it becomes.
+        item: Item,
+        /// What must still hold.
+        expect: Expect,
+    },
+    /// It goes away.
+    Delete {
+        /// Which.
+        key: StateKey,
+    },
+    /// Its numbers grow, unless one of them has reached its cap. Writers do not disturb each other.
+    Count {
+        /// Which.
+        key: StateKey,
+        /// What is added, by attribute.
+        add: BTreeMap<&'static str, u32>,
+        /// The attribute that must be below this before the addition.
+        cap: Option<(&'static str, u32)>,
+        /// When the table may forget the item, Unix seconds.
+        expires_at: i64,
+    },
+}
+
+impl Also {
+    /// A put of a value.
+    ///
+    /// # Errors
+    /// When the value is no object.
+    pub fn put<T: Serialize>(key: StateKey, value: &T, expect: Expect) -> Result<Self, ItemError> {
+        Ok(Self::Put { item: state_table::encode(&key, value)?, key, expect })
+    }
+
+    /// Which item it changes.
+    #[must_use]
+    pub const fn key(&self) -> &StateKey {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::Count { key, .. } => key,
+        }
+    }
+
+    /// What the item becomes, or why it does not: what DynamoDB does, as a function.
+    ///
+    /// # Errors
+    /// When what must hold does not.
+    pub fn apply(&self, stored: Option<&Item>) -> Result<Option<Item>, TransactError> {
+        let lost = || TransactError::AlsoLost(self.key().clone());
+        match self {
+            Self::Put { item, expect, .. } => {
+                if expect.holds(stored) {
+                    Ok(Some(item.clone()))
+                } else {
+                    Err(lost())
+                }
+            }
+            Self::Delete { .. } => Ok(None),
+            Self::Count { key, add, cap, expires_at } => {
+                let number = |item: &Item, name: &str| -> u32 {
+                    item.get(name).and_then(|value| value.as_n().ok()?.parse().ok()).unwrap_or_default()
+                };
+                let mut item = stored.cloned().unwrap_or_default();
+                if cap.is_some_and(|(attribute, below)| number(&item, attribute) >= below) {
+                    return Err(lost());
+                }
+                for (attribute, more) in add {
+                    let sum = number(&item, attribute).saturating_add(*more);
+                    item.insert((*attribute).to_owned(), AttributeValue::N(sum.to_string()));
+                }
+                item.insert(state_table::KEY.to_owned(), AttributeValue::S(key.to_string()));
+                item.insert("ExpiresAt".to_owned(), AttributeValue::N(expires_at.to_string()));
+                Ok(Some(item))
+            }
+        }
+    }
+}
+
+/// Records, the chain's new head, a claim and other items: all or nothing.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     /// The claim, when one is touched.
     pub claim: Option<ClaimWrite>,
+    /// The other items.
+    pub also: Vec<Also>,
     /// The chain.
     pub origin: AccountId,
     /// Where the chain must still end.
@@ -53,6 +139,9 @@ pub enum TransactError {
     /// The claim is not what it was when it was read.
     #[error("another worker changed the claim meanwhile")]
     ClaimLost,
+    /// Another item is not what it was when it was read, or a count has reached its cap.
+    #[error("another worker changed item `{0}` meanwhile, or it is full")]
+    AlsoLost(StateKey),
     /// A record of this remediation with this millisecond is there already.
     #[error("a record with the same remediation and millisecond is there already")]
     TimestampTaken,
@@ -91,6 +180,9 @@ pub enum AppendError {
     /// The claim is not what it was when it was read: read again and decide again.
     #[error("another worker changed the claim meanwhile")]
     ClaimLost,
+    /// Another item is not what it was, or a count is full: read again and decide again.
+    #[error("another worker changed item `{0}` meanwhile, or it is full")]
+    AlsoLost(StateKey),
     /// Too many writers on one chain.
     #[error("the chain of account {origin} is too busy: {ATTEMPTS} attempts met other writers")]
     Busy {
@@ -115,17 +207,39 @@ pub const ATTEMPTS: u64 = 12;
 pub async fn append<S: Store>(
     store: &S,
     origin: &AccountId,
+    head: Head,
+    drafts: Vec<RecordDraft>,
+    claim: Option<ClaimWrite>,
+) -> Result<Head, AppendError> {
+    append_with(store, origin, head, drafts, claim, Vec::new()).await
+}
+
+/// The same, with other items that change in the same transaction.
+///
+/// # Errors
+/// As [`append`]; and when one of those items is not what it was.
+pub async fn append_with<S: Store>(
+    store: &S,
+    origin: &AccountId,
     mut head: Head,
     mut drafts: Vec<RecordDraft>,
     claim: Option<ClaimWrite>,
+    also: Vec<Also>,
 ) -> Result<Head, AppendError> {
     for attempt in 0..ATTEMPTS {
         let (records, to) = ledger::chain(origin, &head, drafts.clone());
-        let transaction =
-            Transaction { claim: claim.clone(), origin: origin.clone(), from: head.clone(), to: to.clone(), records };
+        let transaction = Transaction {
+            claim: claim.clone(),
+            also: also.clone(),
+            origin: origin.clone(),
+            from: head.clone(),
+            to: to.clone(),
+            records,
+        };
         match store.transact(&transaction).await {
             Ok(()) => return Ok(to),
             Err(TransactError::ClaimLost) => return Err(AppendError::ClaimLost),
+            Err(TransactError::AlsoLost(key)) => return Err(AppendError::AlsoLost(key)),
             Err(TransactError::TimestampTaken) => drafts.iter_mut().for_each(|draft| draft.timestamp += 1),
             Err(TransactError::HeadMoved) => {
                 let jitter = rand::random_range(0..=10 * (attempt + 1));
@@ -168,6 +282,18 @@ impl Dynamo {
     /// When they cannot be read.
     pub async fn records_of_resource(&self, resource: &str, limit: usize) -> Result<Vec<Record>, StoreError> {
         self.query(Some(RESOURCE_INDEX), "ResourceId", resource, false, limit).await
+    }
+
+    /// Puts a state item that nothing else depends on, whatever was there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn put<T: Serialize>(&self, key: &StateKey, value: &T) -> Result<(), AwsFailure> {
+        const OPERATION: &str = "dynamodb:PutItem";
+        let item =
+            state_table::encode(key, value).map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
+        let put = self.client.put_item().table_name(&self.state_table).set_item(Some(item)).send().await;
+        put.map(drop).map_err(|error| AwsFailure::of(OPERATION, &error))
     }
 
     async fn query(
@@ -223,14 +349,14 @@ impl Store for Dynamo {
                 {
                     let codes: Vec<&str> =
                         cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
-                    if let Some(why) = cancellation(transaction.claim.is_some(), &codes) {
+                    if let Some(why) = cancellation(transaction.claim.is_some(), &transaction.also, &codes) {
                         return Err(why);
                     }
                 }
                 if error.code() == Some("TransactionInProgressException") {
                     return Err(TransactError::HeadMoved);
                 }
-                Err(StoreError::from(AwsFailure::of("dynamodb:TransactWriteItems", &error)).into())
+                Err(StoreError::from(AwsFailure::of(OPERATION, &error)).into())
             }
         }
     }
@@ -256,45 +382,89 @@ pub fn decode_record(item: &Item) -> Result<Record, ItemError> {
     item::decode_exactly("an audit record", item)
 }
 
-/// The writes of a transaction: claim (if any), chain head, records, in this order.
+/// The writes of a transaction: claim (if any), chain head, other items, records, in this order.
 fn writes(transaction: &Transaction, state: &str, audit: &str) -> Result<Vec<TransactWriteItem>, StoreError> {
     let mut writes = Vec::with_capacity(2 + transaction.records.len());
     if let Some(ClaimWrite { key, condition, claim }) = &transaction.claim {
-        writes.push(put(state, state_table::encode(key, claim)?, condition.expression())?);
+        writes.push(put(state, state_table::encode(key, claim)?, Some(condition.expression()))?);
     }
     let head = state_table::encode(&StateKey::Chain(transaction.origin.clone()), &transaction.to)?;
-    writes.push(put(state, head, state_table::head_condition(&transaction.from))?);
+    writes.push(put(state, head, Some(state_table::head_condition(&transaction.from)))?);
+    for also in &transaction.also {
+        writes.push(other(state, also)?);
+    }
     for record in &transaction.records {
         let append_only = Expression {
             text: "attribute_not_exists(#RemediationId)",
             names: [("#RemediationId".to_owned(), "RemediationId".to_owned())].into(),
             values: Item::new(),
         };
-        writes.push(put(audit, encode_record(record)?, append_only)?);
+        writes.push(put(audit, encode_record(record)?, Some(append_only))?);
     }
     Ok(writes)
 }
 
-fn put(table: &str, item: Item, condition: Expression) -> Result<TransactWriteItem, StoreError> {
-    let put = Put::builder()
-        .table_name(table)
-        .set_item(Some(item))
-        .condition_expression(condition.text)
-        .set_expression_attribute_names(Some(condition.names))
-        .set_expression_attribute_values((!condition.values.is_empty()).then_some(condition.values))
-        .build()
-        .map_err(|error| AwsFailure::partial("dynamodb:TransactWriteItems", error.to_string()))?;
+/// The write of another item.
+fn other(table: &str, also: &Also) -> Result<TransactWriteItem, StoreError> {
+    let incomplete = |error: &dyn std::fmt::Display| AwsFailure::partial(OPERATION, error.to_string());
+    let of_key = |key: &StateKey| Item::from([(state_table::KEY.to_owned(), AttributeValue::S(key.to_string()))]);
+    match also {
+        Also::Put { item, expect, .. } => put(table, item.clone(), expect.expression()),
+        Also::Delete { key } => {
+            let delete = Delete::builder().table_name(table).set_key(Some(of_key(key))).build();
+            Ok(TransactWriteItem::builder().delete(delete.map_err(|error| incomplete(&error))?).build())
+        }
+        Also::Count { key, add, cap, expires_at } => {
+            let mut update = Update::builder().table_name(table).set_key(Some(of_key(key)));
+            let mut adds = Vec::new();
+            for (attribute, number) in add {
+                adds.push(format!("#{attribute} :{attribute}"));
+                update = update
+                    .expression_attribute_names(format!("#{attribute}"), *attribute)
+                    .expression_attribute_values(format!(":{attribute}"), AttributeValue::N(number.to_string()));
+            }
+            if let Some((attribute, below)) = cap {
+                update = update
+                    .condition_expression(format!("attribute_not_exists(#{attribute}) OR #{attribute} < :below"))
+                    .expression_attribute_names(format!("#{attribute}"), *attribute)
+                    .expression_attribute_values(":below", AttributeValue::N(below.to_string()));
+            }
+            let update = update
+                .update_expression(format!("SET #ExpiresAt = :until ADD {}", adds.join(", ")))
+                .expression_attribute_names("#ExpiresAt", "ExpiresAt")
+                .expression_attribute_values(":until", AttributeValue::N(expires_at.to_string()))
+                .build();
+            Ok(TransactWriteItem::builder().update(update.map_err(|error| incomplete(&error))?).build())
+        }
+    }
+}
+
+const OPERATION: &str = "dynamodb:TransactWriteItems";
+
+fn put(table: &str, item: Item, condition: Option<Expression>) -> Result<TransactWriteItem, StoreError> {
+    let mut put = Put::builder().table_name(table).set_item(Some(item));
+    if let Some(condition) = condition {
+        put = put
+            .condition_expression(condition.text)
+            .set_expression_attribute_names(Some(condition.names))
+            .set_expression_attribute_values((!condition.values.is_empty()).then_some(condition.values));
+    }
+    let put = put.build().map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
     Ok(TransactWriteItem::builder().put(put).build())
 }
 
 /// What the cancellation codes of a transaction say, in the order of its writes. A lost claim weighs most: then
 /// nothing else matters.
-fn cancellation(with_claim: bool, codes: &[&str]) -> Option<TransactError> {
+fn cancellation(with_claim: bool, also: &[Also], codes: &[&str]) -> Option<TransactError> {
     const FAILED: &str = "ConditionalCheckFailed";
     let (claim, rest) = if with_claim { (codes.first(), codes.get(1..)?) } else { (None, codes) };
-    let (head, records) = rest.split_first()?;
+    let (head, rest) = rest.split_first()?;
+    let (others, records) = rest.split_at_checked(also.len())?;
+    let lost = also.iter().zip(others).find(|(_, code)| **code == FAILED).map(|(also, _)| also.key().clone());
     if claim == Some(&FAILED) {
         Some(TransactError::ClaimLost)
+    } else if let Some(key) = lost {
+        Some(TransactError::AlsoLost(key))
     } else if *head == FAILED {
         Some(TransactError::HeadMoved)
     } else if records.contains(&FAILED) {
@@ -356,7 +526,7 @@ mod tests {
 
     #[test]
     fn each_cancellation_is_told_by_its_name() {
-        let says = |with_claim, codes: &[&str]| cancellation(with_claim, codes).map(|why| why.to_string());
+        let says = |with_claim, codes: &[&str]| cancellation(with_claim, &[], codes).map(|why| why.to_string());
         let (ok, failed, conflict) = ("None", "ConditionalCheckFailed", "TransactionConflict");
         let claim_lost = Some(TransactError::ClaimLost.to_string());
         let head_moved = Some(TransactError::HeadMoved.to_string());
@@ -368,6 +538,28 @@ mod tests {
         assert_eq!(says(false, &[failed, ok]), head_moved);
         assert_eq!(says(false, &[ok, ok, failed]), taken);
         assert_eq!(says(true, &["ThrottlingError", ok, ok]), None);
+        let also = [Also::Delete { key: StateKey::Settings }];
+        let lost = cancellation(true, &also, &[ok, failed, failed, ok]);
+        assert!(matches!(lost, Some(TransactError::AlsoLost(StateKey::Settings))), "{lost:?}");
+    }
+
+    #[test]
+    fn a_count_grows_until_its_cap_and_a_put_meets_what_was_read() {
+        let key = StateKey::Count(crate::items::breaker::BreakerScope::Organisation, 7);
+        let count = |below| Also::Count {
+            key: key.clone(),
+            add: BTreeMap::from([("Starts", 1)]),
+            cap: Some(("Starts", below)),
+            expires_at: 9,
+        };
+        let one = count(1).apply(None).unwrap();
+        assert!(matches!(count(1).apply(one.as_ref()), Err(TransactError::AlsoLost(_))));
+        let two = count(2).apply(one.as_ref()).unwrap().unwrap();
+        assert_eq!(two["Starts"], AttributeValue::N("2".to_owned()));
+        let put = |version| Also::put(StateKey::Settings, &Head::default(), Expect::Version(version)).unwrap();
+        assert!(put(0).apply(None).is_ok());
+        assert!(put(1).apply(None).is_err());
+        assert!(put(0).apply(one.as_ref()).is_err());
     }
 
     type Written = (Head, Vec<Record>, HashSet<(String, i64)>);

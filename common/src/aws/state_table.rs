@@ -16,6 +16,14 @@ use crate::catalogue::Catalogue;
 use crate::contract::Mode;
 use crate::finding::SeverityLabel;
 use crate::ids::{AccountId, ClaimKey, ControlId, Fence, Generation, Region, RemediationId};
+use crate::items::account::AccountFacts;
+use crate::items::approval::{Approval, Task};
+use crate::items::breaker::{Breaker, BreakerScope, Count};
+use crate::items::campaign::Campaign;
+use crate::items::exemption::Exemptions;
+use crate::items::flight::Flight;
+use crate::items::policy::PolicyItem;
+pub use crate::items::settings::{Limits, PolicySetName, Settings, Switch};
 use crate::ledger::{Head, RemediationType, sha256_hex};
 use crate::state::State;
 
@@ -35,6 +43,26 @@ pub enum StateKey {
     Request(RemediationId),
     /// The newest place of an account's chain.
     Chain(AccountId),
+    /// The operators' own policy set that is in force.
+    Policy,
+    /// A policy set of the operators' own, by its version.
+    PolicyVersion(u64),
+    /// What nobody may touch.
+    Exemptions,
+    /// What Organizations says of an account.
+    Account(AccountId),
+    /// What runs in an account and Region.
+    Flight(AccountId, Region),
+    /// Whether the work of a scope is stopped.
+    Breaker(BreakerScope),
+    /// What a scope did in an hour ([`crate::items::breaker::hour`]).
+    Count(BreakerScope, i64),
+    /// A question to people.
+    Approval(RemediationId),
+    /// How a waiting workflow is told.
+    Task(RemediationId),
+    /// A campaign, by its name.
+    Campaign(String),
 }
 
 impl fmt::Display for StateKey {
@@ -45,64 +73,18 @@ impl fmt::Display for StateKey {
             Self::Claim(key) => write!(f, "claim#{}", key.hex()),
             Self::Request(id) => write!(f, "request#{id}"),
             Self::Chain(account) => write!(f, "chain#{account}"),
+            Self::Policy => f.write_str("policy"),
+            Self::PolicyVersion(version) => write!(f, "policy#{version}"),
+            Self::Exemptions => f.write_str("exemptions"),
+            Self::Account(account) => write!(f, "account#{account}"),
+            Self::Flight(account, region) => write!(f, "flight#{account}#{region}"),
+            Self::Breaker(scope) => write!(f, "breaker#{scope}"),
+            Self::Count(scope, hour) => write!(f, "count#{scope}#{hour}"),
+            Self::Approval(id) => write!(f, "approval#{id}"),
+            Self::Task(id) => write!(f, "task#{id}"),
+            Self::Campaign(name) => write!(f, "campaign#{name}"),
         }
     }
-}
-
-/// Which shipped policy set decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicySetName {
-    /// Tell, change nothing.
-    #[default]
-    Observe,
-    /// Act on what is reversible, in the pilot accounts.
-    Pilot,
-    /// Act on what is reversible, everywhere.
-    Standard,
-}
-
-impl PolicySetName {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Observe, Self::Pilot, Self::Standard];
-
-    /// As the settings write it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "observe",
-            Self::Pilot => "pilot",
-            Self::Standard => "standard",
-        }
-    }
-}
-
-/// The one switch that stops everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Switch {
-    /// Work as policy says.
-    #[default]
-    On,
-    /// Tell, and answer dry runs; change nothing.
-    Observe,
-    /// Tell; start nothing at all.
-    Off,
-}
-
-/// Item `settings`. When there is none, the defaults hold: `observe`, and nothing is changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Settings {
-    /// Which policy set decides.
-    #[serde(default)]
-    pub policy_set: PolicySetName,
-    /// Whether anything may be done.
-    #[serde(default)]
-    pub switch: Switch,
-    /// Where the set `pilot` may act.
-    #[serde(default)]
-    pub pilot_accounts: BTreeSet<AccountId>,
 }
 
 /// Item `catalogue`.
@@ -288,6 +270,44 @@ pub struct Expression {
     pub values: HashMap<String, AttributeValue>,
 }
 
+/// What must still hold of an item that counts its changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Anything,
+    /// There is none.
+    Absent,
+    /// Its `Version` is the one that was read; 0 stands for "absent".
+    Version(u64),
+}
+
+impl Expect {
+    /// As a condition expression; `None` for [`Expect::Anything`].
+    #[must_use]
+    pub fn expression(self) -> Option<Expression> {
+        match self {
+            Self::Anything => None,
+            Self::Absent | Self::Version(0) => Some(Condition::Absent.expression()),
+            Self::Version(version) => Some(Expression {
+                text: "#Version = :version",
+                names: names(&["Version"]),
+                values: HashMap::from([(":version".to_owned(), AttributeValue::N(version.to_string()))]),
+            }),
+        }
+    }
+
+    /// Whether it holds for what is stored: what DynamoDB evaluates, as a function.
+    #[must_use]
+    pub fn holds(self, stored: Option<&Item>) -> bool {
+        let version = stored.and_then(|item| item.get("Version")?.as_n().ok()?.parse::<u64>().ok());
+        match self {
+            Self::Anything => true,
+            Self::Absent | Self::Version(0) => stored.is_none(),
+            Self::Version(expected) => version == Some(expected),
+        }
+    }
+}
+
 /// That a chain still ends where it was read.
 #[must_use]
 pub fn head_condition(read: &Head) -> Expression {
@@ -376,6 +396,79 @@ impl Snapshot {
     pub fn catalogue(&self) -> Result<Catalogue, CatalogueError> {
         let item: Option<CatalogueItem> = self.get("the catalogue", &StateKey::Catalogue)?;
         item.ok_or(CatalogueError::Absent)?.open()
+    }
+
+    /// The operators' own policy set.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn policy(&self) -> Result<Option<PolicyItem>, ItemError> {
+        self.get("the policy set", &StateKey::Policy)
+    }
+
+    /// The exemptions; none when there is no such item.
+    ///
+    /// # Errors
+    /// When they are not readable. The caller must then change nothing.
+    pub fn exemptions(&self) -> Result<Exemptions, ItemError> {
+        Ok(self.get("the exemptions", &StateKey::Exemptions)?.unwrap_or_default())
+    }
+
+    /// What is known of an account.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn account(&self, account: &AccountId) -> Result<Option<AccountFacts>, ItemError> {
+        self.get("the facts of an account", &StateKey::Account(account.clone()))
+    }
+
+    /// What runs in a place.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn flight(&self, account: &AccountId, region: &Region) -> Result<Flight, ItemError> {
+        let key = StateKey::Flight(account.clone(), region.clone());
+        Ok(self.get("what is in flight", &key)?.unwrap_or_default())
+    }
+
+    /// A breaker; closed when there is no such item.
+    ///
+    /// # Errors
+    /// When it is not readable. The caller must then change nothing.
+    pub fn breaker(&self, scope: &BreakerScope) -> Result<Breaker, ItemError> {
+        Ok(self.get("a breaker", &StateKey::Breaker(scope.clone()))?.unwrap_or_default())
+    }
+
+    /// What a scope did in an hour.
+    ///
+    /// # Errors
+    /// When it is not readable. The caller must then change nothing.
+    pub fn count(&self, scope: &BreakerScope, hour: i64) -> Result<Count, ItemError> {
+        Ok(self.get("a count", &StateKey::Count(scope.clone(), hour))?.unwrap_or_default())
+    }
+
+    /// A question to people.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn approval(&self, id: RemediationId) -> Result<Option<Approval>, ItemError> {
+        self.get("an approval", &StateKey::Approval(id))
+    }
+
+    /// How a waiting workflow is told.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn task(&self, id: RemediationId) -> Result<Option<Task>, ItemError> {
+        self.get("a workflow's task", &StateKey::Task(id))
+    }
+
+    /// A campaign.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn campaign(&self, name: &str) -> Result<Option<Campaign>, ItemError> {
+        self.get("a campaign", &StateKey::Campaign(name.to_owned()))
     }
 
     fn get<T: serde::de::DeserializeOwned>(&self, what: &'static str, key: &StateKey) -> Result<Option<T>, ItemError> {
