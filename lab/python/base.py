@@ -36,6 +36,7 @@ import botocore.model
 import botocore.response
 import botocore.session
 import ministack.app as ministack
+import states
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.core.responses import get_account_id, request_scope
@@ -384,6 +385,7 @@ def main():
     from hypercorn.config import Config
 
     amend.all_of_it()
+    states.amend(session, call)
     observe_authorisation()
     ministack.SERVICE_HANDLERS = Handlers(ministack.SERVICE_HANDLERS)
     threading.Thread(target=exit_with_parent, daemon=True).start()
