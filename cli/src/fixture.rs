@@ -96,6 +96,7 @@ pub(crate) fn calls() -> Vec<Call> {
         seq: 0,
         principal: principal.to_owned(),
         account: principal.split(':').nth(4).unwrap_or_default().to_owned(),
+        function: None,
         region: "eu-central-1".to_owned(),
         service: if operation == "AssumeRole" { "sts" } else { "ssm" }.to_owned(),
         operation: operation.to_owned(),
@@ -104,6 +105,7 @@ pub(crate) fn calls() -> Vec<Call> {
         status: 200,
         error: None,
         micros: 1_500,
+        fault: None,
     };
     let orchestrator = "arn:aws:sts::111111111111:assumed-role/Redress-Orchestrator/redress-orchestrator";
     let member = format!("arn:aws:sts::222222222222:assumed-role/SecurityRemediationCrossAccountRole/redress-{ID}");

@@ -174,6 +174,11 @@ impl Events {
                 },
             }
         };
+        for _ in 0..self.shared.deliveries.copies(target["Arn"].as_str().unwrap_or_default()) {
+            if let Err(error) = self.send(rule_arn, target, event, hops).await {
+                tracing::warn!(rule_arn, %error, "a copy of an event was not delivered");
+            }
+        }
         let mut dead_lettered = false;
         if let Some((error, exhausted)) = &failure {
             tracing::warn!(rule_arn, target = target["Arn"].as_str(), %error, "an event was not delivered");

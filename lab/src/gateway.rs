@@ -19,9 +19,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, FURTHER_CHECKS};
+use crate::faults::{Hit, Moment, Seen, Step};
 use crate::lambda::InvocationType;
 use crate::lambda::url::{self, FunctionUrl};
-use crate::record::{Call, Check, Verdict};
+use crate::record::{Call, Check, Fault, Verdict};
 use crate::service::{Aws, AwsError, Caller, Request, Service};
 
 const LARGEST_BODY: usize = 64 << 20;
@@ -71,6 +72,9 @@ struct Answer {
 struct Outcome {
     operation: Option<String>,
     checks: Vec<NotedCheck>,
+    /// Known without a check where a fault struck.
+    caller: Option<Caller>,
+    fault: Option<Fault>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,16 +129,107 @@ async fn aws(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Respo
             .into_response();
         }
     };
-    let mut outcome = Outcome { operation: incoming.named_operation(), checks: Vec::new() };
-    let answer = match gateway.route(&incoming, &mut outcome).await {
-        Ok(answer) => answer,
-        Err(error) => error_answer(&error, Some(&incoming)),
-    };
-    gateway.note(&incoming, &outcome, &answer, arrived);
-    answer.into_response()
+    // A call that arrived is performed and noted, even if its caller is killed or gives up meanwhile.
+    let served = tokio::spawn(async move { gateway.serve(&incoming, arrived).await });
+    match served.await {
+        Ok(Some(answer)) => answer.into_response(),
+        Ok(None) | Err(_) => cut(),
+    }
+}
+
+/// Ends the connection without a byte of an answer: unwinding takes the connection's own task with it, no more.
+fn cut() -> ! {
+    std::panic::resume_unwind(Box::new("the lab cut a connection"))
 }
 
 impl Gateway {
+    /// The answer, unless a fault takes it.
+    async fn serve(&self, incoming: &Incoming, arrived: (Timestamp, Instant)) -> Option<Answer> {
+        let mut outcome = Outcome { operation: incoming.named_operation(), ..Outcome::default() };
+        let fault = self.fault(incoming, &mut outcome).await;
+        let before = match &fault {
+            Some(hit) => hit.at(Moment::Before).await,
+            None => Step::Go,
+        };
+        let performed = matches!(before, Step::Go);
+        let answer = match before {
+            Step::Go => Some(self.perform(incoming, &mut outcome).await),
+            Step::Refuse(error) => Some(error_answer(&error, Some(incoming))),
+            Step::Cut => None,
+        };
+        outcome.fault = fault.as_ref().map(|hit| Fault { rule: hit.rule, action: hit.action.clone(), performed });
+        self.note(incoming, &outcome, answer.as_ref(), arrived);
+        if let Some(hit) = fault.filter(|_| performed)
+            && let Step::Cut = hit.at(Moment::After).await
+        {
+            return None;
+        }
+        answer
+    }
+
+    async fn perform(&self, incoming: &Incoming, outcome: &mut Outcome) -> Answer {
+        match self.route(incoming, outcome).await {
+            Ok(answer) => {
+                if outcome.operation.as_deref() == Some("AssumeRole") {
+                    self.hand_down(incoming, &answer);
+                }
+                answer
+            }
+            Err(error) => error_answer(&error, Some(incoming)),
+        }
+    }
+
+    /// The fault that strikes a request.
+    async fn fault(&self, incoming: &Incoming, outcome: &mut Outcome) -> Option<Hit> {
+        let (shared, scope) = (&self.cloud.shared, &incoming.scope);
+        if !shared.faults.watches(&scope.service) {
+            return None;
+        }
+        if outcome.operation.is_none() {
+            outcome.operation = self.operation(incoming).await;
+        }
+        let caller = shared.authority.caller(&scope.access_key_id).await.ok()?;
+        let hit = shared.faults.verdict(Seen {
+            process: self.cloud.functions.environments.holder(&scope.access_key_id),
+            principal: caller.arn.clone(),
+            account: caller.account.clone(),
+            service: scope.service.clone(),
+            operation: outcome.operation.clone().unwrap_or_default(),
+            text: incoming.text(),
+            invocation: incoming.header("amz-sdk-invocation-id").to_owned(),
+            attempt: incoming.attempt(),
+        })?;
+        outcome.caller = Some(caller);
+        Some(hit)
+    }
+
+    /// The API name of a REST request, before anybody served it.
+    async fn operation(&self, incoming: &Incoming) -> Option<String> {
+        if incoming.invoked_function().is_some() {
+            return Some("Invoke".to_owned());
+        }
+        if FunctionUrl::parse(&incoming.path).is_some() {
+            return Some("InvokeFunctionUrl".to_owned());
+        }
+        let (authority, service) = (&self.cloud.shared.authority, &incoming.scope.service);
+        if self.services.iter().any(|own| own.name() == service) {
+            return authority.operation(service, incoming.method.as_str(), &incoming.path).await.ok().flatten();
+        }
+        let mut judged = Outcome::default();
+        self.judge(incoming, json!({ "judge_only": true }), &mut judged).await.ok()?;
+        judged.operation()
+    }
+
+    /// A process that assumed a role holds its key from now on.
+    fn hand_down(&self, incoming: &Incoming, answer: &Answer) {
+        let environments = &self.cloud.functions.environments;
+        let body = String::from_utf8_lossy(&answer.body);
+        let key = body.split_once("<AccessKeyId>").and_then(|(_, rest)| rest.split('<').next());
+        if let Some((process, key)) = environments.holder(&incoming.scope.access_key_id).zip(key) {
+            environments.give(key, process);
+        }
+    }
+
     async fn route(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
         if incoming.path.starts_with("/_lab") {
             return Err(AwsError {
@@ -356,44 +451,41 @@ impl Gateway {
         })
     }
 
-    fn note(&self, incoming: &Incoming, outcome: &Outcome, answer: &Answer, (at, started): (Timestamp, Instant)) {
+    fn note(&self, incoming: &Incoming, outcome: &Outcome, answer: Option<&Answer>, (at, started): (Timestamp, Instant)) {
         let scope = &incoming.scope;
         let first = outcome.checks.first();
-        let operation = outcome
-            .operation
-            .clone()
-            .or_else(|| first.and_then(|noted| noted.operation.clone()))
-            .or_else(|| first.and_then(|noted| noted.check.action.split_once(':')).map(|(_, name)| name.to_owned()))
-            .unwrap_or_else(|| format!("{} {}", incoming.method, incoming.path));
-        let failed = answer.status.is_client_error() || answer.status.is_server_error();
-        let refused = answer.status == StatusCode::FORBIDDEN || outcome.checks.iter().any(|noted| !noted.check.allowed);
-        if !failed
+        let caller = first.map(|noted| (&noted.principal, &noted.account));
+        let caller = caller.or(outcome.caller.as_ref().map(|caller| (&caller.arn, &caller.account)));
+        let operation = outcome.operation().unwrap_or_else(|| format!("{} {}", incoming.method, incoming.path));
+        let status = answer.map_or(0, |answer| answer.status.as_u16());
+        let done = answer.filter(|_| (200..400).contains(&status));
+        let refused = status == StatusCode::FORBIDDEN.as_u16() || outcome.checks.iter().any(|noted| !noted.check.allowed);
+        if done.is_some()
             && CACHED_FROM.contains(&scope.service.as_str())
             && (scope.service == "cloudformation" || !only_reads(&operation))
         {
             self.cloud.shared.changed(first.map_or("", |noted| &noted.account), &scope.region);
         }
         // Pollers ask all the time: an empty answer would drown the record.
-        if operation == "ReceiveMessage"
-            && !failed
-            && !contains(&answer.body, b"\"Messages\"")
-            && !contains(&answer.body, b"<Message>")
-        {
+        let empty = |done: &Answer| !contains(&done.body, b"\"Messages\"") && !contains(&done.body, b"<Message>");
+        if operation == "ReceiveMessage" && done.is_some_and(empty) {
             return;
         }
         self.cloud.shared.record.add_call(Call {
             seq: 0,
             at,
-            principal: first.map(|noted| noted.principal.clone()).unwrap_or_default(),
-            account: first.map(|noted| noted.account.clone()).unwrap_or_default(),
+            principal: caller.map(|(arn, _)| arn.clone()).unwrap_or_default(),
+            account: caller.map(|(_, account)| account.clone()).unwrap_or_default(),
+            function: self.cloud.functions.environments.holder(&scope.access_key_id).map(|held| held.function.clone()),
             region: scope.region.clone(),
             service: scope.service.clone(),
             operation,
             checks: outcome.checks.iter().map(|noted| noted.check.clone()).collect(),
             verdict: if refused { Verdict::Deny } else { Verdict::Allow },
-            status: answer.status.as_u16(),
-            error: failed.then(|| error_code(answer)).flatten(),
+            status,
+            error: answer.filter(|_| status >= 400).and_then(error_code),
             micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            fault: outcome.fault.clone(),
         });
     }
 }
@@ -403,6 +495,16 @@ impl Outcome {
         let noted = answer.headers.remove("x-lab-checks");
         let decoded = noted.and_then(|value| BASE64.decode(value.as_bytes()).ok());
         self.checks = decoded.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    }
+
+    /// What the request turned out to be, by itself or by the checks that were made.
+    fn operation(&self) -> Option<String> {
+        let checked = || {
+            let noted = self.checks.first()?;
+            let action = || noted.check.action.split_once(':').map(|(_, name)| name.to_owned());
+            noted.operation.clone().or_else(action)
+        };
+        self.operation.clone().or_else(checked)
     }
 }
 
@@ -433,10 +535,37 @@ impl Incoming {
         if let Some(action) = self.query.get("Action") {
             return Some(action.clone());
         }
-        if self.header("content-type").starts_with("application/x-www-form-urlencoded") {
+        if self.is_form() {
             return form(&String::from_utf8_lossy(&self.body)).remove("Action");
         }
         None
+    }
+
+    /// Everything that the request says, as plain text.
+    fn text(&self) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        let body = if self.is_form() { decoded(&body, true) } else { body.into_owned() };
+        format!("{}\n{body}", decoded(&self.raw_path_and_query, true))
+    }
+
+    fn is_form(&self) -> bool {
+        self.header("content-type").starts_with("application/x-www-form-urlencoded")
+    }
+
+    /// What stands around an error's code in the XML protocols: EC2's, S3's and the query protocol.
+    fn xml_around_errors(&self) -> Option<(&'static str, &'static str)> {
+        match self.scope.service.as_str() {
+            "ec2" => Some(("<Response><Errors><Error>", "</Error></Errors></Response>")),
+            "s3" => Some(("<Error>", "</Error>")),
+            _ if self.is_form() => Some(("<ErrorResponse><Error><Type>Sender</Type>", "</Error></ErrorResponse>")),
+            _ => None,
+        }
+    }
+
+    /// Which of an SDK's attempts at a call this is: `attempt=2; max=3`.
+    fn attempt(&self) -> u32 {
+        let said = self.header("amz-sdk-request").split(';').find_map(|part| part.trim().strip_prefix("attempt="));
+        said.and_then(|number| number.parse().ok()).unwrap_or(1)
     }
 
     /// The name or ARN in the path of a Lambda `Invoke`.
@@ -504,18 +633,15 @@ fn json_answer(status: StatusCode, body: &Value, incoming: &Incoming) -> Answer 
     Answer { status, headers, body: Bytes::from(body.to_string()) }
 }
 
-/// An error in the protocol of the service: JSON, but for EC2.
+/// An error in the protocol of the request.
 fn error_answer(error: &AwsError, incoming: Option<&Incoming>) -> Answer {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id());
-    if incoming.is_some_and(|incoming| incoming.scope.service == "ec2") {
+    if let Some((open, close)) = incoming.and_then(Incoming::xml_around_errors) {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-        let body = format!(
-            "<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors></Response>",
-            escaped(&error.code),
-            escaped(&error.message)
-        );
+        let (code, message) = (escaped(&error.code), escaped(&error.message));
+        let body = format!("{open}<Code>{code}</Code><Message>{message}</Message>{close}");
         return Answer { status, headers, body: Bytes::from(body) };
     }
     let content_type = if incoming.is_some_and(|incoming| !incoming.header("x-amz-target").is_empty()) {

@@ -17,6 +17,7 @@ pub mod control;
 pub mod deploy;
 mod emulator;
 pub mod events;
+pub mod faults;
 mod gateway;
 mod lambda;
 pub mod organisation;
@@ -30,6 +31,7 @@ mod venv;
 
 use cloud::Cloud;
 use emulator::Emulator;
+use faults::{Deliveries, Faults};
 use record::Record;
 use service::{Aws, Service};
 use shared::Shared;
@@ -217,6 +219,18 @@ impl Lab {
         &self.cloud.shared.record
     }
 
+    /// What goes wrong with calls on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.cloud.shared.faults
+    }
+
+    /// How messages and events are delivered otherwise than once and in order.
+    #[must_use]
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.cloud.shared.deliveries
+    }
+
     /// What a function wrote to its log, line by line, oldest first.
     #[must_use]
     pub fn logs(&self, function: &str) -> Vec<String> {
@@ -236,6 +250,7 @@ impl Lab {
 
     /// Stops the gateway, the functions and the emulators, and waits until they have ended.
     pub async fn stop(mut self) {
+        self.cloud.shared.faults.clear();
         self.tasks.shutdown().await;
         self.cloud.functions.stop();
         for emulator in &mut self.emulators {

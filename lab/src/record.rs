@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::faults::{Action, RuleId};
+
 /// One authorisation check of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -28,6 +30,17 @@ pub enum Verdict {
     Deny,
 }
 
+/// What went wrong with a call on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The rule that struck it.
+    pub rule: RuleId,
+    /// What it did.
+    pub action: Action,
+    /// Whether the call was performed all the same.
+    pub performed: bool,
+}
+
 /// One AWS API call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Call {
@@ -39,6 +52,9 @@ pub struct Call {
     pub principal: String,
     /// The caller's account.
     pub account: String,
+    /// The function whose own process called, if one did.
+    #[serde(default)]
+    pub function: Option<String>,
     /// The Region of the signature.
     pub region: String,
     /// The service of the signature.
@@ -49,12 +65,15 @@ pub struct Call {
     pub checks: Vec<Check>,
     /// Whether it was let through.
     pub verdict: Verdict,
-    /// HTTP status of the answer.
+    /// HTTP status of the answer; 0 when there was none. A lost answer is noted as it was.
     pub status: u16,
     /// AWS's error code, when it failed.
     pub error: Option<String>,
     /// From arrival to answer, in microseconds.
     pub micros: u64,
+    /// What went wrong on purpose.
+    #[serde(default)]
+    pub fault: Option<Fault>,
 }
 
 /// One Lambda invocation.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::authority::Authority;
+use crate::faults::{Deliveries, Faults};
 use crate::record::Record;
 use crate::service::{AwsError, Credentials};
 
@@ -16,13 +17,23 @@ pub(crate) struct Shared {
     pub(crate) endpoint: String,
     pub(crate) authority: Authority,
     pub(crate) record: Record,
+    pub(crate) faults: Faults,
+    pub(crate) deliveries: Deliveries,
     changes: AtomicU64,
     scopes: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Shared {
     pub(crate) fn new(endpoint: String, authority: Authority) -> Self {
-        Self { endpoint, authority, record: Record::default(), changes: AtomicU64::new(0), scopes: Mutex::default() }
+        Self {
+            endpoint,
+            authority,
+            record: Record::default(),
+            faults: Faults::default(),
+            deliveries: Deliveries::default(),
+            changes: AtomicU64::new(0),
+            scopes: Mutex::default(),
+        }
     }
 
     /// Goes up whenever rules, functions or their policies may have changed: what was read before is stale.

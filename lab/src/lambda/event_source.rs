@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{Functions, InvocationType, PRINCIPAL};
+use crate::faults::Batch;
 use crate::service::{AwsError, Credentials};
 use crate::shared::Arn;
 
@@ -98,10 +99,10 @@ async fn serve(functions: Arc<Functions>, mapping: Mapping) {
             Ok(None) => {}
             Ok(Some((poller, messages))) => {
                 let (functions, mapping) = (functions.clone(), mapping.clone());
+                let queue = Arn::parse(&mapping.queue_arn).map_or("", |arn| arn.resource);
+                let turns = functions.shared.deliveries.arrange(queue, messages);
                 batches.spawn(async move {
-                    if let Err(error) = process(&functions, &mapping, &poller, &messages).await {
-                        tracing::warn!(function = mapping.function_arn, %error, "a batch stays in its queue");
-                    }
+                    hand_over(Arc::new((functions, mapping, poller)), turns).await;
                     drop(slot);
                 });
             }
@@ -155,6 +156,23 @@ async fn receive(functions: &Functions, mapping: &Mapping) -> Result<Option<(Pol
         }
     }
     Ok(None)
+}
+
+/// One list of batches after the other, those of each at the same time.
+async fn hand_over(with: Arc<(Arc<Functions>, Mapping, Poller)>, turns: Vec<Vec<Batch>>) {
+    for turn in turns {
+        let mut batches = JoinSet::new();
+        for messages in turn {
+            let with = with.clone();
+            batches.spawn(async move {
+                let (functions, mapping, poller) = &*with;
+                if let Err(error) = process(functions, mapping, poller, &messages).await {
+                    tracing::warn!(function = mapping.function_arn, %error, "a batch stays in its queue");
+                }
+            });
+        }
+        batches.join_all().await;
+    }
 }
 
 async fn process(

@@ -12,9 +12,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::process::Child;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::AbortHandle;
+
+use super::process::Process;
 
 /// One invocation as the process is told of it.
 pub(super) struct Work {
@@ -82,16 +83,16 @@ impl RuntimeApi {
     }
 
     /// When the process first asked for work; `None` when it ended or took longer than `limit`.
-    pub(super) async fn ready(&mut self, child: &mut Child, limit: Duration) -> Option<Instant> {
+    pub(super) async fn ready(&mut self, process: &Process, limit: Duration) -> Option<Instant> {
         tokio::select! {
             ready = self.ready.wait_for(Option::is_some) => ready.ok().and_then(|at| *at),
-            _ = child.wait() => None,
+            _ = process.ended() => None,
             () = tokio::time::sleep(limit) => None,
         }
     }
 
     /// Gives the process one piece of work and waits for how it ends.
-    pub(super) async fn hand_over(&mut self, work: Work, child: &mut Child, limit: Duration) -> Outcome {
+    pub(super) async fn hand_over(&mut self, work: Work, process: &Process, limit: Duration) -> Outcome {
         let request_id = work.request_id.clone();
         if self.work.try_send(work).is_err() {
             return Outcome::Ended("the runtime did not take the event".to_owned());
@@ -108,11 +109,11 @@ impl RuntimeApi {
                     Some(_) => {}
                     None => return Outcome::Ended("the runtime API stopped".to_owned()),
                 },
-                ended = child.wait() => {
+                reason = process.ended() => {
                     // A report may have come in just before the end.
                     return match self.reports.try_recv() {
                         Ok(Report::InitError(payload) | Report::Error(_, payload)) => Outcome::Error(payload),
-                        _ => Outcome::Ended(ended.map_or_else(|error| error.to_string(), |status| format!("Runtime exited with {status}"))),
+                        _ => Outcome::Ended(reason),
                     };
                 }
                 () = &mut deadline => return Outcome::TimedOut,
