@@ -10,6 +10,7 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
 from ministack.services import dynamodb, eventbridge, iam, lambda_svc, organizations, tagging
+from ministack.services.cloudformation import provisioners
 
 
 def all_of_it():
@@ -18,6 +19,7 @@ def all_of_it():
     judge_by_table_policies()
     judge_by_the_policy_of_the_named_function()
     give_functions_urls_of_the_gateway()
+    keep_dead_letter_queues_of_functions()
     know_the_members_of_an_organisation()
     name_batches_by_their_action()
     name_log_streams_within_their_group()
@@ -87,6 +89,20 @@ def give_functions_urls_of_the_gateway():
         return answer
 
     lambda_svc._create_function_url_config = create_here
+
+
+def keep_dead_letter_queues_of_functions():
+    """MiniStack's CloudFormation drops a function's `DeadLetterConfig`."""
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    create = handlers["create"]
+
+    def create_whole(logical_id, properties, stack):
+        created = create(logical_id, properties, stack)
+        if properties.get("DeadLetterConfig"):
+            lambda_svc._functions[created[0]]["config"]["DeadLetterConfig"] = properties["DeadLetterConfig"]
+        return created
+
+    handlers["create"] = create_whole
 
 
 def know_the_members_of_an_organisation():

@@ -17,6 +17,7 @@ use crate::service::{AwsError, Caller};
 use crate::shared::{Arn, Shared};
 
 pub mod pattern;
+mod schedule;
 
 const PRINCIPAL: &str = "events.amazonaws.com";
 /// AWS retries for a day; the lab three times.
@@ -174,7 +175,8 @@ impl Events {
                 },
             }
         };
-        for _ in 0..self.shared.deliveries.copies(target["Arn"].as_str().unwrap_or_default()) {
+        let copies = self.shared.deliveries.copies(target["Arn"].as_str().unwrap_or_default());
+        for _ in 0..if failure.is_none() { copies } else { 0 } {
             if let Err(error) = self.send(rule_arn, target, event, hops).await {
                 tracing::warn!(rule_arn, %error, "a copy of an event was not delivered");
             }

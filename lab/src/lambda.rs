@@ -20,6 +20,7 @@ use crate::record::Invocation;
 use crate::service::{AwsError, Credentials};
 use crate::shared::{Arn, Shared};
 
+mod asynchronous;
 pub(crate) mod event_source;
 mod log_group;
 pub(crate) mod process;
@@ -32,8 +33,6 @@ use runtime_api::{Outcome, RuntimeApi, Work};
 
 const PRINCIPAL: &str = "lambda.amazonaws.com";
 const LOG_LINES: usize = 10_000;
-/// An asynchronous event is tried this often; AWS waits a minute and two between, the lab does not.
-const ASYNC_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
 const INIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How the caller wants to invoke.
@@ -155,7 +154,7 @@ impl Functions {
             InvocationType::RequestResponse => self.run(configuration, payload).await,
             InvocationType::Event => {
                 let functions = self.clone();
-                tokio::spawn(async move { functions.run_with_retries(configuration, payload).await });
+                tokio::spawn(async move { functions.run_event(configuration, payload).await });
                 Ok(Invoked { status: StatusCode::ACCEPTED, error: None, payload: Bytes::new() })
             }
         }
@@ -177,21 +176,6 @@ impl Functions {
     /// Ends every idle process.
     pub(crate) fn stop(&self) {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    async fn run_with_retries(self: Arc<Self>, configuration: Arc<Configuration>, payload: Bytes) {
-        for pause in ASYNC_PAUSES.into_iter().map(Some).chain([None]) {
-            match self.run(configuration.clone(), payload.clone()).await {
-                Ok(Invoked { error: None, .. }) => return,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(function = configuration.name, %error, "an asynchronous invocation failed")
-                }
-            }
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-        }
     }
 
     async fn run(&self, configuration: Arc<Configuration>, payload: Bytes) -> Result<Invoked, AwsError> {

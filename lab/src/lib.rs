@@ -248,6 +248,20 @@ impl Lab {
         self.cloud.shared.changed(account, region);
     }
 
+    /// Fires a scheduled rule of an account's default bus now. Its targets have accepted the event, whose id this is.
+    ///
+    /// # Errors
+    /// When there is no such rule, or it has no schedule or is disabled.
+    pub async fn fire_schedule(&self, account: &str, rule: &str) -> Result<String, service::AwsError> {
+        self.cloud.events.fire(account, rule).await
+    }
+
+    /// From now on scheduled rules fire by the clock, as on AWS. Without this they wait for [`Lab::fire_schedule`]:
+    /// a test wants no surprises.
+    pub fn run_schedules(&mut self) {
+        self.tasks.spawn(self.cloud.events.clone().run_schedules());
+    }
+
     /// Stops the gateway, the functions and the emulators, and waits until they have ended.
     pub async fn stop(mut self) {
         self.cloud.shared.faults.clear();

@@ -119,3 +119,124 @@ async fn a_function_url_lets_in_who_may_call_the_url_and_invoke_the_function_and
     assert!(direct.unwrap_err().code.contains("AccessDenied"), "the grant is for the URL");
     lab.stop().await;
 }
+
+/// The next message of a queue.
+async fn receive(root: &Root<'_>, queue: &str) -> Value {
+    let url = root.call("sqs", "GetQueueUrl", json!({ "QueueName": queue })).await["QueueUrl"].clone();
+    for _ in 0..100 {
+        let asked = json!({ "QueueUrl": url, "MessageAttributeNames": ["All"] });
+        let found = root.call("sqs", "ReceiveMessage", asked).await;
+        if found["Messages"][0].is_object() {
+            return found["Messages"][0].clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
+    panic!("{queue} stays empty");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_rule_invokes_its_function_and_a_last_failure_is_told_where_the_template_says() {
+    let lab = lab(&["reconciler"]).await;
+    let admin = Root { lab: &lab, account: ADMIN };
+    let queue = |name: &str| json!({ "Type": "AWS::SQS::Queue", "Properties": { "QueueName": name } });
+    let rule = |name: &str, target: Value| {
+        let mut target = target;
+        target["Id"] = "function".into();
+        target["Arn"] = json!({ "Fn::GetAtt": ["Function", "Arn"] });
+        json!({ "Type": "AWS::Events::Rule", "Properties": {
+            "Name": name, "ScheduleExpression": "rate(5 minutes)", "State": "ENABLED", "Targets": [target] } })
+    };
+    let mut function = function("reconciler", "Runs");
+    function["Properties"]["DeadLetterConfig"] = json!({ "TargetArn": { "Fn::GetAtt": ["Letters", "Arn"] } });
+    admin
+        .stack(
+            "schedule",
+            json!({ "Resources": {
+                "Failures": queue("failures"), "Letters": queue("letters"),
+                "Runs": role("Runs", "lambda.amazonaws.com", &[
+                    ("sqs:SendMessage", "arn:aws:sqs:${AWS::Region}:${AWS::AccountId}:*")]),
+                "Function": function,
+                "Ends": { "Type": "AWS::Lambda::EventInvokeConfig", "Properties": {
+                    "FunctionName": { "Ref": "Function" }, "Qualifier": "$LATEST", "MaximumRetryAttempts": 1,
+                    "DestinationConfig": { "OnFailure": { "Destination": { "Fn::GetAtt": ["Failures", "Arn"] } } } } },
+                "Every": rule("every", json!({})),
+                "Broken": rule("broken", json!({ "Input": "{\"fail\":\"as told\"}" })),
+                "MayEvery": { "Type": "AWS::Lambda::Permission", "Properties": {
+                    "FunctionName": { "Ref": "Function" }, "Action": "lambda:InvokeFunction",
+                    "Principal": "events.amazonaws.com", "SourceArn": { "Fn::GetAtt": ["Every", "Arn"] } } },
+                "MayBroken": { "Type": "AWS::Lambda::Permission", "Properties": {
+                    "FunctionName": { "Fn::GetAtt": ["Function", "Arn"] }, "Action": "lambda:InvokeFunction",
+                    "Principal": "events.amazonaws.com", "SourceArn": { "Fn::GetAtt": ["Broken", "Arn"] } } },
+                "Closed": rule("closed", json!({})),
+                "Alarm": { "Type": "AWS::CloudWatch::Alarm", "Properties": {
+                    "AlarmName": "letters", "Namespace": "AWS/SQS", "MetricName": "ApproximateNumberOfMessagesVisible",
+                    "Dimensions": [{ "Name": "QueueName", "Value": { "Fn::GetAtt": ["Letters", "QueueName"] } }],
+                    "Statistic": "Maximum", "Period": 60, "EvaluationPeriods": 1, "Threshold": 0,
+                    "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching" } },
+            } }),
+        )
+        .await;
+    let alarms = admin.call("cloudwatch", "DescribeAlarms", json!({ "AlarmNames": ["letters"] })).await;
+    assert_eq!(alarms["MetricAlarms"][0]["ComparisonOperator"], "GreaterThanThreshold");
+
+    let id = lab.fire_schedule(ADMIN, "every").await.unwrap();
+    let line = |text: &str| lab.logs("reconciler").into_iter().filter(|line| line.contains(text)).count();
+    host::eventually("the function is told", async || line(&id) == 1).await;
+    let logged = lab.logs("reconciler").into_iter().find(|line| line.contains(&id)).unwrap();
+    let event = serde_json::from_str::<Value>(&logged).unwrap()["got"].clone();
+    assert_eq!((&event["source"], &event["detail-type"]), (&json!("aws.events"), &json!("Scheduled Event")));
+    assert_eq!(event["resources"], json!([format!("arn:aws:events:{REGION}:{ADMIN}:rule/every")]));
+
+    lab.fire_schedule(ADMIN, "broken").await.unwrap();
+    let message = receive(&admin, "failures").await;
+    let record: Value = serde_json::from_str(message["Body"].as_str().unwrap()).unwrap();
+    assert_eq!(record["requestContext"]["condition"], "RetriesExhausted");
+    assert_eq!(
+        (&record["requestPayload"], line("as told")),
+        (&json!({ "fail": "as told" }), 2),
+        "one retry, as the template says"
+    );
+    assert_eq!(record["responsePayload"]["errorMessage"], "as told");
+    let letter = receive(&admin, "letters").await;
+    assert_eq!(letter["Body"], "{\"fail\":\"as told\"}");
+    assert_eq!(letter["MessageAttributes"]["ErrorMessage"]["StringValue"], "as told");
+    assert!(last_call(&lab, "SendMessage").principal.contains("assumed-role/Runs/"));
+
+    lab.fire_schedule(ADMIN, "closed").await.unwrap();
+    let refused = lab.record().deliveries().into_iter().find(|one| one.rule_arn.ends_with("rule/closed")).unwrap();
+    assert!(refused.error.is_some_and(|error| error.contains("AccessDenied")), "no permission, no invocation");
+    assert_eq!(lab.fire_schedule(ADMIN, "nobodys").await.unwrap_err().code, "ResourceNotFoundException");
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_a_member_is_invoked_through_a_role_of_that_member() {
+    let lab = lab(&["guard"]).await;
+    let (admin, member) = (Root { lab: &lab, account: ADMIN }, Root { lab: &lab, account: OTHER });
+    let guard = format!("arn:aws:lambda:{REGION}:{OTHER}:function:guard");
+    let spoke = format!("arn:aws:iam::{OTHER}:role/Spoke");
+    let mut trusted = role("Spoke", "ec2.amazonaws.com", &[("lambda:InvokeFunction", guard.as_str())]);
+    trusted["Properties"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] =
+        json!({ "AWS": format!("arn:aws:iam::{ADMIN}:root") });
+    member
+        .stack(
+            "guard",
+            json!({ "Resources": {
+                "Runs": role("Guard", "lambda.amazonaws.com", &[]), "Guard": function("guard", "Runs"), "Spoke": trusted } }),
+        )
+        .await;
+    let lambda = "lambda.amazonaws.com";
+    let may = [("sts:AssumeRole", spoke.as_str()), ("lambda:InvokeFunction", guard.as_str())];
+    admin.stack("hub", json!({ "Resources": { "Hub": role("Hub", lambda, &may) } })).await;
+    let hub = admin.session("Hub", lambda).await;
+    let asked = json!({ "FunctionName": guard, "Payload": "{\"look\":1}" });
+    let directly = lab.aws().call(&hub, REGION, "lambda", "Invoke", asked.clone()).await;
+    assert!(directly.unwrap_err().code.contains("AccessDenied"), "its own policies are not enough");
+    let role = json!({ "RoleArn": spoke, "RoleSessionName": "orchestrator" });
+    let assumed = lab.aws().call(&hub, REGION, "sts", "AssumeRole", role).await.unwrap();
+    let session: Credentials = serde_json::from_value(assumed["Credentials"].clone()).unwrap();
+    let answer = lab.aws().call(&session, REGION, "lambda", "Invoke", asked).await.unwrap();
+    assert_eq!((&answer["StatusCode"], &answer["Payload"]), (&json!(200), &json!("{\"look\":1}")));
+    assert_eq!(last_call(&lab, "Invoke").principal, format!("arn:aws:sts::{OTHER}:assumed-role/Spoke/orchestrator"));
+    lab.stop().await;
+}
