@@ -366,9 +366,11 @@ impl Hit {
     pub(crate) async fn at(&self, moment: Moment) -> Step {
         match (&self.action, moment) {
             (Action::Throttle, Moment::Before) => Step::Refuse(throttling(&self.call.service)),
-            (Action::Fail { status, code }, Moment::Before) => {
-                Step::Refuse(AwsError { status: *status, code: code.clone(), message: "the lab was told so".to_owned() })
-            }
+            (Action::Fail { status, code }, Moment::Before) => Step::Refuse(AwsError {
+                status: *status,
+                code: code.clone(),
+                message: "the lab was told so".to_owned(),
+            }),
             (Action::Delay(duration), Moment::Before) => {
                 tokio::time::sleep(*duration).await;
                 Step::Go
@@ -446,7 +448,9 @@ mod tests {
     #[test]
     fn a_rule_strikes_the_first_matching_call_once() {
         let faults = Faults::default();
-        faults.add(Rule::new(Action::Throttle).on("s3", "PutPublicAccessBlock").by("Redress-Control").containing("bucket-one"));
+        faults.add(
+            Rule::new(Action::Throttle).on("s3", "PutPublicAccessBlock").by("Redress-Control").containing("bucket-one"),
+        );
         assert!(faults.verdict(call("GetPublicAccessBlock", "")).is_none());
         assert!(faults.verdict(call("PutPublicAccessBlock", "")).is_some());
         assert!(faults.verdict(call("PutPublicAccessBlock", "")).is_none());

@@ -451,7 +451,13 @@ impl Gateway {
         })
     }
 
-    fn note(&self, incoming: &Incoming, outcome: &Outcome, answer: Option<&Answer>, (at, started): (Timestamp, Instant)) {
+    fn note(
+        &self,
+        incoming: &Incoming,
+        outcome: &Outcome,
+        answer: Option<&Answer>,
+        (at, started): (Timestamp, Instant),
+    ) {
         let scope = &incoming.scope;
         let first = outcome.checks.first();
         let caller = first.map(|noted| (&noted.principal, &noted.account));
@@ -459,7 +465,8 @@ impl Gateway {
         let operation = outcome.operation().unwrap_or_else(|| format!("{} {}", incoming.method, incoming.path));
         let status = answer.map_or(0, |answer| answer.status.as_u16());
         let done = answer.filter(|_| (200..400).contains(&status));
-        let refused = status == StatusCode::FORBIDDEN.as_u16() || outcome.checks.iter().any(|noted| !noted.check.allowed);
+        let refused =
+            status == StatusCode::FORBIDDEN.as_u16() || outcome.checks.iter().any(|noted| !noted.check.allowed);
         if done.is_some()
             && CACHED_FROM.contains(&scope.service.as_str())
             && (scope.service == "cloudformation" || !only_reads(&operation))
