@@ -1,7 +1,7 @@
 //! Is the resource still what it was? Pure, and the same for both Lambdas; in doubt, no.
 
 use redress_common::aws::evidence::canonical_sha256;
-use redress_common::contract::{Image, Mode, Outcome};
+use redress_common::contract::{Before, Image, Job, Mode, Outcome, plan_sha256};
 
 /// The image of what is not there.
 #[must_use]
@@ -50,6 +50,24 @@ pub const fn undo_end(verdict: Undo, mode: Mode) -> Option<Outcome> {
         (Undo::Nothing, Mode::Apply | Mode::Restore) => Some(Outcome::Restored),
     }
 }
+
+/// Whether people approved another plan than what would be done now. Where nobody had to approve, and in a dry run,
+/// there is none to differ from. What cannot be hashed is another.
+#[must_use]
+pub fn void(job: &Job, before: &Before) -> bool {
+    let approved = job.plan_sha256.as_str();
+    if approved.is_empty() || job.mode == Mode::DryRun {
+        return false;
+    }
+    match (canonical_sha256(&before.pre_image), canonical_sha256(&before.change)) {
+        (Ok(pre_image), Ok(change)) => plan_sha256(&pre_image, &change) != approved,
+        _ => true,
+    }
+}
+
+/// What evidence and answers say when a plan is [`void`].
+pub const VOID: &str = "the resource, or what would be changed, is not what was approved; nothing was changed. Look at \
+                        the resource; what is still wrong with it is asked about anew when it is found again";
 
 /// What to do when an earlier try of the same remediation stored a pre-image and no end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use redress_common::contract::{
     Before, Change, Finish, Image, Job, Mode, Outcome, Prepare, RecorderRequest, RecorderResponse,
 };
 
-use crate::judge::{self, HALF_DONE, Resume, Undo};
+use crate::judge::{self, HALF_DONE, Resume, Undo, VOID};
 use crate::place::{BindingError, Place};
 use crate::record::{self, SourceError, begin, end};
 
@@ -65,7 +65,9 @@ async fn prepare(
         return Err(RecorderError::Request("`Prepare` with a change does not go with mode `Restore`"));
     }
     let before = Before { pre_image: image, change };
-    match begin(evidence, place, &job, &before, None, "").await? {
+    let (end_now, why) =
+        if changes && judge::void(&job, &before) { (Some(Outcome::Drifted), VOID) } else { (None, "") };
+    match begin(evidence, place, &job, &before, end_now, why).await? {
         Begun::Existing(stored) if changes && stored.evidence.result.is_none() => {
             let recorded = evidence.open_before(&stored.evidence).await?;
             match judge::resume(false, &before.pre_image, &recorded.pre_image) {
@@ -84,9 +86,12 @@ async fn load(evidence: &EvidenceWriter, place: &Place, request: Prepare) -> Res
     let Prepare { job, image: now, change } = request;
     let source = record::source(evidence, &job).await?;
     let verdict = judge::undo(&now, &source.before, source.after.as_ref());
-    let end_now = judge::undo_end(verdict, job.mode);
     let before = Before { pre_image: now, change };
-    match begin(evidence, place, &job, &before, end_now, "").await? {
+    let (end_now, why) = match judge::undo_end(verdict, job.mode) {
+        None if judge::void(&job, &before) => (Some(Outcome::Drifted), VOID),
+        end_now => (end_now, ""),
+    };
+    match begin(evidence, place, &job, &before, end_now, why).await? {
         Begun::Existing(stored) if stored.evidence.result.is_none() => {
             let recorded = evidence.open_before(&stored.evidence).await?;
             let (outcome, error) = match judge::resume(verdict == Undo::Nothing, &before.pre_image, &recorded.pre_image)

@@ -111,6 +111,58 @@ async fn a_dry_run_is_recorded_as_planned() {
     assert_eq!(ask(&aws, finished(&job, Outcome::Planned, image(1))).await.decision, "Planned");
 }
 
+/// The hash of what a dry run of `job` records about image 1.
+async fn approved(aws: &FakeAws, job: &Job) -> String {
+    let dry = Job {
+        remediation_id: redress_common::ids::RemediationId::of_rejected(b"plan"),
+        mode: Mode::DryRun,
+        evidence_key: "year=2026/month=01/day=02/remediation-0.json".to_owned(),
+        ..job.clone()
+    };
+    ask(aws, prepared(&dry, image(1))).await;
+    ask(aws, finished(&dry, Outcome::Planned, image(1))).await;
+    let evidence = aws.evidence(&dry).await.0;
+    redress_common::contract::plan_sha256(&evidence.pre_image_sha256, &evidence.change_sha256)
+}
+
+#[tokio::test]
+async fn the_approved_plan_is_applied_and_no_other() {
+    let aws = FakeAws::default();
+    let job = Job { plan_sha256: approved(&aws, &job(BUCKET)).await, ..job(BUCKET) };
+    remediated(&aws, &job).await;
+
+    let drifted = Job { evidence_key: "drifted".to_owned(), ..job.clone() };
+    assert_eq!(ask(&aws, prepared(&drifted, image(7))).await.decision, "Drifted", "another state");
+    let other = Change(vec![Call { operation: "DeleteBucketPolicy".to_owned(), ..change().0[0].clone() }]);
+    let changed = Job { evidence_key: "changed".to_owned(), ..job.clone() };
+    let request = RecorderRequest::Prepare(Prepare { job: changed.clone(), image: image(1), change: other });
+    assert_eq!(ask(&aws, request).await.decision, "Drifted", "another change");
+    for void in [drifted, changed] {
+        let result = aws.evidence(&void).await.0.result.unwrap();
+        assert_eq!((result.outcome, result.error.as_str()), (Outcome::Drifted, VOID));
+        // The runbook records the decision, and is tried again: it stays the same.
+        assert_eq!(ask(&aws, finished(&void, Outcome::Drifted, image(7))).await.decision, "Drifted");
+        assert_eq!(ask(&aws, prepared(&void, image(1))).await.decision, "Drifted");
+    }
+}
+
+#[tokio::test]
+async fn what_became_compliant_since_it_was_approved_is_already_compliant() {
+    let aws = FakeAws::default();
+    let job = Job { plan_sha256: approved(&aws, &job(BUCKET)).await, ..job(BUCKET) };
+    let look = RecorderRequest::Prepare(Prepare { job: job.clone(), image: image(2), change: Change::default() });
+    assert_eq!(ask(&aws, look).await.decision, "Proceed");
+    assert_eq!(ask(&aws, finished(&job, Outcome::AlreadyCompliant, image(2))).await.decision, "AlreadyCompliant");
+}
+
+#[tokio::test]
+async fn an_approved_plan_that_died_half_done_is_no_drift() {
+    let aws = FakeAws::default();
+    let job = Job { plan_sha256: approved(&aws, &job(BUCKET)).await, ..job(BUCKET) };
+    assert_eq!(ask(&aws, prepared(&job, image(1))).await.decision, "Proceed");
+    assert_eq!(ask(&aws, prepared(&job, image(7))).await.decision, "Failed", "something may have been changed");
+}
+
 #[tokio::test]
 async fn defect_05_a_compliant_resource_is_already_compliant_and_no_error() {
     let (aws, job) = (FakeAws::default(), job(BUCKET));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored};
 use redress_common::contract::{Before, Change, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse};
 
-use crate::judge::{self, HALF_DONE, Resume};
+use crate::judge::{self, HALF_DONE, Resume, VOID};
 use crate::native::{Clients, Native, NativeError};
 use crate::place::{BindingError, Place};
 use crate::record::{self, Source, SourceError};
@@ -119,8 +119,11 @@ struct Run<'a, N> {
 
 impl<N: Native> Run<'_, N> {
     async fn remediate(&self) -> Result<Stored, RemediateError> {
-        let Plan { now, change, end, error } = self.look().await;
+        let Plan { now, change, mut end, mut error } = self.look().await;
         let before = Before { pre_image: now, change };
+        if end.is_none() && judge::void(self.job, &before) {
+            (end, error) = (Some(Outcome::Drifted), VOID.to_owned());
+        }
         match record::begin(self.evidence, self.place, self.job, &before, end, &error).await? {
             Begun::Created(stored) if end.is_none() => self.change(&stored, &before).await,
             Begun::Existing(stored) if stored.evidence.result.is_none() => {

@@ -149,6 +149,51 @@ async fn a_dry_run_plans_what_apply_then_calls_and_calls_nothing() {
     assert_eq!(aws.evidence(&dry).await.1.change.0, dials.calls());
 }
 
+/// The hash of the plan that a dry run of `job` makes of what it finds.
+async fn approved(aws: &FakeAws, dials: &Dials, job: &Job) -> String {
+    let dry = Job { mode: Mode::DryRun, evidence_key: "plan".to_owned(), ..job.clone() };
+    go(aws, dials, &dry).await;
+    let evidence = aws.evidence(&dry).await.0;
+    redress_common::contract::plan_sha256(&evidence.pre_image_sha256, &evidence.change_sha256)
+}
+
+#[tokio::test]
+async fn the_approved_plan_is_applied_and_no_other() {
+    for (found, outcome, calls) in [
+        ([1, 7], Outcome::Verified, 2),
+        ([1, 8], Outcome::Drifted, 0),
+        ([1, 2], Outcome::Drifted, 0),
+        ([2, 2], Outcome::AlreadyCompliant, 0),
+    ] {
+        let aws = FakeAws::default();
+        let plan_sha256 = approved(&aws, &Dials::at([1, 7]), &job(GROUP)).await;
+        let job = Job { plan_sha256, ..job(GROUP) };
+        let dials = Dials::at(found);
+        let answer = go(&aws, &dials, &job).await;
+        assert_eq!((answer.outcome, dials.calls().len()), (outcome, calls), "found {found:?}");
+        if outcome == Outcome::Drifted {
+            assert_eq!((answer.error.as_str(), dials.numbers()), (VOID, found));
+            assert_eq!(go(&aws, &Dials::at([1, 7]), &job).await, answer, "it stays void");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_within_an_approved_plan_is_taken_over() {
+    for (found, outcome, calls) in
+        [([1, 7], Outcome::Verified, 2), ([2, 2], Outcome::Verified, 0), ([2, 7], Outcome::Failed, 0)]
+    {
+        let aws = FakeAws::default();
+        let plan_sha256 = approved(&aws, &Dials::at([1, 7]), &job(GROUP)).await;
+        let job = Job { plan_sha256, ..job(GROUP) };
+        aws.lose_next_put();
+        assert!(run(&Dials::at([1, 7]), &job, &aws.writer(), &here(), &PACE).await.is_err());
+        let second = Dials::at(found);
+        let answer = go(&aws, &second, &job).await;
+        assert_eq!((answer.outcome, second.calls().len()), (outcome, calls), "found {found:?}");
+    }
+}
+
 #[tokio::test]
 async fn defect_05_a_second_run_on_a_compliant_resource_is_already_compliant() {
     let (aws, job, dials) = (FakeAws::default(), job(GROUP), Dials::at([2, 2]));

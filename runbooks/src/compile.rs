@@ -184,6 +184,15 @@ fn job_parameters(control: Option<&Control>) -> Value {
             "allowedPattern": format!("^({NO_SOURCE}|{key})$"),
         }),
     );
+    put(
+        parameter::PLAN_SHA256,
+        json!({
+            "type": "String",
+            "description": "Hash of the plan that was approved: nothing else is done. `none` when nobody had to approve.",
+            "default": NO_SOURCE,
+            "allowedPattern": format!("^({NO_SOURCE}|[0-9a-f]{{64}})$"),
+        }),
+    );
     if control.is_none() {
         put(
             parameter::EVIDENCE_BUCKET,
@@ -223,6 +232,7 @@ fn job() -> Map<String, Value> {
         parameter::FENCE,
         parameter::EVIDENCE_KEY,
         parameter::SOURCE_EVIDENCE_KEY,
+        parameter::PLAN_SHA256,
     ]
     .into_iter()
     .map(|name| (name.to_owned(), json!(reference(name))))

@@ -194,6 +194,7 @@ fn the_control_runbook_takes_and_gives_what_the_contract_says() {
         parameter::FENCE,
         parameter::EVIDENCE_KEY,
         parameter::SOURCE_EVIDENCE_KEY,
+        parameter::PLAN_SHA256,
         parameter::EVIDENCE_BUCKET,
     ];
     agreed.sort_unstable();
