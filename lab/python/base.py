@@ -36,6 +36,7 @@ import botocore.model
 import botocore.response
 import botocore.session
 import ministack.app as ministack
+import organisation
 import states
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.arn import ArnParseError, parse_arn
@@ -385,6 +386,7 @@ def main():
     from hypercorn.config import Config
 
     amend.all_of_it()
+    organisation.amend()
     states.amend(session, call)
     observe_authorisation()
     ministack.SERVICE_HANDLERS = Handlers(ministack.SERVICE_HANDLERS)

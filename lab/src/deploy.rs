@@ -3,6 +3,7 @@
 //! administrator, as a person's would be; what the emulator's CloudFormation leaves out is added by [`complete`].
 
 mod complete;
+mod units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,11 +155,21 @@ struct Deployer {
 
 impl Deployer {
     async fn call(&self, service: &str, operation: &str, parameters: Value) -> Result<Value, DeployError> {
-        let credentials = Credentials::root(self.account.as_str());
+        self.call_as(&self.account, service, operation, parameters).await
+    }
+
+    async fn call_as(
+        &self,
+        account: &AccountId,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, DeployError> {
+        let credentials = Credentials::root(account.as_str());
         let answer = self.aws.call(&credentials, self.plan.region.as_str(), service, operation, parameters).await;
         answer.map_err(|source| DeployError::Call {
             operation: format!("{service}:{operation}"),
-            account: self.account.clone(),
+            account: account.clone(),
             source,
         })
     }
@@ -168,6 +179,7 @@ impl Deployer {
         let described = self.call("organizations", "DescribeOrganization", json!({})).await?;
         let id = described["Organization"]["Id"].as_str().unwrap_or_default().to_owned();
 
+        self.units().await?;
         let bucket = self.artifacts(&[names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION]).await?;
         let members: Vec<&str> = self.plan.members.iter().map(|member| member.id.as_str()).collect();
         let parameters = [

@@ -31,6 +31,7 @@ impl Emulator {
         progress: &Progress,
     ) -> Result<Self, LabError> {
         write(run, "amend.py", include_str!("../python/amend.py"))?;
+        write(run, "organisation.py", include_str!("../python/organisation.py"))?;
         write(run, "states.py", include_str!("../python/states.py"))?;
         let script = write(run, "base.py", include_str!("../python/base.py"))?;
         let port = free_port()?;

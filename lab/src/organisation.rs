@@ -1,7 +1,7 @@
 //! An organisation to deploy, and one that is deployed: who is in it, and where things are.
 //!
-//! Account ids are chosen here, not by AWS Organizations, whose emulation draws random ones: a demo and its
-//! reader need ids that they recognise. The emulator's organisation therefore lists no members.
+//! Account ids are chosen here, since a demo and its reader need ids that they recognise: the members are invited
+//! into the organisation, not created by it.
 
 use std::io;
 use std::path::{Path, PathBuf};

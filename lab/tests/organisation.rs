@@ -281,3 +281,85 @@ async fn the_stacks_hold_what_their_templates_promise() {
     );
     bed.lab.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_members_are_in_units_with_tags_and_only_the_administrator_may_look() {
+    let bed = Bed::new().await;
+    let admin = bed.organisation.administrator.id.as_str();
+    let members: Vec<&str> = bed.organisation.members.iter().map(|member| member.id.as_str()).collect();
+    let ask =
+        async |operation: &str, parameters: Value| bed.as_root(admin, "organizations", operation, parameters).await;
+
+    // From an account up to the root, as a Lambda finds the path of an account.
+    let mut names = Vec::new();
+    let mut child = members[0].to_owned();
+    loop {
+        let parents = ask("ListParents", json!({ "ChildId": child })).await.unwrap();
+        child = parents["Parents"][0]["Id"].as_str().unwrap().to_owned();
+        if parents["Parents"][0]["Type"] == "ROOT" {
+            break;
+        }
+        let unit = ask("DescribeOrganizationalUnit", json!({ "OrganizationalUnitId": child })).await.unwrap();
+        names.push(unit["OrganizationalUnit"]["Name"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(names, ["Production", "Workloads"]);
+    let roots = ask("ListRoots", json!({})).await.unwrap();
+    assert_eq!(roots["Roots"][0]["Id"], child);
+    let account = ask("DescribeAccount", json!({ "AccountId": members[0] })).await.unwrap()["Account"].clone();
+    assert_eq!((&account["Name"], &account["State"]), (&json!("payments"), &json!("ACTIVE")));
+    let path = account["Paths"][0].as_str().unwrap();
+    assert!(path.starts_with(&format!("{}/{child}/ou-", bed.organisation.id)), "{path}");
+    assert!(path.ends_with(&format!("/{}/", members[0])), "{path}");
+    let tags = ask("ListTagsForResource", json!({ "ResourceId": members[1] })).await.unwrap();
+    assert_eq!(tags["Tags"], json!([{ "Key": "Environment", "Value": "development" }]));
+    let tag = json!({ "ResourceId": members[1], "Tags": [{ "Key": "Environment", "Value": "production" }] });
+    ask("TagResource", tag).await.unwrap();
+    let tags = ask("ListTagsForResource", json!({ "ResourceId": members[1] })).await.unwrap();
+    assert_eq!(tags["Tags"][0]["Value"], "production");
+    let mut seen = Vec::new();
+    let mut page = json!({ "MaxResults": 1 });
+    loop {
+        let listed = ask("ListAccounts", page.clone()).await.unwrap();
+        seen.extend(listed["Accounts"].as_array().unwrap().iter().map(|one| one["Id"].as_str().unwrap().to_owned()));
+        let Some(token) = listed["NextToken"].as_str() else { break };
+        page["NextToken"] = token.into();
+    }
+    assert_eq!(seen, [&[admin], members.as_slice()].concat());
+    let nobody = ask("DescribeAccount", json!({ "AccountId": "999999999999" })).await.unwrap_err();
+    assert_eq!(nobody.code, "AccountNotFoundException");
+
+    // A move, and a wrong one.
+    let parent = ask("ListParents", json!({ "ChildId": members[1] })).await.unwrap()["Parents"][0]["Id"].clone();
+    let there = json!({ "AccountId": members[1], "SourceParentId": parent, "DestinationParentId": child });
+    ask("MoveAccount", there.clone()).await.unwrap();
+    assert_eq!(ask("MoveAccount", there).await.unwrap_err().code, "AccountNotFoundException");
+
+    // A member sees which organisation it is in, and no more, unless reading was delegated to it.
+    let as_member = async |operation: &str, parameters: Value| {
+        bed.as_root(members[1], "organizations", operation, parameters).await.map_err(|error| error.code)
+    };
+    let described = as_member("DescribeOrganization", json!({})).await.unwrap();
+    assert_eq!(described["Organization"]["Id"], bed.organisation.id);
+    assert_eq!(described["Organization"]["MasterAccountId"], admin);
+    assert_eq!(as_member("ListAccounts", json!({})).await.unwrap_err(), "AccessDeniedException");
+    let delegate = json!({ "AccountId": members[1], "ServicePrincipal": "config.amazonaws.com" });
+    ask("RegisterDelegatedAdministrator", delegate).await.unwrap();
+    assert_eq!(as_member("ListAccounts", json!({})).await.unwrap()["Accounts"].as_array().unwrap().len(), 3);
+    let tag = json!({ "ResourceId": members[1], "Tags": [{ "Key": "Environment", "Value": "sandbox" }] });
+    assert_eq!(as_member("TagResource", tag).await.unwrap_err(), "AccessDeniedException");
+
+    // Roles are judged by the account's ARN.
+    let arn = account["Arn"].as_str().unwrap();
+    let document = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+    let trust = document(json!({ "Effect": "Allow", "Principal": { "AWS": admin }, "Action": "sts:AssumeRole" }));
+    let role = json!({ "RoleName": "Looks", "AssumeRolePolicyDocument": trust });
+    let role = bed.as_root(admin, "iam", "CreateRole", role).await.unwrap();
+    let policy = document(json!({ "Effect": "Allow", "Action": "organizations:DescribeAccount", "Resource": arn }));
+    let policy = json!({ "RoleName": "Looks", "PolicyName": "p", "PolicyDocument": policy });
+    bed.as_root(admin, "iam", "PutRolePolicy", policy).await.unwrap();
+    let looks = bed.assume(&Credentials::root(admin), role["Role"]["Arn"].as_str().unwrap(), None).await.unwrap();
+    bed.call(&looks, "organizations", "DescribeAccount", json!({ "AccountId": members[0] })).await.unwrap();
+    let other = bed.call(&looks, "organizations", "DescribeAccount", json!({ "AccountId": members[1] })).await;
+    assert_eq!(other.unwrap_err().code, "AccessDeniedException");
+    bed.lab.stop().await;
+}
