@@ -28,6 +28,7 @@ use redress_common::ledger::Record;
 use redress_common::names;
 use redress_common::notification::Notification;
 
+use crate::claim::Times;
 use crate::ports::{
     Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step, Waiting, WorkflowInput,
 };
@@ -135,6 +136,21 @@ fn identity(topic: &str, function: &str) -> Result<Identity, SetupError> {
         account: account.clone(),
         home: home.parse().map_err(|error| malformed("HOME_REGION", &error))?,
         retention_days: days.parse().map_err(|error| malformed("RETENTION_DAYS", &error))?,
+        times: times()?,
+    })
+}
+
+/// How long work may take: `LEASE_SECONDS` and `RUN_SECONDS`, where the template sets them.
+fn times() -> Result<Times, SetupError> {
+    let seconds = |name: &'static str, default_ms: i64| -> Result<i64, SetupError> {
+        let Ok(text) = std::env::var(name) else { return Ok(default_ms / 1000) };
+        text.parse().map_err(|_| SetupError::Malformed { name, reason: format!("`{text}` is no number of seconds") })
+    };
+    let default = Times::default();
+    let (lease, run) = (seconds("LEASE_SECONDS", default.lease_ms)?, seconds("RUN_SECONDS", default.run_ms)?);
+    Times::of_seconds(lease, run).ok_or_else(|| SetupError::Malformed {
+        name: "LEASE_SECONDS",
+        reason: format!("a lease of {lease} s and a run of {run} s: wanted are 1 to 3600, and no less up to 86400"),
     })
 }
 

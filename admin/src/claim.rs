@@ -9,13 +9,33 @@ use redress_common::contract::Mode;
 use redress_common::ids::{Fence, Generation, RemediationId};
 use redress_common::state::State;
 
-/// How long a worker has to start the remediation. Shorter than the queue's visibility timeout (7 min), so
-/// that the redelivered message of a worker that died finds the lease ended.
-pub const LEASE_MS: i64 = 5 * 60 * 1000;
-/// How long a remediation that was started may go on: the control runbook's time-out (15 min) and SSM's own queue.
-/// Nothing is written after a start, so a claim of a start may stand for a runbook that runs: its own remediation may
-/// be started again after the lease (SSM answers with the first execution), any other must wait for this.
-pub const RUN_MS: i64 = 20 * 60 * 1000;
+/// How long the work on a resource may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// How long a worker has to start the remediation. Shorter than the queue's visibility timeout, so that the
+    /// redelivered message of a worker that died finds the lease ended.
+    pub lease_ms: i64,
+    /// How long a remediation that was started may go on: the control runbook's time-out and SSM's own queue.
+    /// Nothing is written after a start, so a claim of a start may stand for a runbook that runs: its own remediation may
+    /// be started again after the lease (SSM answers with the first execution), any other must wait for this.
+    pub run_ms: i64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { lease_ms: 5 * 60 * 1000, run_ms: 20 * 60 * 1000 }
+    }
+}
+
+impl Times {
+    /// Times of so many seconds. A lease is at most the hour of a role session, a run at most a day, and no shorter.
+    #[must_use]
+    pub fn of_seconds(lease: i64, run: i64) -> Option<Self> {
+        let sound = (1..=3600).contains(&lease) && (lease..=86_400).contains(&run);
+        sound.then_some(Self { lease_ms: lease * 1000, run_ms: run * 1000 })
+    }
+}
+
 /// The window in which the loop guard counts.
 pub const WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 /// How many remediations that ended a claim remembers.
@@ -36,10 +56,34 @@ pub struct Bid {
     pub subject: Subject,
     /// The remediation to be undone.
     pub undoes: Option<RemediationId>,
-    /// Whether a runbook is to be started, which the loop guard counts and a hold forbids to rules.
-    pub starts: bool,
+    /// What it is wanted for.
+    pub purpose: Purpose,
     /// For how long the table keeps the item after now; `None` for ever.
     pub keep_seconds: Option<i64>,
+}
+
+/// What a claim is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To start a runbook, which the loop guard counts and a hold forbids to rules.
+    Start,
+    /// To ask people first. The claim stands as long as they may take to answer.
+    Ask {
+        /// So long, milliseconds.
+        lease_ms: i64,
+    },
+    /// To tell people.
+    Tell,
+}
+
+impl Purpose {
+    const fn state(self) -> State {
+        match self {
+            Self::Start => State::Claimed,
+            Self::Ask { .. } => State::AwaitingApproval,
+            Self::Tell => State::Planned,
+        }
+    }
 }
 
 /// Why a bid is refused.
@@ -55,11 +99,11 @@ pub enum Refused {
 ///
 /// # Errors
 /// When it may not.
-pub fn may_have(existing: Option<&Claim>, bid: &Bid, now: Timestamp) -> Result<(), Refused> {
+pub fn may_have(existing: Option<&Claim>, bid: &Bid, times: Times, now: Timestamp) -> Result<(), Refused> {
     let Some(claim) = existing else { return Ok(()) };
     let same = claim.remediation_id == bid.id;
-    let busy_ms = if !same && claim.state == State::Claimed { RUN_MS } else { LEASE_MS };
-    let busy_until = claim.lease_until.saturating_add(busy_ms - LEASE_MS);
+    let beyond_ms = if !same && claim.state == State::Claimed { times.run_ms - times.lease_ms } else { 0 };
+    let busy_until = claim.lease_until.saturating_add(beyond_ms);
     let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < busy_until;
     match (same, leased) {
         (true, true) => Err(Refused::Duplicate),
@@ -78,15 +122,20 @@ pub fn may_have(existing: Option<&Claim>, bid: &Bid, now: Timestamp) -> Result<(
 ///
 /// # Errors
 /// When it may not have it.
-pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim, Refused> {
-    may_have(existing, &bid, now)?;
+pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -> Result<Claim, Refused> {
+    may_have(existing, &bid, times, now)?;
     let now = now.as_millisecond();
+    let lease_ms = match bid.purpose {
+        Purpose::Ask { lease_ms } => lease_ms,
+        Purpose::Start | Purpose::Tell => times.lease_ms,
+    };
+    let works = bid.purpose != Purpose::Tell;
     let again = existing.filter(|claim| claim.remediation_id == bid.id);
     let mut recent: Vec<i64> = existing.map(|claim| claim.recent.clone()).unwrap_or_default();
     recent.retain(|at| now - at < WINDOW_MS);
     // Only fixes count: putting one back is no sign of a resource that will not stay fixed. A worker that died counted
     // already; one that gave back took its count with it.
-    if bid.starts && bid.mode == Mode::Apply && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
+    if works && bid.mode == Mode::Apply && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
         recent.push(now);
     }
     Ok(Claim {
@@ -94,15 +143,15 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, now: Timestamp) -> Result<Claim
         generation: existing.map_or(bid.generation, |claim| claim.generation.max(bid.generation)),
         fence: Fence(existing.map_or(0, |claim| claim.fence.0) + 1),
         status: ClaimStatus::Leased,
-        state: if bid.starts { State::Claimed } else { State::Planned },
-        lease_until: now + LEASE_MS,
+        state: bid.purpose.state(),
+        lease_until: now + lease_ms,
         claimed_at: again.map_or(now, |claim| claim.claimed_at),
         mode: bid.mode,
         subject: bid.subject,
         undoes: bid.undoes,
         undoable: existing.and_then(|claim| claim.undoable),
         // A person who asks for a fix ends the hold that an undo put on the resource.
-        held: existing.is_some_and(|claim| claim.held) && !(bid.manual && bid.starts && bid.mode == Mode::Apply),
+        held: existing.is_some_and(|claim| claim.held) && !(bid.manual && works && bid.mode == Mode::Apply),
         recent,
         ended: existing.map(|claim| claim.ended.clone()).unwrap_or_default(),
         expires_at: bid.keep_seconds.map(|seconds| now / 1000 + seconds),
@@ -182,10 +231,12 @@ pub(crate) mod tests {
             mode: Mode::Apply,
             subject: subject(),
             undoes: None,
-            starts: true,
+            purpose: Purpose::Start,
             keep_seconds: None,
         }
     }
+
+    const TIMES: Times = Times { lease_ms: 300_000, run_ms: 1_200_000 };
 
     fn asked(name: &str) -> Bid {
         Bid { manual: true, ..bid(name, 0) }
@@ -196,34 +247,55 @@ pub(crate) mod tests {
 
     #[test]
     fn a_second_claim_of_the_same_generation_is_a_duplicate() {
-        let first = grant(None, bid("a", 5), at(0)).unwrap();
+        let first = grant(None, bid("a", 5), TIMES, at(0)).unwrap();
         assert_eq!(first.fence, Fence(1));
-        assert_eq!(grant(Some(&first), bid("a", 5), at(1)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&first), bid("a", 5), TIMES, at(1)), Err(Refused::Duplicate));
         let done = finish(&first, FAILED, at(2));
-        assert_eq!(grant(Some(&done), bid("a", 5), at(3)), Err(Refused::Duplicate));
-        assert_eq!(grant(Some(&done), bid("old", 4), at(3)), Err(Refused::Duplicate));
-        assert!(grant(Some(&done), bid("new", 6), at(3)).is_ok());
+        assert_eq!(grant(Some(&done), bid("a", 5), TIMES, at(3)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&done), bid("old", 4), TIMES, at(3)), Err(Refused::Duplicate));
+        assert!(grant(Some(&done), bid("new", 6), TIMES, at(3)).is_ok());
+    }
+
+    #[test]
+    fn times_that_could_not_work_are_refused() {
+        assert_eq!(Times::of_seconds(300, 1200), Some(Times::default()));
+        assert!(Times::of_seconds(2, 2).is_some());
+        for (lease, run) in [(0, 10), (-1, 10), (10, 9), (3601, 4000), (10, 86_401), (i64::MAX, i64::MAX)] {
+            assert_eq!(Times::of_seconds(lease, run), None, "{lease} {run}");
+        }
+    }
+
+    #[test]
+    fn while_people_are_asked_nobody_else_works_and_afterwards_somebody_may() {
+        let asked_for = Bid { purpose: Purpose::Ask { lease_ms: 90_000_000 }, ..bid("a", 5) };
+        let waits = grant(None, asked_for, TIMES, at(0)).unwrap();
+        assert_eq!((waits.state, waits.recent.len()), (State::AwaitingApproval, 1));
+        for ms in [1, TIMES.lease_ms, TIMES.run_ms * 2, 90_000_000 - 1] {
+            assert_eq!(grant(Some(&waits), bid("a", 5), TIMES, at(ms)), Err(Refused::Duplicate));
+            assert_eq!(grant(Some(&waits), bid("b", 6), TIMES, at(ms)), Err(Refused::InProgress(id("a"))));
+        }
+        assert!(grant(Some(&waits), bid("b", 6), TIMES, at(90_000_000)).is_ok());
     }
 
     #[test]
     fn a_newer_finding_waits_for_the_remediation_under_way() {
-        let first = grant(None, bid("a", 5), at(0)).unwrap();
-        assert_eq!(grant(Some(&first), bid("b", 6), at(1)), Err(Refused::InProgress(id("a"))));
-        assert_eq!(grant(Some(&first), asked("c"), at(1)), Err(Refused::InProgress(id("a"))));
+        let first = grant(None, bid("a", 5), TIMES, at(0)).unwrap();
+        assert_eq!(grant(Some(&first), bid("b", 6), TIMES, at(1)), Err(Refused::InProgress(id("a"))));
+        assert_eq!(grant(Some(&first), asked("c"), TIMES, at(1)), Err(Refused::InProgress(id("a"))));
         assert_eq!(
-            grant(Some(&first), bid("b", 6), at(LEASE_MS)),
+            grant(Some(&first), bid("b", 6), TIMES, at(TIMES.lease_ms)),
             Err(Refused::InProgress(id("a"))),
             "its runbook may still run"
         );
-        assert!(grant(Some(&first), bid("b", 6), at(RUN_MS)).is_ok());
-        let told = grant(None, Bid { starts: false, ..bid("a", 5) }, at(0)).unwrap();
-        assert!(grant(Some(&told), bid("b", 6), at(LEASE_MS)).is_ok(), "nothing was started");
+        assert!(grant(Some(&first), bid("b", 6), TIMES, at(TIMES.run_ms)).is_ok());
+        let told = grant(None, Bid { purpose: Purpose::Tell, ..bid("a", 5) }, TIMES, at(0)).unwrap();
+        assert!(grant(Some(&told), bid("b", 6), TIMES, at(TIMES.lease_ms)).is_ok(), "nothing was started");
     }
 
     #[test]
     fn the_worker_after_one_that_died_has_the_same_remediation_and_a_newer_fence() {
-        let dead = grant(None, bid("a", 5), at(0)).unwrap();
-        let next = grant(Some(&dead), bid("a", 5), at(LEASE_MS)).unwrap();
+        let dead = grant(None, bid("a", 5), TIMES, at(0)).unwrap();
+        let next = grant(Some(&dead), bid("a", 5), TIMES, at(TIMES.lease_ms)).unwrap();
         assert_eq!((next.remediation_id, next.fence), (dead.remediation_id, Fence(2)));
         assert_eq!(next.claimed_at, dead.claimed_at, "its evidence stays where it is");
         assert_eq!(next.recent.len(), 1, "it is the same attempt");
@@ -231,80 +303,83 @@ pub(crate) mod tests {
 
     #[test]
     fn defect_01_a_failed_start_gives_the_claim_back() {
-        let claim = grant(None, bid("a", 5), at(0)).unwrap();
+        let claim = grant(None, bid("a", 5), TIMES, at(0)).unwrap();
         let back = release(&claim, State::Failed);
-        let again = grant(Some(&back), bid("a", 5), at(1)).unwrap();
+        let again = grant(Some(&back), bid("a", 5), TIMES, at(1)).unwrap();
         assert_eq!((again.status, again.fence), (ClaimStatus::Leased, Fence(2)));
         assert_eq!(again.recent.len(), 1, "what was never started does not count");
     }
 
     #[test]
     fn defect_17_a_worker_presumed_dead_cannot_write_over_its_successor() {
-        let dead = grant(None, bid("a", 5), at(0)).unwrap();
+        let dead = grant(None, bid("a", 5), TIMES, at(0)).unwrap();
         let its_condition = condition(Some(&dead));
-        let successor = grant(Some(&dead), bid("b", 6), at(RUN_MS)).unwrap();
+        let successor = grant(Some(&dead), bid("b", 6), TIMES, at(TIMES.run_ms)).unwrap();
         assert!(!its_condition.holds(Some(&successor)));
         assert!(condition(Some(&successor)).holds(Some(&successor)));
     }
 
     #[test]
     fn defect_18_a_failed_attempt_stays_known() {
-        let failed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), FAILED, at(1));
+        let failed = finish(&grant(None, bid("a", 5), TIMES, at(0)).unwrap(), FAILED, at(1));
         assert_eq!((failed.remediation_id, failed.state), (id("a"), State::Failed));
-        assert_eq!(grant(Some(&failed), bid("a", 5), at(LEASE_MS * 9)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&failed), bid("a", 5), TIMES, at(TIMES.lease_ms * 9)), Err(Refused::Duplicate));
         assert_eq!(failed.undoable, Some(id("a")), "what it may have changed can be undone");
     }
 
     #[test]
     fn defect_02_a_finding_from_before_the_fix_does_not_start_it_again() {
-        let fixed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), VERIFIED, at(900));
+        let fixed = finish(&grant(None, bid("a", 5), TIMES, at(0)).unwrap(), VERIFIED, at(900));
         let before = Generation(at(800).as_millisecond());
-        assert_eq!(grant(Some(&fixed), Bid { generation: before, ..bid("b", 0) }, at(1000)), Err(Refused::Duplicate));
+        assert_eq!(
+            grant(Some(&fixed), Bid { generation: before, ..bid("b", 0) }, TIMES, at(1000)),
+            Err(Refused::Duplicate)
+        );
         let after = Generation(at(901).as_millisecond());
-        assert!(grant(Some(&fixed), Bid { generation: after, ..bid("b", 0) }, at(1000)).is_ok());
+        assert!(grant(Some(&fixed), Bid { generation: after, ..bid("b", 0) }, TIMES, at(1000)).is_ok());
     }
 
     #[test]
     fn each_request_of_a_person_is_done_once_whatever_came_between() {
-        let one = finish(&grant(None, asked("r1"), at(0)).unwrap(), VERIFIED, at(1));
-        let two = finish(&grant(Some(&one), asked("r2"), at(2)).unwrap(), VERIFIED, at(3));
-        assert_eq!(grant(Some(&two), asked("r1"), at(4)), Err(Refused::Duplicate));
-        assert_eq!(grant(Some(&two), asked("r2"), at(4)), Err(Refused::Duplicate));
-        assert!(grant(Some(&two), asked("r3"), at(4)).is_ok());
+        let one = finish(&grant(None, asked("r1"), TIMES, at(0)).unwrap(), VERIFIED, at(1));
+        let two = finish(&grant(Some(&one), asked("r2"), TIMES, at(2)).unwrap(), VERIFIED, at(3));
+        assert_eq!(grant(Some(&two), asked("r1"), TIMES, at(4)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&two), asked("r2"), TIMES, at(4)), Err(Refused::Duplicate));
+        assert!(grant(Some(&two), asked("r3"), TIMES, at(4)).is_ok());
     }
 
     #[test]
     fn a_request_that_was_given_back_and_overtaken_is_not_lost() {
-        let back = release(&grant(None, asked("r1"), at(0)).unwrap(), State::Planned);
-        let overtaken = finish(&grant(Some(&back), bid("rule", 5), at(1)).unwrap(), VERIFIED, at(2));
-        assert!(grant(Some(&overtaken), asked("r1"), at(3)).is_ok());
+        let back = release(&grant(None, asked("r1"), TIMES, at(0)).unwrap(), State::Planned);
+        let overtaken = finish(&grant(Some(&back), bid("rule", 5), TIMES, at(1)).unwrap(), VERIFIED, at(2));
+        assert!(grant(Some(&overtaken), asked("r1"), TIMES, at(3)).is_ok());
     }
 
     #[test]
     fn an_undo_holds_the_resource_until_a_person_asks_for_a_fix() {
-        let fixed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), VERIFIED, at(1));
+        let fixed = finish(&grant(None, bid("a", 5), TIMES, at(0)).unwrap(), VERIFIED, at(1));
         assert_eq!(fixed.undoable, Some(id("a")));
         let undo = Bid { mode: Mode::Restore, undoes: Some(id("a")), ..asked("u") };
         let end = End { state: State::RolledBack, compliant: false, changed: false, undone: true };
-        let undone = finish(&grant(Some(&fixed), undo, at(2)).unwrap(), end, at(3));
+        let undone = finish(&grant(Some(&fixed), undo, TIMES, at(2)).unwrap(), end, at(3));
         assert!(undone.held);
         assert_eq!(undone.undoable, None);
-        let told = Bid { starts: false, generation: Generation(i64::MAX), ..bid("n", 0) };
-        let told = finish(&grant(Some(&undone), told, at(4)).unwrap(), FAILED, at(5));
+        let told = Bid { purpose: Purpose::Tell, generation: Generation(i64::MAX), ..bid("n", 0) };
+        let told = finish(&grant(Some(&undone), told, TIMES, at(4)).unwrap(), FAILED, at(5));
         assert!(told.held, "telling people does not end it");
-        assert!(!grant(Some(&told), asked("fix"), at(6)).unwrap().held);
+        assert!(!grant(Some(&told), asked("fix"), TIMES, at(6)).unwrap().held);
     }
 
     #[test]
     fn a_fix_that_a_person_undid_and_asked_for_again_counts_as_two_not_as_three() {
-        let fixed = finish(&grant(None, bid("a", 5), at(0)).unwrap(), VERIFIED, at(1));
+        let fixed = finish(&grant(None, bid("a", 5), TIMES, at(0)).unwrap(), VERIFIED, at(1));
         let undo = Bid { mode: Mode::Restore, undoes: Some(id("a")), ..asked("u") };
-        let undoing = grant(Some(&fixed), undo.clone(), at(2)).unwrap();
-        let undoing = grant(Some(&release(&undoing, State::Planned)), undo, at(3)).unwrap();
+        let undoing = grant(Some(&fixed), undo.clone(), TIMES, at(2)).unwrap();
+        let undoing = grant(Some(&release(&undoing, State::Planned)), undo, TIMES, at(3)).unwrap();
         assert_eq!(undoing.recent, fixed.recent, "nor does an undo that was given back take a fix's count with it");
         let end = End { state: State::RolledBack, compliant: false, changed: false, undone: true };
         let undone = finish(&undoing, end, at(4));
-        assert_eq!(grant(Some(&undone), asked("fix"), at(5)).unwrap().recent.len(), 2);
+        assert_eq!(grant(Some(&undone), asked("fix"), TIMES, at(5)).unwrap().recent.len(), 2);
     }
 
     #[test]
@@ -312,7 +387,7 @@ pub(crate) mod tests {
         let mut claim = None;
         for (name, ms) in [("a", 0), ("b", 10), ("c", WINDOW_MS + 5)] {
             let bid = Bid { generation: Generation(at(ms).as_millisecond()), ..bid(name, 0) };
-            claim = Some(finish(&grant(claim.as_ref(), bid, at(ms)).unwrap(), FAILED, at(ms + 1)));
+            claim = Some(finish(&grant(claim.as_ref(), bid, TIMES, at(ms)).unwrap(), FAILED, at(ms + 1)));
         }
         assert_eq!(claim.unwrap().recent.len(), 2);
     }
@@ -333,7 +408,7 @@ pub(crate) mod tests {
             (0..3_usize, 0..4_u8, any::<bool>()).prop_map(|(worker, name, manual)| Step::Grant(worker, name, manual)),
             (0..3_usize).prop_map(Step::Release),
             (0..3_usize).prop_map(Step::Finish),
-            (0..RUN_MS * 2).prop_map(Step::Wait),
+            (0..TIMES.run_ms * 2).prop_map(Step::Wait),
         ]
     }
 
@@ -352,7 +427,7 @@ pub(crate) mod tests {
                     Step::Wait(ms) => { now += ms; continue }
                     Step::Grant(worker, name, manual) => {
                         let bid = Bid { manual, ..bid(&name.to_string(), i64::from(name)) };
-                        match grant(views[worker].as_ref(), bid, at(now)) {
+                        match grant(views[worker].as_ref(), bid, TIMES, at(now)) {
                             Ok(claim) => (worker, claim),
                             Err(_) => continue,
                         }

@@ -10,7 +10,7 @@ use redress_common::finding::WorkflowStatus;
 use redress_common::ids::RemediationId;
 use redress_common::state::State;
 
-use crate::claim::{self, Bid, Refused};
+use crate::claim::{self, Bid, Purpose, Refused, Times};
 use crate::guard;
 use crate::intake::Case;
 use crate::policy::{Disposition, Policies, PolicyError, Question};
@@ -27,6 +27,8 @@ pub struct Known<'a> {
     pub claim: Option<&'a Claim>,
     /// The item of the person's request.
     pub request: Option<&'a Claim>,
+    /// How long work may take.
+    pub times: Times,
     /// How a policy set is had.
     pub policies: fn(PolicySetName) -> Result<&'static Policies, PolicyError>,
 }
@@ -90,12 +92,13 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
         Mode::DryRun => (case.request_key(), known.request),
         Mode::Apply | Mode::Restore => (case.claim_key(), known.claim),
     };
-    let start = bid(case, true);
-    let handled = known.request.is_some_and(|request| claim::may_have(Some(request), &start, now).is_err());
+    let start = bid(case, Purpose::Start);
+    let handled =
+        known.request.is_some_and(|request| claim::may_have(Some(request), &start, known.times, now).is_err());
     if manual && handled {
         return Plan::Duplicate;
     }
-    match claim::may_have(existing, &start, now) {
+    match claim::may_have(existing, &start, known.times, now) {
         Ok(()) => {}
         Err(Refused::Duplicate) => return Plan::Duplicate,
         Err(Refused::InProgress(_)) if !manual && existing.is_some_and(|c| case.generation.0 <= c.claimed_at) => {
@@ -178,10 +181,10 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
 fn tell(case: &Case, state: State, code: &'static str, reason: String, basis: Basis) -> Plan {
     // What a person asked for and does not get must not touch the claim that others work with.
     let key = if case.trigger.is_manual() { case.request_key() } else { case.claim_key() };
-    Plan::Tell(Tell { key, bid: Box::new(bid(case, false)), state, code, reason, basis })
+    Plan::Tell(Tell { key, bid: Box::new(bid(case, Purpose::Tell)), state, code, reason, basis })
 }
 
-fn bid(case: &Case, starts: bool) -> Bid {
+fn bid(case: &Case, purpose: Purpose) -> Bid {
     let manual = case.trigger.is_manual();
     Bid {
         id: case.id,
@@ -191,8 +194,8 @@ fn bid(case: &Case, starts: bool) -> Bid {
         mode: case.mode,
         subject: case.subject.clone(),
         undoes: case.source.as_ref().map(|source| source.remediation),
-        starts,
-        keep_seconds: (manual && (!starts || case.mode == Mode::DryRun)).then_some(REQUEST_SECONDS),
+        purpose,
+        keep_seconds: (manual && (purpose == Purpose::Tell || case.mode == Mode::DryRun)).then_some(REQUEST_SECONDS),
     }
 }
 
@@ -206,7 +209,7 @@ pub fn refusal(id: RemediationId, subject: Subject, code: &'static str, reason: 
         mode: Mode::DryRun,
         subject,
         undoes: None,
-        starts: false,
+        purpose: Purpose::Tell,
         keep_seconds: Some(REQUEST_SECONDS),
     };
     Tell { key: StateKey::Request(id), bid: Box::new(bid), state: State::Failed, code, reason, basis: Basis::default() }
@@ -228,7 +231,13 @@ mod tests {
 
     fn known(set: PolicySetName) -> Known<'static> {
         let settings = Settings { policy_set: set, ..Settings::default() };
-        Known { settings: Ok(settings), claim: None, request: None, policies: Policies::shipped }
+        Known {
+            settings: Ok(settings),
+            claim: None,
+            request: None,
+            times: Times::default(),
+            policies: Policies::shipped,
+        }
     }
 
     fn now() -> Timestamp {
@@ -291,7 +300,7 @@ mod tests {
     #[test]
     fn defect_22_the_update_of_a_finding_that_was_just_fixed_starts_nothing() {
         let fixed = claim::finish(
-            &claim::grant(None, bid(&case(Trigger::Config), true), now()).unwrap(),
+            &claim::grant(None, bid(&case(Trigger::Config), Purpose::Start), Times::default(), now()).unwrap(),
             claim::End { state: State::Verified, compliant: true, changed: true, undone: false },
             now() + jiff::SignedDuration::from_secs(2),
         );
@@ -349,7 +358,7 @@ mod tests {
                 settings.pilot_accounts.insert(case.account.clone());
             }
             let claim = Claim { held, status: ClaimStatus::Done, ..fixture::claim() };
-            let known = Known { settings: Ok(settings), claim: Some(&claim), request: None, policies: Policies::shipped };
+            let known = Known { settings: Ok(settings), claim: Some(&claim), request: None, times: Times::default(), policies: Policies::shipped };
             if let Plan::Start { .. } = decide(&case, &known, now()) {
                 prop_assert!(!off);
                 if case.mode == Mode::Apply {

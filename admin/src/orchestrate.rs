@@ -37,8 +37,8 @@ use crate::report;
 
 /// A catalogue older than this is read again, with whatever else is read.
 const CATALOGUE_MS: i64 = 60_000;
-/// How often a case is decided anew because somebody else changed its claim meanwhile.
-const ROUNDS: usize = 4;
+/// How often a case is decided anew because somebody else changed its claim, or an item that many share, meanwhile.
+const ROUNDS: u64 = 16;
 
 /// The message could not be dealt with now; the queue must bring it again.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,19 @@ pub enum Retry {
     /// Another remediation of the resource is under way, and this finding is newer.
     #[error("remediation {0} of the same resource is under way")]
     InProgress(RemediationId),
+}
+
+impl Retry {
+    /// Whether another worker was quicker: what was read does not hold any more, and the case is decided anew.
+    const fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Append(AppendError::ClaimLost | AppendError::AlsoLost(_)))
+    }
+}
+
+/// Workers that met do not meet again at once.
+async fn pause(round: u64) {
+    let jitter = rand::random_range(0..=8 * round);
+    tokio::time::sleep(std::time::Duration::from_millis(jitter)).await;
 }
 
 /// The orchestrator.
@@ -162,14 +175,13 @@ impl<O: Outside> Orchestrator<O> {
 
     /// Decide and carry out, again when another worker was quicker.
     async fn work(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<(), Retry> {
-        let mut rounds = ROUNDS;
-        loop {
-            rounds -= 1;
+        for round in 1.. {
             match self.once(body, origin, now).await {
-                Err(Retry::Append(AppendError::ClaimLost)) if rounds > 0 => {}
+                Err(error) if error.is_overtaken() && round < ROUNDS => pause(round).await,
                 done => return done,
             }
         }
+        Ok(())
     }
 
     async fn once(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<(), Retry> {
@@ -200,6 +212,7 @@ impl<O: Outside> Orchestrator<O> {
             settings: snapshot.settings().map_err(|error| error.to_string()),
             claim: held.as_ref(),
             request: request.as_ref(),
+            times: self.me.times,
             policies: Policies::shipped,
         };
         let head = snapshot.head(&case.account).map_err(StoreError::from)?;
@@ -215,7 +228,7 @@ impl<O: Outside> Orchestrator<O> {
             }
             Plan::Start { key, bid, basis } => {
                 let existing = if key == case.claim_key() { held } else { request };
-                let Ok(granted) = claim::grant(existing.as_ref(), *bid, now) else { return Ok(()) };
+                let Ok(granted) = claim::grant(existing.as_ref(), *bid, self.me.times, now) else { return Ok(()) };
                 let write = ClaimWrite { key, condition: claim::condition(existing.as_ref()), claim: granted };
                 self.start(body, &case, write, &basis, head, now).await
             }
@@ -380,7 +393,7 @@ impl<O: Outside> Orchestrator<O> {
         now: Timestamp,
     ) -> Result<(), Retry> {
         let Tell { key, bid, state, code, reason, basis } = tell;
-        let Ok(granted) = claim::grant(existing, *bid, now) else { return Ok(()) };
+        let Ok(granted) = claim::grant(existing, *bid, self.me.times, now) else { return Ok(()) };
         let (id, subject, account) = (granted.remediation_id, granted.subject.clone(), granted.subject.account.clone());
         let end = claim::End { state, compliant: false, changed: false, undone: false };
         let finished = claim::finish(&granted, end, now);
@@ -495,19 +508,18 @@ impl<O: Outside> Orchestrator<O> {
         reason: String,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let mut rounds = ROUNDS;
-        loop {
-            rounds -= 1;
+        for round in 1.. {
             let key = StateKey::Request(id);
             let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(subject.account.clone())]).await?;
             let existing = snapshot.claim(&key).map_err(StoreError::from)?;
             let head = snapshot.head(&subject.account).map_err(StoreError::from)?;
             let tell = refusal(id, subject.clone(), code, reason.clone());
             match self.tell(tell, existing.as_ref(), head, Some(body), None, now).await {
-                Err(Retry::Append(AppendError::ClaimLost)) if rounds > 0 => {}
+                Err(error) if error.is_overtaken() && round < ROUNDS => pause(round).await,
                 done => return done,
             }
         }
+        Ok(())
     }
 
     fn unknown(&self, title: String, trigger: &Trigger) -> Subject {

@@ -14,6 +14,8 @@ use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
 use redress_common::notification::Notification;
 
+use crate::claim::Times;
+
 /// Where in the organisation a call goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -36,6 +38,8 @@ pub struct Identity {
     pub home: Region,
     /// For how many days the audit table keeps a record.
     pub retention_days: u32,
+    /// How long work may take.
+    pub times: Times,
 }
 
 /// The start of the control runbook.

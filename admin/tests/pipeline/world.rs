@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
+use redress_admin::claim::Times;
 use redress_admin::ports::{
     Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step, Waiting, WorkflowInput,
 };
@@ -334,6 +335,7 @@ pub(crate) fn identity() -> Identity {
         account: "999988887777".parse().unwrap(),
         home: "eu-central-1".parse().unwrap(),
         retention_days: 90,
+        times: Times::default(),
     }
 }
 
