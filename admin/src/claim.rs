@@ -32,7 +32,7 @@ impl Times {
     #[must_use]
     pub fn of_seconds(lease: i64, run: i64) -> Option<Self> {
         let sound = (1..=3600).contains(&lease) && (lease..=86_400).contains(&run);
-        sound.then_some(Self { lease_ms: lease * 1000, run_ms: run * 1000 })
+        sound.then(|| Self { lease_ms: lease * 1000, run_ms: run * 1000 })
     }
 }
 
