@@ -292,6 +292,9 @@ pub struct Ownership {
     pub name: String,
     /// Where to make the change instead, in a sentence.
     pub hint: String,
+    /// Whether AWS itself vouches for it. False when only tags say so, which anybody in the account may write.
+    #[serde(default)]
+    pub vouched: bool,
 }
 
 /// Something that uses the resource.

@@ -16,11 +16,12 @@ use crate::services::ssm::{Options, Ssm};
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 4] = [
+const FUNCTIONS: [(&str, &str); 5] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),
+    (names::GUARD_FUNCTION, "guard"),
 ];
 
 /// A running organisation.

@@ -211,7 +211,8 @@ impl Deployer {
     }
 
     async fn member(&self) -> Result<(), DeployError> {
-        let bucket = self.artifacts(&[names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION]).await?;
+        let bucket =
+            self.artifacts(&[names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION, names::GUARD_FUNCTION]).await?;
         let parameters = [
             ("AdministratorAccountId", self.plan.administrator.id.to_string()),
             ("ExternalId", self.plan.external_id.clone()),

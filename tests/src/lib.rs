@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod grants;
+pub mod guarded;
 pub mod inbox;
 pub mod raw;
 pub mod world;
