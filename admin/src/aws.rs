@@ -19,7 +19,7 @@ use redress_common::aws::config::{self, MissingVariable};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Dynamo, Store, StoreError, TransactError, Transaction};
 use redress_common::aws::member_session::{MemberSessions, SessionError};
-use redress_common::aws::state_table::{Snapshot, StateKey};
+use redress_common::aws::state_table::{Expect, Snapshot, StateKey};
 use redress_common::contract::{GuardEvidence, GuardRequest};
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
@@ -160,6 +160,14 @@ impl Store for Aws {
     }
     async fn transact(&self, transaction: &Transaction) -> Result<(), TransactError> {
         self.store.transact(transaction).await
+    }
+    async fn put_if<T: serde::Serialize + Sync>(
+        &self,
+        key: &StateKey,
+        value: &T,
+        expect: Expect,
+    ) -> Result<(), TransactError> {
+        self.store.put_if(key, value, expect).await
     }
     async fn records(&self, id: RemediationId) -> Result<Vec<Record>, StoreError> {
         self.store.records(id).await

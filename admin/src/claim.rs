@@ -190,8 +190,15 @@ pub fn finish(claim: &Claim, end: End, seen: Timestamp) -> Claim {
     if end.compliant {
         claim.generation = claim.generation.max(Generation(seen.as_millisecond()));
     }
-    if end.changed {
-        claim.undoable = Some(claim.remediation_id);
+    match claim.mode {
+        Mode::Apply if end.changed => claim.undoable = Some(claim.remediation_id),
+        // An undo that is half done, or cannot be shown to be: what it was to undo stays undoable, and a rule that
+        // repaired the resource now would do again what a person wanted undone.
+        Mode::Restore if end.changed => {
+            claim.held = true;
+            claim.generation = claim.generation.max(Generation(seen.as_millisecond()));
+        }
+        _ => {}
     }
     if end.undone {
         claim.undoable = None;

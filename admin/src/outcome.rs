@@ -11,6 +11,17 @@ use crate::claim::End;
 use crate::ports::Execution;
 use crate::report::{self, Detail};
 
+/// What a fix that ended says of its control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It works.
+    Good,
+    /// It failed, or could not be verified.
+    Bad,
+    /// Nothing: the resource was gone, or not as it was planned for; or nothing was to be fixed.
+    Silent,
+}
+
 /// What an execution means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
@@ -18,6 +29,8 @@ pub struct Reading {
     pub states: Vec<State>,
     /// What becomes of the claim.
     pub end: End,
+    /// What it says of the control.
+    pub verdict: Verdict,
     /// When the last step ended: what the runbook saw of the resource is no newer. `None` when SSM does not tell.
     pub seen: Option<Timestamp>,
     /// Why it failed; empty when it did not.
@@ -47,15 +60,26 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
     let outcome = outcome(given);
     let states = outcome.map_or(&[State::Failed][..], |outcome| states(mode, outcome)).to_vec();
     let state = states.last().copied().unwrap_or(State::Failed);
+    let sent = |name: &str| execution.outputs.get(name).cloned().unwrap_or_default();
+    let hash = |name: &str| Some(sent(name)).filter(|text| is_hash(text)).unwrap_or_default();
+    let (before, after) = (hash(output::PRE_IMAGE), hash(output::POST_IMAGE));
     let touched = match outcome {
         None => was_invoked(execution),
-        Some(outcome) => matches!(outcome, Outcome::Verified | Outcome::Unverified | Outcome::Failed),
+        // A failed undo left the resource alone when its evidence says so; of a failed fix, which may have been seen
+        // too early, that is not believed.
+        Some(Outcome::Failed) => mode == Mode::Apply || before.is_empty() || before != after,
+        Some(outcome) => matches!(outcome, Outcome::Verified | Outcome::Unverified),
     };
     let end = End {
         state,
         compliant: mode == Mode::Apply && state == State::Verified,
-        changed: mode == Mode::Apply && touched,
+        changed: mode != Mode::DryRun && touched,
         undone: state == State::RolledBack,
+    };
+    let verdict = match (mode, outcome) {
+        (Mode::DryRun | Mode::Restore, _) | (_, Some(Outcome::NotFound | Outcome::Drifted)) => Verdict::Silent,
+        _ if state == State::Verified => Verdict::Good,
+        _ => Verdict::Bad,
     };
     let error = match (state, outcome) {
         (State::Failed | State::Unverified, Some(outcome)) => {
@@ -79,18 +103,16 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
         }
         _ => String::new(),
     };
-    let sent = |name: &str| execution.outputs.get(name).cloned().unwrap_or_default();
-    let hash = |name: &str| Some(sent(name)).filter(|text| is_hash(text)).unwrap_or_default();
     let detail = report::details([
         (detail::OUTCOME, outcome.map(|outcome| outcome.as_str().to_owned()).unwrap_or_default()),
         (detail::EVIDENCE_VERSION_ID, if outcome.is_some() { sent(output::VERSION_ID) } else { String::new() }),
-        (detail::PRE_IMAGE_SHA256, hash(output::PRE_IMAGE)),
+        (detail::PRE_IMAGE_SHA256, before),
         (detail::CHANGE_SHA256, hash(output::CHANGE)),
-        (detail::POST_IMAGE_SHA256, hash(output::POST_IMAGE)),
+        (detail::POST_IMAGE_SHA256, after),
         (detail::STEPS, serde_json::to_string(&execution.steps).unwrap_or_default()),
     ]);
     let seen = execution.steps.iter().filter_map(|step| step.end.parse().ok()).max();
-    Reading { states, end, seen, error, detail }
+    Reading { states, end, verdict, seen, error, detail }
 }
 
 /// `None` for everything that is no outcome: absent, `Started`, or what SSM writes for an output that never was.
@@ -169,6 +191,39 @@ mod tests {
             (Mode::DryRun, "Verified", &[State::Failed]),
         ] {
             assert_eq!(read(mode, &ended("Success", outcome)).states, expected, "{mode:?} {outcome}");
+        }
+    }
+
+    #[test]
+    fn an_undo_that_may_have_changed_something_and_did_not_get_there_says_so() {
+        let hashes = |before: char, after: char| {
+            let mut execution = ended("Failed", "Failed");
+            for (name, letter) in [(output::PRE_IMAGE, before), (output::POST_IMAGE, after)] {
+                execution.outputs.insert(name.to_owned(), letter.to_string().repeat(64));
+            }
+            execution
+        };
+        assert!(read(Mode::Restore, &ended("Success", "Unverified")).end.changed);
+        assert!(read(Mode::Restore, &hashes('a', 'b')).end.changed);
+        assert!(!read(Mode::Restore, &hashes('a', 'a')).end.changed);
+        assert!(!read(Mode::Restore, &ended("Success", "Drifted")).end.changed);
+        assert!(read(Mode::Apply, &hashes('a', 'a')).end.changed, "it may have been seen too early");
+    }
+
+    #[test]
+    fn a_resource_that_is_gone_says_nothing_of_its_control() {
+        for (mode, outcome, verdict) in [
+            (Mode::Apply, "Verified", Verdict::Good),
+            (Mode::Apply, "AlreadyCompliant", Verdict::Good),
+            (Mode::Apply, "Failed", Verdict::Bad),
+            (Mode::Apply, "Unverified", Verdict::Bad),
+            (Mode::Apply, "", Verdict::Bad),
+            (Mode::Apply, "NotFound", Verdict::Silent),
+            (Mode::Apply, "Drifted", Verdict::Silent),
+            (Mode::Restore, "Failed", Verdict::Silent),
+            (Mode::DryRun, "Failed", Verdict::Silent),
+        ] {
+            assert_eq!(read(mode, &ended("Success", outcome)).verdict, verdict, "{mode:?} {outcome}");
         }
     }
 

@@ -12,8 +12,8 @@ use redress_admin::ports::{
 use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::item::Item;
-use redress_common::aws::ledger_store::{Store, StoreError, TransactError, Transaction};
-use redress_common::aws::state_table::{self, CatalogueItem, Claim, Settings, Snapshot, StateKey};
+use redress_common::aws::ledger_store::{Also, Store, StoreError, TransactError, Transaction};
+use redress_common::aws::state_table::{self, CatalogueItem, Claim, Expect, Settings, Snapshot, StateKey};
 use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, output, parameter};
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
@@ -220,6 +220,21 @@ impl Store for &World {
         }
         self.put(&key, &transaction.to);
         self.0.lock().unwrap().records.extend(transaction.records.clone());
+        Ok(())
+    }
+
+    async fn put_if<T: serde::Serialize + Sync>(
+        &self,
+        key: &StateKey,
+        value: &T,
+        expect: Expect,
+    ) -> Result<(), TransactError> {
+        self.call("PutItem").await;
+        let also = Also::put(key.clone(), value, expect).unwrap();
+        let mut inner = self.0.lock().unwrap();
+        if let Some(item) = also.apply(inner.items.get(&key.to_string()))? {
+            inner.items.insert(key.to_string(), item);
+        }
         Ok(())
     }
 

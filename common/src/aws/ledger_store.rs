@@ -170,6 +170,13 @@ pub trait Store: Sync {
     fn read(&self, keys: &[StateKey]) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
     /// Write all of it or nothing.
     fn transact(&self, transaction: &Transaction) -> impl Future<Output = Result<(), TransactError>> + Send;
+    /// Write one item apart from the ledger, if what was read still holds ([`TransactError::AlsoLost`] when not).
+    fn put_if<T: Serialize + Sync>(
+        &self,
+        key: &StateKey,
+        value: &T,
+        expect: Expect,
+    ) -> impl Future<Output = Result<(), TransactError>> + Send;
     /// The records of a remediation, oldest first.
     fn records(&self, id: RemediationId) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 }
@@ -359,6 +366,28 @@ impl Store for Dynamo {
                 Err(StoreError::from(AwsFailure::of(OPERATION, &error)).into())
             }
         }
+    }
+
+    async fn put_if<T: Serialize + Sync>(
+        &self,
+        key: &StateKey,
+        value: &T,
+        expect: Expect,
+    ) -> Result<(), TransactError> {
+        let item = state_table::encode(key, value).map_err(StoreError::from)?;
+        let mut put = self.client.put_item().table_name(&self.state_table).set_item(Some(item));
+        if let Some(condition) = expect.expression() {
+            put = put
+                .condition_expression(condition.text)
+                .set_expression_attribute_names(Some(condition.names))
+                .set_expression_attribute_values((!condition.values.is_empty()).then_some(condition.values));
+        }
+        put.send().await.map(drop).map_err(|error| match error.code() {
+            Some("ConditionalCheckFailedException" | "TransactionConflictException") => {
+                TransactError::AlsoLost(key.clone())
+            }
+            _ => StoreError::from(AwsFailure::of("dynamodb:PutItem", &error)).into(),
+        })
     }
 
     async fn records(&self, id: RemediationId) -> Result<Vec<Record>, StoreError> {
@@ -589,6 +618,9 @@ mod tests {
             state.2.extend(keys);
             state.0 = transaction.to.clone();
             state.1.extend(transaction.records.clone());
+            Ok(())
+        }
+        async fn put_if<T: Serialize + Sync>(&self, _: &StateKey, _: &T, _: Expect) -> Result<(), TransactError> {
             Ok(())
         }
         async fn records(&self, _: RemediationId) -> Result<Vec<Record>, StoreError> {

@@ -279,6 +279,8 @@ pub enum Expect {
     Absent,
     /// Its `Version` is the one that was read; 0 stands for "absent".
     Version(u64),
+    /// It is a claim, and still the one that was read.
+    Claim(Condition),
 }
 
 impl Expect {
@@ -288,6 +290,7 @@ impl Expect {
         match self {
             Self::Anything => None,
             Self::Absent | Self::Version(0) => Some(Condition::Absent.expression()),
+            Self::Claim(condition) => Some(condition.expression()),
             Self::Version(version) => Some(Expression {
                 text: "#Version = :version",
                 names: names(&["Version"]),
@@ -304,6 +307,10 @@ impl Expect {
             Self::Anything => true,
             Self::Absent | Self::Version(0) => stored.is_none(),
             Self::Version(expected) => version == Some(expected),
+            Self::Claim(condition) => match stored {
+                None => condition.holds(None),
+                Some(item) => item::decode::<Claim>("a claim", item).is_ok_and(|claim| condition.holds(Some(&claim))),
+            },
         }
     }
 }
