@@ -7,6 +7,7 @@ mod asff;
 mod config;
 mod envelope;
 mod guardduty;
+mod indicators;
 mod json;
 mod ocsf;
 mod own;
@@ -47,6 +48,9 @@ pub struct Finding {
     pub trigger: Trigger,
     /// When the event that brought it was made.
     pub event_time: Timestamp,
+    /// What it says of the other side, for a threat list: addresses, domains, file hashes.
+    #[serde(default)]
+    pub indicators: Vec<String>,
 }
 
 impl Finding {

@@ -45,6 +45,14 @@ fn every_fixture_becomes_what_its_name_says() {
 }
 
 #[test]
+fn a_guardduty_finding_tells_the_other_sides_address_whoever_brings_it() {
+    for name in ["guardduty-instance", "asff-guardduty"] {
+        assert_eq!(finding(&fixture(name)).indicators, ["203.0.113.7"], "{name}");
+    }
+    assert!(finding(&fixture("asff-bucket")).indicators.is_empty());
+}
+
+#[test]
 fn a_finding_survives_the_way_through_json() {
     for (_, body) in fixtures() {
         let Ok(Inbound::Findings(results)) = parse(&body) else { continue };

@@ -112,7 +112,14 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check, trigger: Trigger) -
         workflow: workflow(node)?,
         trigger,
         event_time: event.time,
+        indicators: indicators(node),
     })
+}
+
+/// What the finding says of the other side. A threat list's own indicators are a list of typed values.
+fn indicators(node: &Node<'_>) -> Vec<String> {
+    let parts = ["Action", "Network", "NetworkPath", "Threats", "Process"].map(|part| node.get(part));
+    super::indicators::collect(parts.iter().flatten().map(Node::value))
 }
 
 /// The resource's Region; that of the finding for global resources; the event's when neither is given.

@@ -52,5 +52,6 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         workflow: WorkflowStatus::New,
         trigger: Trigger::Config,
         event_time: event.time,
+        indicators: Vec::new(),
     })
 }

@@ -3,7 +3,7 @@
 use super::envelope::{Event, Inbound};
 use super::json::Node;
 use super::resource::same_account;
-use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus};
+use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus, indicators};
 use crate::ids::{AccountId, Generation, Region, excerpt};
 
 pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
@@ -45,6 +45,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         workflow: WorkflowStatus::New,
         trigger: Trigger::GuardDuty,
         event_time: event.time,
+        indicators: indicators::collect(detail.get("service").map(|service| service.value())),
     })
 }
 

@@ -91,6 +91,7 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check) -> Result<Finding, 
         workflow: workflow(node)?,
         trigger: Trigger::Import,
         event_time: event.time,
+        indicators: Vec::new(),
     })
 }
 

@@ -74,6 +74,7 @@ fn named(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
         workflow: WorkflowStatus::New,
         trigger,
         event_time: event.time,
+        indicators: Vec::new(),
     })
 }
 
