@@ -6,6 +6,7 @@
 
 pub mod aws;
 pub mod batch;
+pub mod breaker;
 pub mod claim;
 pub mod completion;
 pub mod decide;
@@ -16,6 +17,7 @@ pub mod outcome;
 pub mod policy;
 pub mod ports;
 pub mod report;
+pub mod tell;
 
 #[cfg(test)]
 mod fixture;

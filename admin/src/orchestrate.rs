@@ -33,7 +33,7 @@ use crate::decide::{Basis, Known, Plan, Tell, decide, refusal};
 use crate::intake::{self, Case, NoCase, NotUndoable, Undo};
 use crate::policy::Policies;
 use crate::ports::{Identity, Outside, Place, Start, StartError};
-use crate::report;
+use crate::{report, tell};
 
 /// A catalogue older than this is read again, with whatever else is read.
 const CATALOGUE_MS: i64 = 60_000;
@@ -334,7 +334,7 @@ impl<O: Outside> Orchestrator<O> {
             (detail::MODE, case.mode.as_str().to_owned()),
         ]));
         if !error.transient {
-            record.notification_sent = self.publish(case.id, &case.subject, state, now).await;
+            record.notification_sent = tell::publish(&self.outside, case.id, &case.subject, state, now).await;
         }
         let released = append(&self.outside, &case.account, head, vec![record], Some(back)).await;
         match released {
@@ -385,14 +385,14 @@ impl<O: Outside> Orchestrator<O> {
     /// Write down, tell, write down that people were told. With a body, the input goes to the dead-letter queue.
     async fn tell(
         &self,
-        tell: Tell,
+        what: Tell,
         existing: Option<&Claim>,
         head: Head,
         body: Option<&str>,
         event_time: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let Tell { key, bid, state, code, reason, basis } = tell;
+        let Tell { key, bid, state, code, reason, basis } = what;
         let Ok(granted) = claim::grant(existing, *bid, self.me.times, now) else { return Ok(()) };
         let (id, subject, account) = (granted.remediation_id, granted.subject.clone(), granted.subject.account.clone());
         let end = claim::End { state, compliant: false, changed: false, undone: false };
@@ -426,23 +426,11 @@ impl<O: Outside> Orchestrator<O> {
         if state == State::Failed {
             last.error_message = report::sanitised(&reason);
         }
-        last.notification_sent = self.publish(id, &subject, state, now).await;
+        last.notification_sent = tell::publish(&self.outside, id, &subject, state, now).await;
         let write = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: finished };
         append(&self.outside, &account, head, vec![last], Some(write)).await?;
         report::metric(&report::count("Decisions", "Code", code, now));
         Ok(())
-    }
-
-    /// Whether people were told.
-    async fn publish(&self, id: RemediationId, subject: &Subject, state: State, now: Timestamp) -> bool {
-        let (message, attributes) = report::notification(id, subject, state, now);
-        match self.outside.publish(&message, &attributes).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(remediation = %id, %error, "nobody could be told");
-                false
-            }
-        }
     }
 
     /// A finding that is no case.
