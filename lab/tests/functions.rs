@@ -168,6 +168,8 @@ async fn a_scheduled_rule_invokes_its_function_and_a_last_failure_is_told_where_
                     "FunctionName": { "Fn::GetAtt": ["Function", "Arn"] }, "Action": "lambda:InvokeFunction",
                     "Principal": "events.amazonaws.com", "SourceArn": { "Fn::GetAtt": ["Broken", "Arn"] } } },
                 "Closed": rule("closed", json!({})),
+                "Freeze": { "Type": "AWS::SSM::Document", "Properties": {
+                    "Name": "freeze", "DocumentType": "ChangeCalendar", "DocumentFormat": "TEXT", "Content": "BEGIN:VCALENDAR" } },
                 "Alarm": { "Type": "AWS::CloudWatch::Alarm", "Properties": {
                     "AlarmName": "letters", "Namespace": "AWS/SQS", "MetricName": "ApproximateNumberOfMessagesVisible",
                     "Dimensions": [{ "Name": "QueueName", "Value": { "Fn::GetAtt": ["Letters", "QueueName"] } }],

@@ -16,6 +16,7 @@ pub(super) struct Call {
 /// A property that is not done, and the call that does it, from the resource's physical id and the property's value.
 struct Gap {
     kind: &'static str,
+    /// Empty when nothing of the resource is done: the value is all of its properties.
     property: &'static str,
     service: &'static str,
     operation: &'static str,
@@ -23,6 +24,19 @@ struct Gap {
 }
 
 const GAPS: &[Gap] = &[
+    Gap {
+        kind: "AWS::SSM::Document",
+        property: "",
+        service: "ssm",
+        operation: "CreateDocument",
+        parameters: |name, given, _| {
+            let content = given["Content"].as_str().map_or_else(|| given["Content"].to_string(), str::to_owned);
+            json!({
+                "Name": name, "Content": content, "DocumentType": given["DocumentType"].as_str().unwrap_or("Command"),
+                "DocumentFormat": given["DocumentFormat"].as_str().unwrap_or("JSON"),
+            })
+        },
+    },
     Gap {
         kind: "AWS::Events::EventBus",
         property: "Policy",
@@ -129,7 +143,8 @@ pub(super) fn calls(template: &Template, stack: &Stack) -> Result<Vec<Call>, Tem
     let mut calls = Vec::new();
     for (id, kind, properties) in template.resources() {
         for gap in GAPS.iter().filter(|gap| gap.kind == kind) {
-            let Some(given) = properties.get(gap.property) else { continue };
+            let given = if gap.property.is_empty() { Some(properties) } else { properties.get(gap.property) };
+            let Some(given) = given else { continue };
             let Some(value) = template.resolve(given, stack)? else { continue };
             let physical = stack.resources.get(id).ok_or_else(|| TemplateError::Unknown(id.to_owned()))?;
             let parameters = (gap.parameters)(physical, &value, stack);

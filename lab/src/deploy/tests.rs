@@ -110,3 +110,17 @@ fn every_config_rule_of_a_member_reports_a_control_of_the_catalogue() {
         assert!(plan.catalogue.resolve(&check).is_some(), "{}", rule.name);
     }
 }
+
+#[test]
+fn a_calendar_in_a_template_is_created_as_it_stands_there() {
+    let template = crate::template::Template::parse(
+        "Resources: {Freeze: {Type: 'AWS::SSM::Document', Properties: {Name: redress-freeze, DocumentType: ChangeCalendar, \
+         DocumentFormat: TEXT, Content: 'BEGIN:VCALENDAR'}}}",
+    )
+    .unwrap();
+    let resources = BTreeMap::from([("Freeze".to_owned(), "redress-freeze".to_owned())]);
+    let calls = complete::calls(&template, &Stack { resources, ..Stack::default() }).unwrap();
+    assert_eq!(calls[0].operation, "CreateDocument");
+    let expected = json!({"Name": "redress-freeze", "Content": "BEGIN:VCALENDAR", "DocumentType": "ChangeCalendar", "DocumentFormat": "TEXT"});
+    assert_eq!(calls[0].parameters, expected);
+}

@@ -1,4 +1,4 @@
-//! Systems Manager Automation: documents, and an interpreter of schema 0.3 that acts as each execution's role.
+//! Systems Manager Automation: documents, change calendars, and an interpreter of schema 0.3 that acts as each execution's role.
 //!
 //! It answers document and automation operations only; parameters and all else of `ssm` go to the base emulator.
 //! It reaches AWS through [`Aws`] alone, so whatever a runbook does is authorised and recorded like any client's call.
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::service::{Aws, AwsError, Caller, Request, Service};
 
 mod action;
+mod calendar;
 mod condition;
 mod document;
 mod engine;
@@ -105,6 +106,7 @@ enum On {
     Document,
     Start,
     Execution,
+    Calendars,
     Nothing,
 }
 
@@ -119,6 +121,7 @@ const OPERATIONS: &[(&str, On)] = &[
     ("DeleteDocument", On::Document),
     ("ModifyDocumentPermission", On::Document),
     ("DescribeDocumentPermission", On::Document),
+    ("GetCalendarState", On::Calendars),
     ("StartAutomationExecution", On::Start),
     ("GetAutomationExecution", On::Execution),
     ("DescribeAutomationExecutions", On::Nothing),
@@ -197,8 +200,11 @@ impl Ssm {
                     format!("That version of {name} was not found."),
                 ),
             })?;
-        let values = parameters::accept(&version.document.parameters, &given).map_err(refused)?;
-        let role = self.role(&version.document, &values, &place)?;
+        let document = version.document().cloned().ok_or_else(|| {
+            AwsError::new("AutomationDefinitionNotFoundException", format!("{name} is not an Automation document."))
+        })?;
+        let values = parameters::accept(&document.parameters, &given).map_err(refused)?;
+        let role = self.role(&document, &values, &place)?;
         aws.authorise(&request.caller, "iam:PassRole", &role, json!({"iam:PassedToService": "ssm.amazonaws.com"}))
             .await?;
         let id = uuid::Uuid::new_v4().to_string();
@@ -223,7 +229,7 @@ impl Ssm {
             started: self.engine.options.now(),
             ended: None,
         };
-        let id = self.engine.admit(Arc::new(Run::new(record, version.document, values, credentials, aws)), token)?;
+        let id = self.engine.admit(Arc::new(Run::new(record, document, values, credentials, aws)), token)?;
         Ok(json!({"AutomationExecutionId": id}))
     }
 
@@ -262,6 +268,26 @@ impl Ssm {
             record.place() == *place && record.current().is_some_and(|step| step.action == "aws:executeAutomation")
         });
         nests.then(|| id.to_owned())
+    }
+
+    fn calendar_state(&self, place: &Place, body: &Value) -> Result<Value, AwsError> {
+        let names = calendar_names(body);
+        if names.is_empty() || names.len() > 50 {
+            return Err(invalid("CalendarNames has 1 to 50 names".to_owned()));
+        }
+        let at = match body.get("AtTime").and_then(Value::as_str) {
+            None => self.engine.options.now(),
+            Some(text) => text.parse().map_err(|_| invalid(format!("AtTime `{text}` is no ISO 8601 time")))?,
+        };
+        let documents = locked(&self.documents);
+        let calendars = names.into_iter().map(|name| documents.calendar(place, name)).collect::<Result<Vec<_>, _>>()?;
+        let (state, next) = calendar::state(&calendars.iter().map(Arc::as_ref).collect::<Vec<_>>(), at);
+        let text = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut answer = json!({"State": state.as_str(), "AtTime": text(at)});
+        if let Some(next) = next {
+            answer["NextTransitionTime"] = text(next).into();
+        }
+        Ok(answer)
     }
 
     /// The execution that a request names, if it runs where the request goes.
@@ -376,6 +402,10 @@ fn speaks_for(caller: &str, approver: &str) -> bool {
     caller == approver || session_of().unwrap_or(false)
 }
 
+fn calendar_names(body: &Value) -> Vec<&str> {
+    body.get("CalendarNames").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 fn place_of(request: &Request) -> Place {
     Place { account: request.caller.account.clone(), region: request.region.clone() }
 }
@@ -459,6 +489,10 @@ impl Service for Ssm {
         match on {
             On::Nothing => Vec::new(),
             On::Document => vec![document_arn(&place, "document", field("Name"), "")],
+            On::Calendars => calendar_names(&request.body)
+                .into_iter()
+                .map(|name| document_arn(&place, "document", name, ""))
+                .collect(),
             On::Execution => vec![arn(&place, &format!("automation-execution/{}", field("AutomationExecutionId")))],
             On::Start => {
                 let name = field("DocumentName");
@@ -485,6 +519,7 @@ impl Service for Ssm {
             "DeleteDocument" => documents().delete(&place, body),
             "ModifyDocumentPermission" => documents().share(&place, body),
             "DescribeDocumentPermission" => documents().sharing(&place, body),
+            "GetCalendarState" => self.calendar_state(&place, body),
             "StartAutomationExecution" => self.start(&request, aws).await,
             "GetAutomationExecution" => self.get(&request),
             "DescribeAutomationExecutions" => self.describe_executions(&request),

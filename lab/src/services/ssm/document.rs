@@ -212,6 +212,8 @@ const fn yes() -> bool {
 pub(crate) enum Format {
     Json,
     Yaml,
+    /// Of calendars only.
+    Text,
 }
 
 impl Format {
@@ -219,6 +221,7 @@ impl Format {
         match self {
             Self::Json => "JSON",
             Self::Yaml => "YAML",
+            Self::Text => "TEXT",
         }
     }
 
@@ -234,6 +237,7 @@ impl Document {
         let value: Value = match format {
             Format::Json => serde_json::from_str(content).map_err(|e| format!("the content is not JSON: {e}"))?,
             Format::Yaml => serde_saphyr::from_str(content).map_err(|e| format!("the content is not YAML: {e}"))?,
+            Format::Text => return Err("an Automation document is JSON or YAML".to_owned()),
         };
         let raw: RawDocument =
             serde_json::from_value(value).map_err(|e| format!("the content is not an Automation document: {e}"))?;

@@ -1,6 +1,6 @@
 //! The documents of every account and Region, with their versions.
 //!
-//! Only documents that can be run get in. Nothing here runs one.
+//! Only Automation documents that can be run and calendars that can be read get in. Nothing here runs one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::calendar::Calendar;
 use super::document::{Document, Format};
 use super::{Place, arn, epoch};
 use crate::service::AwsError;
@@ -17,10 +18,26 @@ use crate::service::AwsError;
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
     pub(crate) number: u32,
-    pub(crate) document: Arc<Document>,
+    content_of: Kind,
     content: String,
     format: Format,
     created: Timestamp,
+}
+
+/// What a document is, read.
+#[derive(Debug, Clone)]
+enum Kind {
+    Automation(Arc<Document>),
+    ChangeCalendar(Arc<Calendar>),
+}
+
+impl Kind {
+    const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Automation(_) => "Automation",
+            Self::ChangeCalendar(_) => "ChangeCalendar",
+        }
+    }
 }
 
 /// AWS keeps no larger document, in bytes.
@@ -32,9 +49,22 @@ impl Version {
             let reason = format!("The document has {} bytes; the limit is {MAX_BYTES}.", content.len());
             return Err(AwsError::new("MaxDocumentSizeExceeded", reason));
         }
-        let document =
-            Document::parse(content, format).map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
-        Ok(Self { number, document: Arc::new(document), content: content.to_owned(), format, created: now })
+        let content_of = match format {
+            Format::Text => Calendar::parse(content).map(|calendar| Kind::ChangeCalendar(Arc::new(calendar))),
+            Format::Json | Format::Yaml => {
+                Document::parse(content, format).map(|document| Kind::Automation(Arc::new(document)))
+            }
+        };
+        let content_of = content_of.map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
+        Ok(Self { number, content_of, content: content.to_owned(), format, created: now })
+    }
+
+    /// The Automation document, if it is one.
+    pub(crate) fn document(&self) -> Option<&Arc<Document>> {
+        match &self.content_of {
+            Kind::Automation(document) => Some(document),
+            Kind::ChangeCalendar(_) => None,
+        }
     }
 
     fn hash(&self) -> String {
@@ -107,9 +137,11 @@ fn format(body: &Value, otherwise: Format) -> Result<Format, AwsError> {
         None => Ok(otherwise),
         Some("JSON") => Ok(Format::Json),
         Some("YAML") => Ok(Format::Yaml),
-        Some(other) => {
-            Err(AwsError::new("ValidationException", format!("DocumentFormat `{other}` is neither JSON nor YAML")))
-        }
+        Some("TEXT") => Ok(Format::Text),
+        Some(other) => Err(AwsError::new(
+            "ValidationException",
+            format!("DocumentFormat `{other}` is none of JSON, YAML and TEXT"),
+        )),
     }
 }
 
@@ -146,6 +178,17 @@ impl Store {
         Ok((name.to_owned(), entry.version(version)?.clone()))
     }
 
+    /// A calendar by name or ARN.
+    pub(crate) fn calendar(&self, place: &Place, name: &str) -> Result<Arc<Calendar>, AwsError> {
+        let (_, name, entry) = self.find(place, name)?;
+        match &entry.version(None)?.content_of {
+            Kind::ChangeCalendar(calendar) => Ok(calendar.clone()),
+            Kind::Automation(_) => {
+                Err(AwsError::new("InvalidDocumentType", format!("The document {name} is not of type ChangeCalendar.")))
+            }
+        }
+    }
+
     /// Create it, or make a new default version of it.
     pub(crate) fn put(&mut self, place: &Place, name: &str, content: &str, now: Timestamp) -> Result<(), AwsError> {
         checked_name(name)?;
@@ -175,14 +218,17 @@ impl Store {
 
     pub(crate) fn create(&mut self, place: &Place, body: &Value, now: Timestamp) -> Result<Value, AwsError> {
         let name = checked_name(required(body, "Name")?)?;
-        match text(body, "DocumentType") {
-            Some("Automation") => {}
-            other => {
-                let given = other.unwrap_or("Command");
-                return Err(AwsError::new(
-                    "ValidationException",
-                    format!("the lab keeps documents of type Automation, not {given}"),
-                ));
+        let given = text(body, "DocumentType").unwrap_or("Command");
+        let format = format(body, Format::Json)?;
+        match (given, format) {
+            ("Automation", Format::Json | Format::Yaml) | ("ChangeCalendar", Format::Text) => {}
+            ("Automation" | "ChangeCalendar", _) => {
+                let reason = format!("a document of type {given} is not written as {}", format.as_str());
+                return Err(AwsError::new("ValidationException", reason));
+            }
+            _ => {
+                let reason = format!("the lab keeps documents of type Automation and ChangeCalendar, not {given}");
+                return Err(AwsError::new("ValidationException", reason));
             }
         }
         if self.entry(place, name).is_ok() {
@@ -191,7 +237,7 @@ impl Store {
                 format!("Document with same name {name} already exists"),
             ));
         }
-        let version = Version::new(1, required(body, "Content")?, format(body, Format::Json)?, now)?;
+        let version = Version::new(1, required(body, "Content")?, format, now)?;
         let tags = body.get("Tags").cloned().unwrap_or_else(|| json!([]));
         let entry = Entry { versions: vec![version], next: 2, default: 1, shared_with: BTreeSet::new(), tags };
         self.entries.insert((place.clone(), name.to_owned()), entry);
@@ -209,6 +255,9 @@ impl Store {
             ));
         }
         let version = Version::new(entry.next, required(body, "Content")?, format(body, latest.format)?, now)?;
+        if version.content_of.type_name() != latest.content_of.type_name() {
+            return Err(AwsError::new("InvalidDocumentContent", "A document keeps its type."));
+        }
         if version.content == latest.content {
             return Err(AwsError::new(
                 "DuplicateDocumentContent",
@@ -232,10 +281,10 @@ impl Store {
     pub(crate) fn describe(&self, place: &Place, body: &Value) -> Result<Value, AwsError> {
         let (owner, name, entry) = self.find(place, required(body, "Name")?)?;
         let version = entry.version(text(body, "DocumentVersion"))?;
-        let parameters: Vec<Value> = version
-            .document
-            .parameters
-            .iter()
+        let document = version.document();
+        let parameters: Vec<Value> = document
+            .into_iter()
+            .flat_map(|document| &document.parameters)
             .map(|(name, spec)| {
                 let mut parameter = json!({"Name": name, "Type": spec.type_name, "Description": spec.description});
                 if let Some(default) = &spec.default {
@@ -248,10 +297,10 @@ impl Store {
             "Name": name,
             "Owner": owner.account,
             "Status": "Active",
-            "DocumentType": "Automation",
+            "DocumentType": version.content_of.type_name(),
             "DocumentFormat": version.format.as_str(),
-            "SchemaVersion": "0.3",
-            "Description": version.document.description,
+            "SchemaVersion": schema_version(version),
+            "Description": document.map_or("", |document| &document.description),
             "DocumentVersion": version.number.to_string(),
             "DefaultVersion": entry.default.to_string(),
             "LatestVersion": entry.latest().to_string(),
@@ -270,7 +319,7 @@ impl Store {
         Ok(json!({
             "Name": name,
             "Status": "Active",
-            "DocumentType": "Automation",
+            "DocumentType": version.content_of.type_name(),
             "DocumentFormat": version.format.as_str(),
             "DocumentVersion": version.number.to_string(),
             "CreatedDate": epoch(version.created),
@@ -280,13 +329,13 @@ impl Store {
 
     /// The documents of an account and Region that the filters `Name` (prefix), `DocumentType` and `Owner` let through.
     pub(crate) fn list(&self, place: &Place, body: &Value) -> Vec<Value> {
-        let passes = |name: &str| {
+        let passes = |name: &str, kind: &str| {
             body.get("Filters").and_then(Value::as_array).into_iter().flatten().all(|filter| {
                 let values: Vec<&str> =
                     filter["Values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 match filter["Key"].as_str() {
                     Some("Name") => values.iter().any(|value| name.starts_with(value)),
-                    Some("DocumentType") => values.contains(&"Automation"),
+                    Some("DocumentType") => values.contains(&kind),
                     Some("Owner") => values.iter().any(|value| matches!(*value, "Self" | "All")),
                     _ => false,
                 }
@@ -294,20 +343,22 @@ impl Store {
         };
         self.entries
             .iter()
-            .filter(|((at, name), _)| at == place && passes(name))
+            .filter(|((at, _), _)| at == place)
             .filter_map(|((_, name), entry)| {
                 let version = entry.version(None).ok()?;
-                Some(json!({
-                    "Name": name,
-                    "Owner": place.account,
-                    "DocumentType": "Automation",
-                    "DocumentFormat": version.format.as_str(),
-                    "DocumentVersion": version.number.to_string(),
-                    "SchemaVersion": "0.3",
-                    "CreatedDate": epoch(version.created),
-                    "PlatformTypes": ["Windows", "Linux", "MacOS"],
-                    "Tags": entry.tags,
-                }))
+                passes(name, version.content_of.type_name()).then(|| {
+                    json!({
+                        "Name": name,
+                        "Owner": place.account,
+                        "DocumentType": version.content_of.type_name(),
+                        "DocumentFormat": version.format.as_str(),
+                        "DocumentVersion": version.number.to_string(),
+                        "SchemaVersion": schema_version(version),
+                        "CreatedDate": epoch(version.created),
+                        "PlatformTypes": ["Windows", "Linux", "MacOS"],
+                        "Tags": entry.tags,
+                    })
+                })
             })
             .collect()
     }
@@ -377,6 +428,13 @@ impl Store {
         let infos: Vec<Value> =
             entry.shared_with.iter().map(|id| json!({"AccountId": id, "SharedDocumentVersion": "$DEFAULT"})).collect();
         Ok(json!({"AccountIds": entry.shared_with, "AccountSharingInfoList": infos}))
+    }
+}
+
+const fn schema_version(version: &Version) -> &'static str {
+    match version.content_of {
+        Kind::Automation(_) => "0.3",
+        Kind::ChangeCalendar(_) => "1.0",
     }
 }
 

@@ -888,6 +888,46 @@ mod api {
     }
 
     #[tokio::test]
+    async fn calendars_say_whether_changes_may_be_made() {
+        let lab = Lab::new(Fake::default());
+        let content = "BEGIN:VCALENDAR\nVERSION:2.0\nX-CALENDAR-TYPE:DEFAULT_OPEN\nBEGIN:VEVENT\n\
+                       DTSTART:20260101T120000Z\nDTEND:20260101T130000Z\nEND:VEVENT\nEND:VCALENDAR\n";
+        let create = |name: &str, content: &str, format: &str| json!({"Name": name, "Content": content, "DocumentType": "ChangeCalendar", "DocumentFormat": format});
+        let created = lab.ask("CreateDocument", create("Freeze", content, "TEXT")).await.unwrap();
+        assert_eq!(created["DocumentDescription"]["DocumentType"], "ChangeCalendar");
+        let wrong = lab.ask("CreateDocument", create("Json", content, "JSON")).await.unwrap_err();
+        assert_eq!(wrong.code, "ValidationException");
+        let wrong = lab.ask("CreateDocument", create("Other", "freeze", "TEXT")).await.unwrap_err();
+        assert_eq!(wrong.code, "InvalidDocumentContent");
+
+        let state = async |names: Value, at: &str| {
+            lab.ask("GetCalendarState", json!({"CalendarNames": names, "AtTime": at})).await
+        };
+        assert_eq!(
+            state(json!(["Freeze"]), "2026-01-01T12:30:00Z").await.unwrap(),
+            json!({"State": "CLOSED", "AtTime": "2026-01-01T12:30:00Z", "NextTransitionTime": "2026-01-01T13:00:00Z"})
+        );
+        let after = state(json!(["Freeze"]), "2026-01-01T15:30:00+01:00").await.unwrap();
+        assert_eq!(after, json!({"State": "OPEN", "AtTime": "2026-01-01T14:30:00Z"}));
+        let runbook = json!({"Name": "Doc", "DocumentType": "Automation", "DocumentFormat": "YAML",
+            "Content": "schemaVersion: '0.3'\nmainSteps:\n- { name: Pause, action: 'aws:pause' }\n"});
+        lab.ask("CreateDocument", runbook).await.unwrap();
+        for (names, code) in [
+            (json!(["Freeze", "Doc"]), "InvalidDocumentType"),
+            (json!(["Nobody"]), "InvalidDocument"),
+            (json!([]), "ValidationException"),
+        ] {
+            assert_eq!(state(names, "2026-01-01T12:30:00Z").await.unwrap_err().code, code);
+        }
+        let run = json!({"DocumentName": "Freeze"});
+        let error = lab.ask("StartAutomationExecution", run).await.unwrap_err();
+        assert_eq!(error.code, "AutomationDefinitionNotFoundException");
+        let listed = json!({"Filters": [{"Key": "DocumentType", "Values": ["ChangeCalendar"]}]});
+        let listed = lab.ask("ListDocuments", listed).await.unwrap();
+        assert_eq!(listed["DocumentIdentifiers"].as_array().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
     async fn documents_live_from_creation_to_deletion() {
         let lab = Lab::new(Fake::default());
         let content = |description: &str| {
