@@ -5,15 +5,16 @@
 
 use jiff::Timestamp;
 use redress_common::aws::state_table::{Claim, PolicySetName, Settings, StateKey, Subject};
-use redress_common::contract::Mode;
+use redress_common::contract::{GuardEvidence, Mode};
 use redress_common::finding::WorkflowStatus;
 use redress_common::ids::RemediationId;
+use redress_common::items::exemption::Exemptions;
 use redress_common::state::State;
 
 use crate::claim::{self, Bid, Purpose, Refused, Times};
 use crate::guard;
 use crate::intake::Case;
-use crate::policy::{Disposition, Policies, PolicyError, Question};
+use crate::policy::{Asked, Calendar, Disposition, Policies, PolicyError, Question};
 
 /// One-time work is remembered for 30 days: longer than any queue keeps a message.
 pub const REQUEST_SECONDS: i64 = 30 * 24 * 60 * 60;
@@ -44,6 +45,8 @@ pub struct Basis {
     pub policies: Vec<String>,
     /// What they said.
     pub disposition: &'static str,
+    /// What policy was asked ([`Asked::text`]).
+    pub question: Option<String>,
 }
 
 /// What is done.
@@ -126,6 +129,8 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
         );
         return tell(case, state, "workflow", reason, Basis::default());
     }
+    // Until the guard is asked.
+    let evidence = GuardEvidence::default();
     let verdict = (known.policies)(settings.policy_set).and_then(|policies| {
         let question = Question {
             trigger: &case.trigger,
@@ -139,10 +144,19 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
             severity: case.severity,
             risk: case.risk,
             frameworks: &case.frameworks,
+            campaign: None,
+            account_facts: None,
+            evidence: Some(&evidence),
+            now,
+            time_zone: settings.time_zone.as_deref(),
+            first_seen: case.event_time,
+            calendar: Calendar::None,
+            breaker_open: false,
         };
-        policies.ask(&question).map(|verdict| (verdict, policies.sha256()))
+        let asked = Asked::from(&question);
+        policies.ask_again(&asked, &Exemptions::default()).map(|verdict| (verdict, policies.sha256(), asked))
     });
-    let (verdict, sha256) = match verdict {
+    let (verdict, sha256, asked) = match verdict {
         Ok(answer) => answer,
         Err(error) => {
             let reason = format!("policy cannot be asked, so nothing is changed: {error}");
@@ -154,6 +168,7 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
         sha256: sha256.to_owned(),
         policies: verdict.policies.into_iter().collect(),
         disposition: verdict.disposition.as_str(),
+        question: asked.text(),
     };
     match verdict.disposition {
         Disposition::Ignore => {
@@ -270,7 +285,7 @@ mod tests {
 
     #[test]
     fn defect_08_a_policy_set_that_does_not_load_changes_nothing() {
-        let broken = |_| Err(PolicyError::Invalid("no".to_owned()));
+        let broken = |_| Err(PolicyError::Absent);
         let known = Known { policies: broken, ..known(PolicySetName::Standard) };
         assert_eq!(told(decide(&case(Trigger::Config), &known, now())), (State::Notified, "policy-unreadable"));
     }

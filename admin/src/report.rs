@@ -68,6 +68,7 @@ pub fn basis_details(basis: &Basis, subject: &Subject, event_time: Option<Timest
         (detail::POLICY_SET_SHA256, basis.sha256.clone()),
         (detail::POLICIES, basis.policies.join(",")),
         (detail::DISPOSITION, basis.disposition.to_owned()),
+        (detail::QUESTION, basis.question.clone().unwrap_or_default()),
         (detail::REQUESTED_BY, subject.requested_by.clone()),
         (detail::TITLE, subject.title.clone()),
         (detail::PRODUCT_ARN, subject.product_arn.as_ref().map(ToString::to_string).unwrap_or_default()),

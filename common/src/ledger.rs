@@ -38,6 +38,8 @@ pub mod detail {
     pub const POST_IMAGE_SHA256: &str = "PostImageSha256";
     pub const PRE_IMAGE_SHA256: &str = "PreImageSha256";
     pub const PRODUCT_ARN: &str = "ProductArn";
+    /// What policy was asked, as JSON: the same can be asked of another set.
+    pub const QUESTION: &str = "Question";
     /// Why it came to this, in a sentence.
     pub const REASON: &str = "Reason";
     pub const REGION: &str = "Region";
