@@ -9,4 +9,5 @@ pub mod failure;
 pub mod item;
 pub mod ledger_store;
 pub mod member_session;
+pub mod open;
 pub mod state_table;

@@ -174,6 +174,17 @@ impl ClaimKey {
     }
 }
 
+impl FromStr for ClaimKey {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let mut key = [0; 32];
+        match hex::decode_to_slice(text, &mut key) {
+            Ok(()) => Ok(Self(key)),
+            Err(_) => Err(InvalidId::new(text, "a claim's key (64 hexadecimal digits)")),
+        }
+    }
+}
+
 /// One remediation attempt. Also the SSM `ClientToken` and the name of its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::AwsFailure;
 use super::item::{self, Item, ItemError};
+use super::open;
 use crate::arn::Arn;
 use crate::catalogue::Catalogue;
 use crate::contract::Mode;
@@ -83,6 +84,25 @@ impl fmt::Display for StateKey {
             Self::Approval(id) => write!(f, "approval#{id}"),
             Self::Task(id) => write!(f, "task#{id}"),
             Self::Campaign(name) => write!(f, "campaign#{name}"),
+        }
+    }
+}
+
+impl StateKey {
+    /// The key of an item that may be in the index of what is open ([`open`]); `None` for every other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once('#')?;
+        match kind {
+            "claim" => Some(Self::Claim(rest.parse().ok()?)),
+            "request" => Some(Self::Request(rest.parse().ok()?)),
+            "flight" => {
+                let (account, region) = rest.split_once('#')?;
+                Some(Self::Flight(account.parse().ok()?, region.parse().ok()?))
+            }
+            "campaign" => Some(Self::Campaign(rest.to_owned())),
+            "account" => Some(Self::Account(rest.parse().ok()?)),
+            _ => None,
         }
     }
 }
@@ -342,6 +362,7 @@ fn names(attributes: &[&str]) -> HashMap<String, String> {
 pub fn encode<T: Serialize>(key: &StateKey, value: &T) -> Result<Item, ItemError> {
     let mut item = item::encode("a state item", value)?;
     item.insert(KEY.to_owned(), AttributeValue::S(key.to_string()));
+    open::mark(key, &mut item);
     Ok(item)
 }
 
