@@ -35,6 +35,7 @@ pub(crate) fn finding() -> Finding {
         workflow: WorkflowStatus::New,
         trigger: Trigger::Import,
         event_time: T0.parse().unwrap(),
+        first_seen: T0.parse().unwrap(),
         indicators: Vec::new(),
     }
 }

@@ -132,6 +132,10 @@ impl<O: Outside> Orchestrator<O> {
                 }
                 self.work(body, &Origin::Undo(&undo), now).await
             }
+            Ok(Inbound::Released { finding, campaign: _ }) => match self.sent_by_us(body) {
+                Ok(()) => self.work(body, &Origin::Finding(&finding), now).await,
+                Err(error) => self.refuse_input(body, "", error.code(), error.to_string(), now).await,
+            },
             Ok(Inbound::Findings(findings)) => {
                 // Each on its own: one that must come again does not keep the others from being done now, and
                 // those that are done are duplicates then.

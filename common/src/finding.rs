@@ -20,6 +20,7 @@ use crate::arn::Arn;
 use crate::ids::{AccountId, ControlId, Generation, Region};
 
 pub use envelope::{Inbound, MAX_BODY, MAX_CUSTOM_ACTION_FINDINGS, MAX_FINDINGS, ParseError, parse};
+pub use own::released;
 
 /// A finding, normalised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct Finding {
     pub trigger: Trigger,
     /// When the event that brought it was made.
     pub event_time: Timestamp,
+    /// When the reporter first saw it; when that is not told, when the event was made. What says nothing counts as old.
+    #[serde(default)]
+    pub first_seen: Timestamp,
     /// What it says of the other side, for a threat list: addresses, domains, file hashes.
     #[serde(default)]
     pub indicators: Vec<String>,

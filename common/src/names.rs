@@ -82,6 +82,10 @@ pub const EVENT_SOURCE: &str = "redress";
 pub const UNDO_DETAIL_TYPE: &str = "Redress Undo Requested";
 /// The `detail-type` with which the command line asks for a remediation or a dry run of a finding.
 pub const REMEDIATE_DETAIL_TYPE: &str = "Redress Remediation Requested";
+/// The `detail-type` of a finding that waited for a free place in its account and Region.
+pub const WAITED_DETAIL_TYPE: &str = "Redress Finding Released";
+/// The `detail-type` of a finding that a campaign releases.
+pub const CAMPAIGN_DETAIL_TYPE: &str = "Redress Campaign Released";
 /// The Security Hub custom action that asks to fix a finding. Its id; the ARN ends in it.
 pub const ACTION_REMEDIATE: &str = "RedressRemediate";
 /// The custom action that asks what fixing would change.

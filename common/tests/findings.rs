@@ -521,3 +521,41 @@ proptest! {
         check_invariants(&body);
     }
 }
+
+#[test]
+fn a_finding_that_was_put_aside_comes_back_as_it_was() {
+    let (account, region) = ("999988887777".parse().unwrap(), "eu-central-1".parse().unwrap());
+    for name in ["asff-bucket", "config-bucket", "guardduty-bucket", "ocsf-account"] {
+        let finding = support::finding(&fixture(name));
+        for campaign in [None, Some("old-buckets")] {
+            let body = redress_common::finding::released(&account, &region, &finding, campaign, finding.event_time);
+            let Ok(Inbound::Released { finding: back, campaign: of }) = parse(body.as_bytes()) else {
+                panic!("{body}")
+            };
+            assert_eq!((*back, of.as_deref()), (finding.clone(), campaign), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_person_asked_for_cannot_come_back_as_a_rules_finding() {
+    let (account, region) = ("999988887777".parse().unwrap(), "eu-central-1".parse().unwrap());
+    let asked = support::finding(&fixture("action-remediate"));
+    let body = redress_common::finding::released(&account, &region, &asked, Some("c"), asked.event_time);
+    assert_eq!(parse(body.as_bytes()).unwrap_err().code(), "bad-field");
+}
+
+#[test]
+fn a_finding_is_as_old_as_its_reporter_says_and_never_of_the_future() {
+    for (name, first_seen) in [
+        ("asff-bucket", "2026-02-11T07:04:58.112Z"),
+        ("ocsf-account", "2026-03-02T09:14:47.883Z"),
+        ("guardduty-instance", "2026-03-02T08:55:04.121Z"),
+    ] {
+        assert_eq!(support::finding(&fixture(name)).first_seen, first_seen.parse().unwrap(), "{name}");
+    }
+    let mut hostile = fixture("asff-bucket");
+    hostile["detail"]["findings"][0]["FirstObservedAt"] = serde_json::json!("2999-01-01T00:00:00Z");
+    let finding = support::finding(&hostile);
+    assert_eq!(finding.first_seen, finding.event_time);
+}

@@ -112,6 +112,7 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check, trigger: Trigger) -
         workflow: workflow(node)?,
         trigger,
         event_time: event.time,
+        first_seen: first_seen(event, node)?,
         indicators: indicators(node),
     })
 }
@@ -120,6 +121,11 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check, trigger: Trigger) -
 fn indicators(node: &Node<'_>) -> Vec<String> {
     let parts = ["Action", "Network", "NetworkPath", "Threats", "Process"].map(|part| node.get(part));
     super::indicators::collect(parts.iter().flatten().map(Node::value))
+}
+
+fn first_seen(event: &Event<'_>, node: &Node<'_>) -> Result<jiff::Timestamp, ParseError> {
+    let told = node.get("FirstObservedAt").or_else(|| node.get("CreatedAt"));
+    told.map_or(Ok(event.time), |told| Ok(event.not_after(told.time()?)))
 }
 
 /// The resource's Region; that of the finding for global resources; the event's when neither is given.

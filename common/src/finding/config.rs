@@ -52,6 +52,8 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         workflow: WorkflowStatus::New,
         trigger: Trigger::Config,
         event_time: event.time,
+        // Config fires when a resource stops to comply.
+        first_seen: event.not_after(recorded),
         indicators: Vec::new(),
     })
 }

@@ -35,6 +35,13 @@ pub enum Inbound {
         /// `Restore`, or `DryRun` to see what would be put back.
         mode: Mode,
     },
+    /// A finding of a rule's that was put aside comes back.
+    Released {
+        /// It, as it was.
+        finding: Box<Finding>,
+        /// The campaign that it waited for; `None` when it waited for a free place in its account and Region.
+        campaign: Option<String>,
+    },
     /// Well formed, and nothing to act on (a COMPLIANT evaluation, a PASSED check, our own update).
     Nothing {
         /// Why.
@@ -182,6 +189,8 @@ pub fn parse(body: &[u8]) -> Result<Inbound, ParseError> {
         ("aws.guardduty", "GuardDuty Finding") => guardduty::read,
         (names::EVENT_SOURCE, names::UNDO_DETAIL_TYPE) => own::undo,
         (names::EVENT_SOURCE, names::REMEDIATE_DETAIL_TYPE) => own::remediate,
+        (names::EVENT_SOURCE, names::WAITED_DETAIL_TYPE) => own::waited,
+        (names::EVENT_SOURCE, names::CAMPAIGN_DETAIL_TYPE) => own::of_campaign,
         (names::EVENT_SOURCE, other) if other.starts_with("Redress ") => {
             return Ok(Inbound::nothing(format!("`{}` is for others", excerpt(other))));
         }
@@ -230,6 +239,11 @@ impl<'a> Event<'a> {
 
     pub(super) fn need(&self, key: &str) -> Result<Node<'a>, ParseError> {
         self.root.need(key)
+    }
+
+    /// A time that the event speaks of: nothing was seen after it was told.
+    pub(super) fn not_after(&self, time: Timestamp) -> Timestamp {
+        time.min(self.time)
     }
 
     /// Read `detail.findings`, each on its own. When all are skipped, the event is [`Inbound::Nothing`].

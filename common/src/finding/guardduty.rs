@@ -45,6 +45,10 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         workflow: WorkflowStatus::New,
         trigger: Trigger::GuardDuty,
         event_time: event.time,
+        first_seen: match detail.get("createdAt") {
+            Some(created) => event.not_after(created.time()?),
+            None => event.time,
+        },
         indicators: indicators::collect(detail.get("service").map(|service| service.value())),
     })
 }

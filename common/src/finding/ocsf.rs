@@ -91,6 +91,7 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check) -> Result<Finding, 
         workflow: workflow(node)?,
         trigger: Trigger::Import,
         event_time: event.time,
+        first_seen: first_seen(event, &info)?,
         indicators: Vec::new(),
     })
 }
@@ -102,6 +103,19 @@ fn modified(node: &Node<'_>, info: &Node<'_>) -> Result<Timestamp, ParseError> {
         (None, Some(time), _) | (None, None, Some(time)) => time.unix_milliseconds(),
         (None, None, None) => Err(ParseError::Missing { path: format!("{}.modified_time", info.path()) }),
     }
+}
+
+/// When it was seen first: as a time (`…_dt`), or in Unix milliseconds.
+fn first_seen(event: &Event<'_>, info: &Node<'_>) -> Result<Timestamp, ParseError> {
+    for (text, number) in [("first_seen_time_dt", "first_seen_time"), ("created_time_dt", "created_time")] {
+        if let Some(time) = info.get(text) {
+            return Ok(event.not_after(time.time()?));
+        }
+        if let Some(time) = info.get(number) {
+            return Ok(event.not_after(time.unix_milliseconds()?));
+        }
+    }
+    Ok(event.time)
 }
 
 fn region(cloud: &Node<'_>, resource: &Node<'_>) -> Result<Region, ParseError> {

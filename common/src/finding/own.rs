@@ -3,6 +3,9 @@
 //! EventBridge vouches for the sending account only. The bus's rule must therefore take events of source `redress`
 //! from the administrator account alone; here the asker that the event names is bound to the sending account.
 
+use jiff::Timestamp;
+use serde_json::json;
+
 use super::envelope::{Event, Inbound};
 use super::json::prose;
 use super::resource::same_account;
@@ -10,6 +13,7 @@ use super::{Check, Finding, ParseError, Resource, Severity, SeverityLabel, Trigg
 use crate::arn::Arn;
 use crate::contract::Mode;
 use crate::ids::{AccountId, ControlId, Generation, Region, excerpt};
+use crate::names;
 
 pub(super) fn undo(event: &Event<'_>) -> Result<Inbound, ParseError> {
     let detail = &event.detail;
@@ -34,6 +38,49 @@ pub(super) fn remediate(event: &Event<'_>) -> Result<Inbound, ParseError> {
     let trigger = Trigger::Operator { by: asker(event)?, mode };
     let finding = if event.detail.get("Finding").is_some() { given(event, trigger) } else { named(event, trigger) };
     Ok(Inbound::Findings(vec![finding]))
+}
+
+/// A finding that waited for a free place.
+pub(super) fn waited(event: &Event<'_>) -> Result<Inbound, ParseError> {
+    Ok(Inbound::Released { finding: Box::new(as_it_was(event)?), campaign: None })
+}
+
+/// A finding that a campaign releases.
+pub(super) fn of_campaign(event: &Event<'_>) -> Result<Inbound, ParseError> {
+    let campaign = event.detail.need_text("Campaign")?.to_owned();
+    Ok(Inbound::Released { finding: Box::new(as_it_was(event)?), campaign: Some(campaign) })
+}
+
+/// The message that brings a rule's finding back, sent by `account`: from a campaign, or from where it waited.
+#[must_use]
+pub fn released(
+    account: &AccountId,
+    region: &Region,
+    finding: &Finding,
+    campaign: Option<&str>,
+    now: Timestamp,
+) -> String {
+    let detail_type = if campaign.is_some() { names::CAMPAIGN_DETAIL_TYPE } else { names::WAITED_DETAIL_TYPE };
+    let mut detail = json!({ "Finding": finding });
+    if let Some(campaign) = campaign {
+        detail["Campaign"] = json!(campaign);
+    }
+    json!({
+        "version": "0", "id": finding.id, "source": names::EVENT_SOURCE, "detail-type": detail_type,
+        "account": account, "region": region, "time": now, "resources": [], "detail": detail,
+    })
+    .to_string()
+}
+
+/// A rule's finding that is given whole, with its own trigger and times.
+fn as_it_was(event: &Event<'_>) -> Result<Finding, ParseError> {
+    let node = event.detail.need("Finding")?;
+    let trigger = node.need("trigger")?;
+    let known = [Trigger::Config, Trigger::Import, Trigger::GuardDuty];
+    let rule = known.into_iter().find(|known| serde_json::to_value(known).is_ok_and(|known| known == *trigger.value()));
+    let rule = rule.ok_or_else(|| trigger.bad("only what a rule reported can be released"))?;
+    let event_time = node.need("event_time")?.time()?;
+    Ok(Finding { event_time, ..given(event, rule)? })
 }
 
 /// A finding that is given whole.
@@ -74,6 +121,7 @@ fn named(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
         workflow: WorkflowStatus::New,
         trigger,
         event_time: event.time,
+        first_seen: event.time,
         indicators: Vec::new(),
     })
 }
