@@ -180,7 +180,7 @@ impl Deployer {
         let id = described["Organization"]["Id"].as_str().unwrap_or_default().to_owned();
 
         self.units().await?;
-        let bucket = self.artifacts(&[names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION]).await?;
+        let bucket = self.artifacts("redress-administrator", &self.plan.administrator_stack).await?;
         let members: Vec<&str> = self.plan.members.iter().map(|member| member.id.as_str()).collect();
         let parameters = [
             ("OrganizationId", id.clone()),
@@ -211,8 +211,7 @@ impl Deployer {
     }
 
     async fn member(&self) -> Result<(), DeployError> {
-        let bucket =
-            self.artifacts(&[names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION, names::GUARD_FUNCTION]).await?;
+        let bucket = self.artifacts("redress-member", &self.plan.member_stack).await?;
         let parameters = [
             ("AdministratorAccountId", self.plan.administrator.id.to_string()),
             ("ExternalId", self.plan.external_id.clone()),
@@ -253,17 +252,21 @@ impl Deployer {
         Ok(())
     }
 
-    /// The bucket with the functions' packages. The lab runs the binaries that were built on this machine, so a
+    /// The bucket with the packages of a template's functions. The lab runs the binaries that were built on this machine, so a
     /// package only has to be there.
-    async fn artifacts(&self, functions: &[&str]) -> Result<String, DeployError> {
+    async fn artifacts(&self, stack: &str, source: &Source) -> Result<String, DeployError> {
         let bucket = format!("redress-artifacts-{}-{}", self.account, self.plan.region);
         let mut creation = json!({ "Bucket": bucket });
         if self.plan.region.as_str() != "us-east-1" {
             creation["CreateBucketConfiguration"] = json!({ "LocationConstraint": self.plan.region });
         }
         self.call("s3", "CreateBucket", creation).await?;
-        for function in functions {
-            let package = json!({ "Bucket": bucket, "Key": format!("{function}.zip"), "Body": "the lab runs the binary of this machine" });
+        let defaults = source.template.defaults().map(|(name, value)| (name.to_owned(), value)).collect();
+        let defaults = Stack { parameters: defaults, ..Stack::default() };
+        for (_, _, function) in source.template.resources().filter(|(_, kind, _)| *kind == "AWS::Lambda::Function") {
+            let key = source.template.resolve(&function["Code"]["S3Key"], &defaults);
+            let key = key.map_err(|source| DeployError::Template { stack: stack.to_owned(), source })?;
+            let package = json!({ "Bucket": bucket, "Key": key, "Body": "the lab runs the binary of this machine" });
             self.call("s3", "PutObject", package).await?;
         }
         Ok(bucket)
