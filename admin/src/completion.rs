@@ -1,20 +1,43 @@
 //! The completion: one status change of an execution in, and its outcome recorded and told, once.
 //!
-//! Calls per outcome, in this order: `AssumeRole` (kept per account), `GetAutomationExecution`, `BatchGetItem`
-//! (claim, chain head), `BatchUpdateFindings` (only for a finding of Security Hub's), `Publish`,
-//! `TransactWriteItems` (records, claim, chain head). An outcome that comes twice costs the first three; an
-//! event that is not the end of a control runbook costs none.
+//! Calls per outcome, in this order:
+//!
+//! | call | why |
+//! |---|---|
+//! | `AssumeRole` (kept per account), `GetAutomationExecution` | what happened |
+//! | `BatchGetItem` | claim, chain head, what is in flight, breakers and counts, the task that waits |
+//! | `PutItem` of the claim, if nobody changed it | this worker, and no other, tells people ([`Told`]) |
+//! | `BatchUpdateFindings` (only for a finding of Security Hub's), `Publish` | people |
+//! | `TransactWriteItems` | records, claim, chain head, flight, counts, breakers |
+//! | `Query`, `SendMessage`, `DeleteItem`, `PutItem` | only when findings wait for the slot that is free now |
+//! | `SendTaskSuccess` | only when a workflow waits |
+//!
+//! An outcome that comes twice costs the first three, and does again what may be left of the last two: they come after
+//! the transaction, and a worker may die in between. An event that is not the end of a control runbook costs none.
+//!
+//! # Who tells
+//! People are told before the transaction, because a record says whether they were, and no record is ever changed. So
+//! that two workers with the same outcome do not both tell them, the one that will takes the claim first: a conditional
+//! put gives it the fence after the one that was read, for the length of a lease. The other finds the claim taken, and its
+//! message comes again. If the one dies before the transaction, the lease ends, the message comes again, and people are
+//! told twice: that, and only that, is when they are. The price is one call per outcome; the alternatives were a record
+//! that claims what has not happened yet, or a second record for every remediation.
 
 use jiff::Timestamp;
 use redress_common::arn::{Arn, Partition};
-use redress_common::aws::ledger_store::{AppendError, ClaimWrite, StoreError, append};
-use redress_common::aws::state_table::{Claim, Condition, StateKey};
+use redress_common::aws::failure::AwsFailure;
+use redress_common::aws::item::ItemError;
+use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, TransactError, append_with};
+use redress_common::aws::state_table::{Claim, ClaimStatus, Expect, Limits, Snapshot, StateKey};
 use redress_common::contract::{Mode, parameter};
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Fence, Region, RemediationId};
-use redress_common::ledger::{RecordDraft, detail};
+use redress_common::items::approval::Task;
+use redress_common::items::flight::Flight;
+use redress_common::ledger::{Head, RecordDraft, detail};
 use redress_common::names;
 use redress_common::state::State;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::claim;
 use crate::decide::REQUEST_SECONDS;
@@ -22,8 +45,10 @@ use crate::outcome::{self, Reading};
 use crate::ports::{Execution, FindingUpdate, Identity, Outside, Place, StartError};
 use crate::report;
 
-/// How often an outcome is recorded anew because somebody else changed its claim meanwhile.
-const ROUNDS: usize = 4;
+/// How often an outcome is recorded anew because somebody else changed its claim, or an item that many share, meanwhile.
+const ROUNDS: u64 = 16;
+/// How many waiting findings one outcome brings back. Each that ends brings back others.
+const BROUGHT_BACK: usize = 10;
 
 /// The outcome could not be dealt with now; the queue must bring it again.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +65,24 @@ pub enum Retry {
     /// The chain is too busy, or the claim changed hands too often.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// Another worker has the same outcome and is telling people of it, or died while it was.
+    #[error("another worker is recording the outcome of remediation {0}")]
+    Ending(RemediationId),
+    /// The outcome is recorded, but what waits for it could not be told.
+    #[error("the outcome is recorded, but what waits for it was not told: {0}")]
+    Waiting(#[from] AwsFailure),
+}
+
+impl From<ItemError> for Retry {
+    fn from(error: ItemError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Retry {
+    const fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Append(AppendError::ClaimLost | AppendError::AlsoLost(_)))
+    }
 }
 
 /// What is read of an event of SSM's.
@@ -65,7 +108,17 @@ struct EventDetail {
 impl EventDetail {
     fn is_the_end(&self) -> bool {
         self.definition == names::CONTROL_DOCUMENT
-            && matches!(self.status.as_str(), "Success" | "Failed" | "TimedOut" | "Cancelled")
+            && matches!(
+                self.status.as_str(),
+                "Success"
+                    | "Failed"
+                    | "TimedOut"
+                    | "Cancelled"
+                    | "Rejected"
+                    | "CompletedWithSuccess"
+                    | "CompletedWithFailure"
+                    | "Exited"
+            )
     }
 }
 
@@ -75,8 +128,85 @@ struct Claimant {
     id: RemediationId,
     mode: Mode,
     fence: Fence,
+    control: ControlId,
+    execution: String,
+    evidence_key: String,
     key: StateKey,
     request_key: StateKey,
+}
+
+/// Whose an outcome is.
+enum Whose {
+    /// Nobody's here.
+    Nobody,
+    /// It was recorded before.
+    Ended,
+    /// The claim's.
+    Own(Box<Claim>),
+    /// It had the claim once: it happened, so it is written down and told, but neither the claim nor the finding is
+    /// touched. Its request item makes sure that it is written once.
+    Late {
+        /// The claim that it had, from the ledger.
+        had: Box<Claim>,
+        /// Its request item: another worker records it, or did.
+        stored: Option<Box<Claim>>,
+        /// Who has the claim now.
+        successor: RemediationId,
+    },
+}
+
+/// What this worker has told, whatever else must be tried again.
+#[derive(Debug)]
+struct Told {
+    /// The fence that it took for that.
+    fence: Fence,
+    /// Whether people were told.
+    sent: bool,
+    /// What became of the finding.
+    updated: String,
+}
+
+/// What else an outcome touches, as it was read.
+struct Around {
+    flight_key: StateKey,
+    flight: Flight,
+    limits: Limits,
+    task: Option<Task>,
+}
+
+impl Around {
+    fn of(snapshot: &Snapshot, place: &Place, claimant: &Claimant) -> Result<Self, ItemError> {
+        let limits = snapshot.settings().map(|settings| settings.limits).unwrap_or_else(|error| {
+            tracing::error!(%error, "the settings are not readable; the default limits hold");
+            Limits::default()
+        });
+        Ok(Self {
+            flight_key: StateKey::Flight(place.account.clone(), place.region.clone()),
+            flight: snapshot.flight(&place.account, &place.region)?,
+            limits,
+            task: snapshot.task(claimant.id)?.filter(|task| task.account == place.account),
+        })
+    }
+
+    /// Whether nothing more could be started here.
+    fn is_full(&self, now: Timestamp) -> bool {
+        self.free(now) == 0
+    }
+
+    fn free(&self, now: Timestamp) -> usize {
+        let most = usize::try_from(self.limits.in_flight).unwrap_or(usize::MAX);
+        most.saturating_sub(self.flight.running_at(now.as_millisecond()))
+    }
+
+    /// Takes the remediation out of what is in flight; the write of that, if it was there.
+    fn land(&mut self, id: RemediationId, now: Timestamp) -> Result<Option<Also>, ItemError> {
+        if !self.flight.running.contains_key(&id) {
+            return Ok(None);
+        }
+        let read = Expect::Version(self.flight.version);
+        self.flight = self.flight.without(id, now.as_millisecond());
+        Also::put(self.flight_key.clone(), &self.flight, read).map(Some)
+    }
 }
 
 /// The completion function.
@@ -105,104 +235,188 @@ impl<O: Outside> Completion<O> {
         let partition = Partition::of_region(&event.region);
         let place = Place { partition, account: event.account, region: event.region };
         let execution = self.outside.execution(&place, &event.detail.execution_id).await?;
-        let Some(claimant) = claimant(&place, &execution) else {
+        let Some(claimant) = claimant(&place, &event.detail.execution_id, &execution) else {
             tracing::warn!(execution = event.detail.execution_id, account = %place.account, "an execution that nobody here started");
             report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
             return Ok(());
         };
-        let mut rounds = ROUNDS;
-        loop {
-            rounds -= 1;
-            match self.record(&place, &event.detail.execution_id, &execution, &claimant, now).await {
-                Err(Retry::Append(AppendError::ClaimLost)) if rounds > 0 => {}
+        let reading = outcome::read(claimant.mode, &execution);
+        let mut told = None;
+        for round in 1.. {
+            match self.record(&place, &claimant, &reading, &mut told, now).await {
+                Err(error) if error.is_overtaken() && round < ROUNDS => {
+                    let jitter = rand::random_range(0..=8 * round);
+                    tokio::time::sleep(std::time::Duration::from_millis(jitter)).await;
+                }
                 done => return done,
             }
         }
+        Ok(())
     }
 
     async fn record(
         &self,
         place: &Place,
-        execution_id: &str,
-        execution: &Execution,
         claimant: &Claimant,
+        reading: &Reading,
+        told: &mut Option<Told>,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let keys = [claimant.key.clone(), claimant.request_key.clone(), StateKey::Chain(place.account.clone())];
+        let keys = [
+            claimant.key.clone(),
+            claimant.request_key.clone(),
+            StateKey::Chain(place.account.clone()),
+            StateKey::Flight(place.account.clone(), place.region.clone()),
+            StateKey::Settings,
+            StateKey::Task(claimant.id),
+        ];
         let snapshot = self.outside.read(&keys).await?;
-        let head = snapshot.head(&place.account).map_err(StoreError::from)?;
-        let Some(claim) = snapshot.claim(&claimant.key).map_err(StoreError::from)? else {
-            tracing::warn!(remediation = %claimant.id, "an outcome without a claim");
-            report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
-            return Ok(());
+        let mut around = Around::of(&snapshot, place, claimant)?;
+        let was_full = around.is_full(now);
+        let (had, stored, successor) = match self.whose(&snapshot, claimant).await? {
+            Whose::Nobody => {
+                tracing::warn!(remediation = %claimant.id, "an outcome without a claim");
+                report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
+                return Ok(());
+            }
+            Whose::Ended => {
+                tracing::info!(remediation = %claimant.id, "duplicate");
+                return self.follow_up(claimant, reading, &around, was_full, now).await;
+            }
+            Whose::Own(claim) => (claim.clone(), Some(claim), None),
+            Whose::Late { had, stored, successor } => (had, stored, Some(successor)),
         };
-        if claim.ended.contains(&claimant.id) {
-            tracing::info!(remediation = %claimant.id, "duplicate");
-            return Ok(());
-        }
-        let reading = outcome::read(claimant.mode, execution);
-        if claim.remediation_id != claimant.id || claimant.fence > claim.fence {
-            let known = snapshot.claim(&claimant.request_key).map_err(StoreError::from)?;
-            return self.record_late(place, execution_id, claimant, &claim, known.as_ref(), &reading, head, now).await;
-        }
-        let state = reading.end.state;
-        let updated = self.update_finding(&claim, &reading).await;
-        let told = self.publish(claimant.id, &claim, state, now).await;
-        let duration = (now.as_millisecond() - claim.claimed_at).max(0);
-        let mut records = self.records(&claim, claimant, execution_id, &reading, now);
-        if let Some(last) = records.last_mut() {
-            last.notification_sent = told;
-            last.detail.extend(report::details([(detail::FINDING_UPDATE, updated)]));
-        }
-        if let (Some(undone), State::RolledBack) = (claim.undoes, state) {
-            let mut record = report::draft(&self.me, undone, &claim.subject, State::RolledBack, now);
-            record.notification_sent = told;
-            record.detail.insert(detail::UNDONE_BY.to_owned(), claimant.id.to_string());
-            records.push(record);
-        }
+        let key = if successor.is_some() { &claimant.request_key } else { &claimant.key };
+        let ending = self.ending(key, *had, stored.as_deref(), reading.end.state, told.as_ref(), now).await?;
+        let told = match told {
+            Some(told) => told,
+            None => {
+                let updated =
+                    if successor.is_some() { String::new() } else { self.update_finding(&ending, reading).await };
+                let sent = self.publish(claimant.id, &ending, reading.end.state, now).await;
+                told.insert(Told { fence: ending.fence, sent, updated })
+            }
+        };
+        // Late or twice, it landed: told before the slot is free, so that nothing is done for an outcome that is lost.
+        let also = around.land(claimant.id, now)?.into_iter().collect();
+        let records = self.records(&ending, claimant, reading, told, successor, now);
         // The outcome may come late. A finding made since the runbook looked tells of something that it did not see.
-        let claimed = Timestamp::from_millisecond(claim.claimed_at).unwrap_or_default();
+        let claimed = Timestamp::from_millisecond(ending.claimed_at).unwrap_or_default();
         let seen = reading.seen.map_or(now, |seen| seen.max(claimed).min(now));
         let write = ClaimWrite {
-            key: claimant.key.clone(),
-            condition: claim::condition(Some(&claim)),
-            claim: claim::finish(&claim, reading.end, seen),
+            key: key.clone(),
+            condition: claim::condition(Some(&ending)),
+            claim: claim::finish(&ending, reading.end, seen),
         };
-        append(&self.outside, &place.account, head, records, Some(write)).await?;
-        report::metric(&report::ended(&claim, state, duration, now));
-        Ok(())
+        let head = snapshot.head(&place.account)?;
+        append_with(&self.outside, &place.account, head, records, Some(write), also).await?;
+        let duration = (now.as_millisecond() - ending.claimed_at).max(0);
+        report::metric(&report::ended(&ending, reading.end.state, duration, now));
+        if let Some(successor) = successor {
+            tracing::warn!(remediation = %claimant.id, %successor, "an outcome that came too late");
+            report::metric(&report::count("LateOutcomes", "AccountId", place.account.as_str(), now));
+        }
+        self.follow_up(claimant, reading, &around, was_full, now).await
     }
 
-    /// The outcome of a remediation whose claim somebody else has by now: it happened, so it is written down and told, but
-    /// neither the claim nor the finding is touched. Its request item makes sure that it is written once.
-    #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
-    async fn record_late(
+    async fn whose(&self, snapshot: &Snapshot, claimant: &Claimant) -> Result<Whose, Retry> {
+        let Some(claim) = snapshot.claim(&claimant.key)? else { return Ok(Whose::Nobody) };
+        if claim.ended.contains(&claimant.id) {
+            return Ok(Whose::Ended);
+        }
+        if claim.remediation_id == claimant.id && claimant.fence <= claim.fence {
+            return Ok(Whose::Own(Box::new(claim)));
+        }
+        let stored = snapshot.claim(&claimant.request_key)?.map(Box::new);
+        if stored.as_ref().is_some_and(|stored| stored.ended.contains(&claimant.id)) {
+            return Ok(Whose::Ended);
+        }
+        // What the successor's claim says is the successor's. The ledger knows what this one was started for.
+        let records = self.outside.records(claimant.id).await?;
+        let Some(had) = report::claim_of(&records, claimant.mode, claimant.fence) else { return Ok(Whose::Nobody) };
+        let successor = claim.remediation_id;
+        Ok(Whose::Late { had: Box::new(had), stored, successor })
+    }
+
+    /// Takes the claim for the end of its remediation: nobody else tells people, until the lease is over.
+    async fn ending(
         &self,
-        place: &Place,
-        execution_id: &str,
+        key: &StateKey,
+        had: Claim,
+        stored: Option<&Claim>,
+        state: State,
+        told: Option<&Told>,
+        now: Timestamp,
+    ) -> Result<Claim, Retry> {
+        // A claim that somebody holds in a state that is an end is one whose end is being recorded.
+        let other = stored.filter(|stored| stored.status == ClaimStatus::Leased && stored.state.is_terminal());
+        if let Some(held) = other {
+            if told.is_some_and(|told| told.fence == held.fence) {
+                return Ok(held.clone());
+            }
+            if now.as_millisecond() < held.lease_until {
+                return Err(Retry::Ending(held.remediation_id));
+            }
+        }
+        let ending = Claim {
+            fence: Fence(stored.map_or(had.fence, |stored| stored.fence).0 + 1),
+            status: ClaimStatus::Leased,
+            state,
+            lease_until: now.as_millisecond() + self.me.times.lease_ms,
+            ..had
+        };
+        match self.outside.put_if(key, &ending, Expect::Claim(claim::condition(stored))).await {
+            Ok(()) => Ok(ending),
+            Err(TransactError::Store(error)) => Err(error.into()),
+            Err(_) => Err(AppendError::ClaimLost.into()),
+        }
+    }
+
+    /// What waits for the end of a remediation: findings for its slot, a workflow for its outcome. All of it may be
+    /// done twice.
+    async fn follow_up(
+        &self,
         claimant: &Claimant,
-        claim: &Claim,
-        known: Option<&Claim>,
         reading: &Reading,
-        head: redress_common::ledger::Head,
+        around: &Around,
+        was_full: bool,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        if known.is_some() {
+        if around.flight.waiting || was_full {
+            self.bring_back(around, now).await?;
+        }
+        let Some(task) = &around.task else { return Ok(()) };
+        let said = |name: &str| reading.detail.get(name).cloned().unwrap_or_default();
+        let result = json!({
+            "State": reading.end.state,
+            "Outcome": said(detail::OUTCOME),
+            "PreImageSha256": said(detail::PRE_IMAGE_SHA256),
+            "ChangeSha256": said(detail::CHANGE_SHA256),
+            "EvidenceKey": claimant.evidence_key,
+            "EvidenceVersionId": said(detail::EVIDENCE_VERSION_ID),
+            "Error": reading.error,
+        });
+        Ok(self.outside.end_task(task, &result).await?)
+    }
+
+    async fn bring_back(&self, around: &Around, now: Timestamp) -> Result<(), Retry> {
+        let free = around.free(now).min(BROUGHT_BACK);
+        if free == 0 {
             return Ok(());
         }
-        tracing::warn!(remediation = %claimant.id, successor = %claim.remediation_id, "an outcome that came too late");
-        let mut late = claim::finish(claim, reading.end, now);
-        late.remediation_id = claimant.id;
-        late.expires_at = Some(now.as_second() + REQUEST_SECONDS);
-        let mut records = self.records(&late, claimant, execution_id, reading, now);
-        if let Some(last) = records.last_mut() {
-            last.notification_sent = self.publish(claimant.id, &late, reading.end.state, now).await;
-            last.detail.insert(detail::SUPERSEDED_BY.to_owned(), claim.remediation_id.to_string());
+        let waiting = self.outside.waiting(&around.flight_key.to_string(), free).await?;
+        for finding in &waiting {
+            self.outside.bring_back(finding).await?;
         }
-        let write = ClaimWrite { key: claimant.request_key.clone(), condition: Condition::Absent, claim: late };
-        append(&self.outside, &place.account, head, records, Some(write)).await?;
-        report::metric(&report::count("LateOutcomes", "AccountId", place.account.as_str(), now));
-        Ok(())
+        if waiting.len() == free || !around.flight.waiting {
+            return Ok(());
+        }
+        // Whoever lets a finding wait puts it aside before the mark: what came since then changed the item.
+        let read = Expect::Version(around.flight.version);
+        match self.outside.put_if(&around.flight_key, &around.flight.marked(false), read).await {
+            Err(TransactError::Store(error)) => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether people were told.
@@ -221,8 +435,9 @@ impl<O: Outside> Completion<O> {
         &self,
         claim: &Claim,
         claimant: &Claimant,
-        execution_id: &str,
         reading: &Reading,
+        told: &Told,
+        successor: Option<RemediationId>,
         now: Timestamp,
     ) -> Vec<RecordDraft> {
         let claimed = Timestamp::from_millisecond(claim.claimed_at).unwrap_or_default();
@@ -235,7 +450,7 @@ impl<O: Outside> Completion<O> {
                 record.detail.extend(report::details([
                     (detail::MODE, claimant.mode.as_str().to_owned()),
                     (detail::FENCE, claimant.fence.to_string()),
-                    (detail::EXECUTION_ID, execution_id.to_owned()),
+                    (detail::EXECUTION_ID, claimant.execution.clone()),
                     (detail::UNDOES, claim.undoes.map(|id| id.to_string()).unwrap_or_default()),
                 ]));
                 record
@@ -243,11 +458,20 @@ impl<O: Outside> Completion<O> {
             .collect();
         if let Some(last) = records.last_mut() {
             last.error_message.clone_from(&reading.error);
+            last.notification_sent = told.sent;
             last.detail.extend(reading.detail.clone());
             last.detail.extend(report::details([
                 (detail::EVIDENCE_BUCKET, names::evidence_bucket(&claim.subject.account, &self.me.home)),
                 (detail::EVIDENCE_KEY, names::evidence_key(claimant.id, claimed)),
+                (detail::FINDING_UPDATE, told.updated.clone()),
+                (detail::SUPERSEDED_BY, successor.map(|id| id.to_string()).unwrap_or_default()),
             ]));
+        }
+        if let (Some(undone), State::RolledBack) = (claim.undoes, reading.end.state) {
+            let mut record = report::draft(&self.me, undone, &claim.subject, State::RolledBack, now);
+            record.notification_sent = told.sent;
+            record.detail.insert(detail::UNDONE_BY.to_owned(), claimant.id.to_string());
+            records.push(record);
         }
         records
     }
@@ -277,7 +501,7 @@ impl<O: Outside> Completion<O> {
 
 /// What the execution was started for, or `None` when it was not started by us: its parameters are not ours, or
 /// speak of another account than the one that it ran in.
-fn claimant(place: &Place, execution: &Execution) -> Option<Claimant> {
+fn claimant(place: &Place, execution_id: &str, execution: &Execution) -> Option<Claimant> {
     let given = |name: &str| execution.parameters.get(name).map(String::as_str);
     let id: RemediationId = given(parameter::REMEDIATION_ID)?.parse().ok()?;
     let control: ControlId = given(parameter::CONTROL)?.parse().ok()?;
@@ -294,5 +518,6 @@ fn claimant(place: &Place, execution: &Execution) -> Option<Claimant> {
         Mode::DryRun => request_key.clone(),
         Mode::Apply | Mode::Restore => StateKey::Claim(ClaimKey::new(&place.account, &place.region, &control, &arn)),
     };
-    Some(Claimant { id, mode, fence, key, request_key })
+    let evidence_key = given(parameter::EVIDENCE_KEY).unwrap_or_default().to_owned();
+    Some(Claimant { id, mode, fence, control, execution: execution_id.to_owned(), evidence_key, key, request_key })
 }

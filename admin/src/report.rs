@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use redress_common::aws::state_table::{Claim, Subject};
-use redress_common::ids::RemediationId;
-use redress_common::ledger::{RecordDraft, detail};
+use redress_common::aws::state_table::{Claim, ClaimStatus, Subject};
+use redress_common::contract::Mode;
+use redress_common::finding::SeverityLabel;
+use redress_common::ids::{Fence, Generation, RemediationId};
+use redress_common::ledger::{Record, RecordDraft, detail};
 use redress_common::notification::Notification;
 use redress_common::state::State;
 use serde_json::json;
 
-use crate::decide::Basis;
+use crate::decide::{Basis, REQUEST_SECONDS};
 use crate::ports::{Attributes, Identity};
 
 /// Longer error messages are cut: they are for people, and a record has a limit.
@@ -58,6 +60,56 @@ pub fn draft(me: &Identity, id: RemediationId, subject: &Subject, state: State, 
         ]),
         expires_at: now.as_second() + i64::from(me.retention_days) * 24 * 60 * 60,
     }
+}
+
+/// The claim that a remediation had under a fence, as far as its records tell; `None` when none tells that it was
+/// started under that fence.
+#[must_use]
+pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<Claim> {
+    let of_fence = |record: &&Record| {
+        let said = record.detail(detail::FENCE) == Some(fence.to_string().as_str());
+        said && record.detail(detail::MODE) == Some(mode.as_str()) && record.detail(detail::EXECUTION_ID).is_none()
+    };
+    let started = records.iter().find(of_fence)?;
+    // Its evidence lies under the day of the first grant.
+    let first = records.iter().find(|record| record.draft.execution_status == started.draft.execution_status)?;
+    let told = |name: &str| records.iter().find_map(|record| record.detail(name)).unwrap_or_default();
+    let draft = &started.draft;
+    Some(Claim {
+        remediation_id: draft.remediation_id,
+        generation: Generation(0),
+        fence,
+        status: ClaimStatus::Leased,
+        state: draft.execution_status,
+        lease_until: 0,
+        claimed_at: first.draft.timestamp,
+        mode,
+        subject: Subject {
+            finding_id: draft.finding_id.clone(),
+            product_arn: told(detail::PRODUCT_ARN).parse().ok(),
+            title: told(detail::TITLE).to_owned(),
+            severity: severity(told(detail::SEVERITY)),
+            account: draft.account_id.clone(),
+            region: told(detail::REGION).parse().ok(),
+            control: told(detail::CONTROL).parse().ok(),
+            resource_id: draft.resource_id.clone(),
+            resource_type: draft.resource_type.clone(),
+            action: draft.remediation_action.clone(),
+            remediation_type: draft.remediation_type,
+            requested_by: told(detail::REQUESTED_BY).to_owned(),
+        },
+        undoes: told(detail::UNDOES).parse().ok(),
+        undoable: None,
+        held: false,
+        recent: Vec::new(),
+        ended: Vec::new(),
+        expires_at: Some(draft.timestamp / 1000 + REQUEST_SECONDS),
+    })
+}
+
+/// A severity as a record writes it; of one that it does not know, nothing is said.
+fn severity(text: &str) -> SeverityLabel {
+    serde_json::from_value(json!(text)).unwrap_or(SeverityLabel::Informational)
 }
 
 /// The details of a record that says what was decided.
