@@ -33,17 +33,17 @@ use redress_common::contract::{Mode, parameter};
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Fence, Region, RemediationId};
 use redress_common::items::approval::Task;
 use redress_common::items::flight::Flight;
-use redress_common::ledger::{Head, RecordDraft, detail};
+use redress_common::ledger::{RecordDraft, detail};
 use redress_common::names;
 use redress_common::state::State;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::breaker::{self, Standing};
 use crate::claim;
-use crate::decide::REQUEST_SECONDS;
-use crate::outcome::{self, Reading};
+use crate::outcome::{self, Reading, Verdict};
 use crate::ports::{Execution, FindingUpdate, Identity, Outside, Place, StartError};
-use crate::report;
+use crate::{report, tell};
 
 /// How often an outcome is recorded anew because somebody else changed its claim, or an item that many share, meanwhile.
 const ROUNDS: u64 = 16;
@@ -148,6 +148,8 @@ enum Whose {
     Late {
         /// The claim that it had, from the ledger.
         had: Box<Claim>,
+        /// Where its evidence lies, from the ledger.
+        evidence_key: String,
         /// Its request item: another worker records it, or did.
         stored: Option<Box<Claim>>,
         /// Who has the claim now.
@@ -166,26 +168,26 @@ struct Told {
     updated: String,
 }
 
-/// What else an outcome touches, as it was read.
+/// What else an outcome touches, as it was read. What is not readable keeps people from acting ([`crate::decide`]), but
+/// no outcome from being recorded.
 struct Around {
     flight_key: StateKey,
     flight: Flight,
     limits: Limits,
+    standings: Vec<Standing>,
     task: Option<Task>,
 }
 
 impl Around {
-    fn of(snapshot: &Snapshot, place: &Place, claimant: &Claimant) -> Result<Self, ItemError> {
-        let limits = snapshot.settings().map(|settings| settings.limits).unwrap_or_else(|error| {
-            tracing::error!(%error, "the settings are not readable; the default limits hold");
-            Limits::default()
-        });
-        Ok(Self {
+    fn of(snapshot: &Snapshot, place: &Place, claimant: &Claimant, now: Timestamp) -> Self {
+        let standings = breaker::standings(snapshot, &place.account, &claimant.control, now.as_millisecond());
+        Self {
             flight_key: StateKey::Flight(place.account.clone(), place.region.clone()),
-            flight: snapshot.flight(&place.account, &place.region)?,
-            limits,
-            task: snapshot.task(claimant.id)?.filter(|task| task.account == place.account),
-        })
+            flight: readable(snapshot.flight(&place.account, &place.region)),
+            limits: readable(snapshot.settings()).limits,
+            standings: readable(standings),
+            task: readable(snapshot.task(claimant.id)).filter(|task| task.account == place.account),
+        }
     }
 
     /// Whether nothing more could be started here.
@@ -207,6 +209,13 @@ impl Around {
         self.flight = self.flight.without(id, now.as_millisecond());
         Also::put(self.flight_key.clone(), &self.flight, read).map(Some)
     }
+}
+
+fn readable<T: Default>(read: Result<T, ItemError>) -> T {
+    read.unwrap_or_else(|error| {
+        tracing::error!(%error, "an outcome is recorded without it");
+        T::default()
+    })
 }
 
 /// The completion function.
@@ -262,7 +271,7 @@ impl<O: Outside> Completion<O> {
         told: &mut Option<Told>,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let keys = [
+        let mut keys = vec![
             claimant.key.clone(),
             claimant.request_key.clone(),
             StateKey::Chain(place.account.clone()),
@@ -270,21 +279,25 @@ impl<O: Outside> Completion<O> {
             StateKey::Settings,
             StateKey::Task(claimant.id),
         ];
+        keys.extend(breaker::keys(&place.account, &claimant.control, now.as_millisecond()));
         let snapshot = self.outside.read(&keys).await?;
-        let mut around = Around::of(&snapshot, place, claimant)?;
+        let mut around = Around::of(&snapshot, place, claimant, now);
         let was_full = around.is_full(now);
-        let (had, stored, successor) = match self.whose(&snapshot, claimant).await? {
+        let (had, stored, evidence_key, successor) = match self.whose(&snapshot, claimant).await? {
             Whose::Nobody => {
                 tracing::warn!(remediation = %claimant.id, "an outcome without a claim");
                 report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
-                return Ok(());
+                return self.follow_up(claimant, reading, &around, false, now).await;
             }
             Whose::Ended => {
                 tracing::info!(remediation = %claimant.id, "duplicate");
                 return self.follow_up(claimant, reading, &around, was_full, now).await;
             }
-            Whose::Own(claim) => (claim.clone(), Some(claim), None),
-            Whose::Late { had, stored, successor } => (had, stored, Some(successor)),
+            Whose::Own(claim) => {
+                let claimed = Timestamp::from_millisecond(claim.claimed_at).unwrap_or_default();
+                (claim.clone(), Some(claim), names::evidence_key(claimant.id, claimed), None)
+            }
+            Whose::Late { had, evidence_key, stored, successor } => (had, stored, evidence_key, Some(successor)),
         };
         let key = if successor.is_some() { &claimant.request_key } else { &claimant.key };
         let ending = self.ending(key, *had, stored.as_deref(), reading.end.state, told.as_ref(), now).await?;
@@ -293,13 +306,19 @@ impl<O: Outside> Completion<O> {
             None => {
                 let updated =
                     if successor.is_some() { String::new() } else { self.update_finding(&ending, reading).await };
-                let sent = self.publish(claimant.id, &ending, reading.end.state, now).await;
+                let sent = tell::publish(&self.outside, claimant.id, &ending.subject, reading.end.state, now).await;
                 told.insert(Told { fence: ending.fence, sent, updated })
             }
         };
-        // Late or twice, it landed: told before the slot is free, so that nothing is done for an outcome that is lost.
-        let also = around.land(claimant.id, now)?.into_iter().collect();
-        let records = self.records(&ending, claimant, reading, told, successor, now);
+        let mut also: Vec<Also> = around.land(claimant.id, now)?.into_iter().collect();
+        let mut opened = None;
+        if reading.verdict != Verdict::Silent {
+            let (failed, now_ms) = (reading.verdict == Verdict::Bad, now.as_millisecond());
+            let ended = breaker::ended(&around.standings, &around.limits, claimant.id, failed, now_ms)?;
+            also.extend(ended.also);
+            opened = ended.opened;
+        }
+        let records = self.records(&ending, &evidence_key, claimant, reading, told, successor, now);
         // The outcome may come late. A finding made since the runbook looked tells of something that it did not see.
         let claimed = Timestamp::from_millisecond(ending.claimed_at).unwrap_or_default();
         let seen = reading.seen.map_or(now, |seen| seen.max(claimed).min(now));
@@ -315,6 +334,9 @@ impl<O: Outside> Completion<O> {
         if let Some(successor) = successor {
             tracing::warn!(remediation = %claimant.id, %successor, "an outcome that came too late");
             report::metric(&report::count("LateOutcomes", "AccountId", place.account.as_str(), now));
+        }
+        if let Some(opening) = opened {
+            tell::opened(&self.outside, &self.me, &opening, now).await?;
         }
         self.follow_up(claimant, reading, &around, was_full, now).await
     }
@@ -333,9 +355,10 @@ impl<O: Outside> Completion<O> {
         }
         // What the successor's claim says is the successor's. The ledger knows what this one was started for.
         let records = self.outside.records(claimant.id).await?;
-        let Some(had) = report::claim_of(&records, claimant.mode, claimant.fence) else { return Ok(Whose::Nobody) };
-        let successor = claim.remediation_id;
-        Ok(Whose::Late { had: Box::new(had), stored, successor })
+        let Some((had, evidence_key)) = report::claim_of(&records, claimant.mode, claimant.fence) else {
+            return Ok(Whose::Nobody);
+        };
+        Ok(Whose::Late { had: Box::new(had), evidence_key, stored, successor: claim.remediation_id })
     }
 
     /// Takes the claim for the end of its remediation: nobody else tells people, until the lease is over.
@@ -419,28 +442,17 @@ impl<O: Outside> Completion<O> {
         }
     }
 
-    /// Whether people were told.
-    async fn publish(&self, id: RemediationId, claim: &Claim, state: State, now: Timestamp) -> bool {
-        let (message, attributes) = report::notification(id, &claim.subject, state, now);
-        match self.outside.publish(&message, &attributes).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(remediation = %id, %error, "nobody could be told");
-                false
-            }
-        }
-    }
-
+    #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
     fn records(
         &self,
         claim: &Claim,
+        evidence_key: &str,
         claimant: &Claimant,
         reading: &Reading,
         told: &Told,
         successor: Option<RemediationId>,
         now: Timestamp,
     ) -> Vec<RecordDraft> {
-        let claimed = Timestamp::from_millisecond(claim.claimed_at).unwrap_or_default();
         let mut records: Vec<RecordDraft> = (0..)
             .zip(&reading.states)
             .map(|(nth, state)| {
@@ -462,7 +474,7 @@ impl<O: Outside> Completion<O> {
             last.detail.extend(reading.detail.clone());
             last.detail.extend(report::details([
                 (detail::EVIDENCE_BUCKET, names::evidence_bucket(&claim.subject.account, &self.me.home)),
-                (detail::EVIDENCE_KEY, names::evidence_key(claimant.id, claimed)),
+                (detail::EVIDENCE_KEY, evidence_key.to_owned()),
                 (detail::FINDING_UPDATE, told.updated.clone()),
                 (detail::SUPERSEDED_BY, successor.map(|id| id.to_string()).unwrap_or_default()),
             ]));

@@ -62,20 +62,19 @@ pub fn draft(me: &Identity, id: RemediationId, subject: &Subject, state: State, 
     }
 }
 
-/// The claim that a remediation had under a fence, as far as its records tell; `None` when none tells that it was
-/// started under that fence.
+/// The claim that a remediation had under a fence, and where its evidence lies, as far as its records tell; `None` when
+/// none tells that it was started under that fence.
 #[must_use]
-pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<Claim> {
+pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<(Claim, String)> {
     let of_fence = |record: &&Record| {
         let said = record.detail(detail::FENCE) == Some(fence.to_string().as_str());
         said && record.detail(detail::MODE) == Some(mode.as_str()) && record.detail(detail::EXECUTION_ID).is_none()
     };
     let started = records.iter().find(of_fence)?;
-    // Its evidence lies under the day of the first grant.
-    let first = records.iter().find(|record| record.draft.execution_status == started.draft.execution_status)?;
+    let first = records.iter().find(|record| record.detail(detail::FENCE).is_some())?;
     let told = |name: &str| records.iter().find_map(|record| record.detail(name)).unwrap_or_default();
     let draft = &started.draft;
-    Some(Claim {
+    let claim = Claim {
         remediation_id: draft.remediation_id,
         generation: Generation(0),
         fence,
@@ -104,7 +103,8 @@ pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<Claim> {
         recent: Vec::new(),
         ended: Vec::new(),
         expires_at: Some(draft.timestamp / 1000 + REQUEST_SECONDS),
-    })
+    };
+    Some((claim, started.detail(detail::EVIDENCE_KEY).unwrap_or_default().to_owned()))
 }
 
 /// A severity as a record writes it; of one that it does not know, nothing is said.

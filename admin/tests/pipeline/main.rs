@@ -81,6 +81,7 @@ async fn a_finding_is_fixed_recorded_and_told_within_the_budget_of_ten_calls() {
       "StartAutomationExecution",
       "GetAutomationExecution",
       "BatchGetItem",
+      "PutItem",
       "BatchUpdateFindings",
       "Publish",
       "TransactWriteItems"
