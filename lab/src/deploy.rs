@@ -117,6 +117,11 @@ const ACTION_TARGETS: [(&str, &str, &str); 3] = [
     (names::ACTION_UNDO, "Redress: undo", "Put back what Redress changed last"),
 ];
 
+/// The Config aggregator of the administrator account.
+const AGGREGATOR: &str = "redress";
+/// Config's role to see the organisation's accounts.
+const AGGREGATOR_ROLE: &str = "ConfigAggregator";
+
 /// Deploys the plan.
 ///
 /// # Errors
@@ -195,6 +200,7 @@ impl Deployer {
         for item in [self.settings(), catalogue_item(&CatalogueItem::of(&self.plan.catalogue)?)] {
             self.call("dynamodb", "PutItem", json!({ "TableName": names::STATE_TABLE, "Item": item })).await?;
         }
+        self.aggregator().await?;
         self.call("securityhub", "EnableSecurityHub", json!({})).await?;
         self.call("securityhub", "EnableOrganizationAdminAccount", json!({ "AdminAccountId": self.account })).await?;
         let details: Vec<Value> = members.iter().map(|id| json!({ "AccountId": id })).collect();
@@ -208,6 +214,21 @@ impl Deployer {
             .await?;
         }
         Ok(id)
+    }
+
+    /// What the rules of all members find, to be asked for in one place.
+    async fn aggregator(&self) -> Result<(), DeployError> {
+        let document = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let trust = json!({ "Effect": "Allow", "Principal": { "Service": "config.amazonaws.com" }, "Action": "sts:AssumeRole" });
+        let role = json!({ "RoleName": AGGREGATOR_ROLE, "AssumeRolePolicyDocument": document(trust) });
+        let role = self.call("iam", "CreateRole", role).await?;
+        let reads = json!({ "Effect": "Allow", "Action": "organizations:ListAccounts", "Resource": "*" });
+        let policy = json!({ "RoleName": AGGREGATOR_ROLE, "PolicyName": "reads", "PolicyDocument": document(reads) });
+        self.call("iam", "PutRolePolicy", policy).await?;
+        let source = json!({ "RoleArn": role["Role"]["Arn"], "AllAwsRegions": true });
+        let aggregator = json!({ "ConfigurationAggregatorName": AGGREGATOR, "OrganizationAggregationSource": source });
+        self.call("config", "PutConfigurationAggregator", aggregator).await?;
+        Ok(())
     }
 
     async fn member(&self) -> Result<(), DeployError> {

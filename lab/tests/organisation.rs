@@ -363,3 +363,60 @@ async fn the_members_are_in_units_with_tags_and_only_the_administrator_may_look(
     assert_eq!(other.unwrap_err().code, "AccessDeniedException");
     bed.lab.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_aggregator_shows_the_administrator_what_the_rules_of_all_members_found() {
+    let bed = Bed::new().await;
+    let admin = bed.organisation.administrator.id.as_str();
+    let members: Vec<&str> = bed.organisation.members.iter().map(|member| member.id.as_str()).collect();
+    let region = bed.organisation.region.as_str();
+    let ask = async |operation: &str, mut parameters: Value| {
+        parameters["ConfigurationAggregatorName"] = "redress".into();
+        bed.as_root(admin, "config", operation, parameters).await
+    };
+    let all = bed.as_root(admin, "config", "DescribeConfigurationAggregators", json!({})).await.unwrap();
+    let arn = all["ConfigurationAggregators"][0]["ConfigurationAggregatorArn"].as_str().unwrap();
+    assert!(arn.contains(":config-aggregator/config-aggregator-"), "{arn}");
+    let rule = "securityhub-s3-bucket-level-public-access-prohibited-5c2f0a91";
+    let details = |account: &str, kind: &str| json!({ "ConfigRuleName": rule, "AccountId": account, "AwsRegion": region, "ComplianceType": kind });
+    let found = async |account: &str, kind: &str| {
+        let found = ask("GetAggregateComplianceDetailsByConfigRule", details(account, kind)).await.unwrap();
+        found["AggregateEvaluationResults"].as_array().unwrap().clone()
+    };
+    assert_eq!(found(members[0], "NON_COMPLIANT").await, Vec::<Value>::new());
+    let broken =
+        scenario::run("public-bucket", bed.lab.aws(), &bed.organisation.members[0].id, &bed.organisation.region);
+    let broken = broken.await.unwrap_or_else(|error| panic!("{error}"));
+    let results = found(members[0], "NON_COMPLIANT").await;
+    assert_eq!(results.len(), 1);
+    let subject = results[0]["EvaluationResultIdentifier"]["EvaluationResultQualifier"]["ResourceId"].as_str().unwrap();
+    assert!(broken.resource_arn.to_string().ends_with(subject), "{subject}");
+    assert_eq!((&results[0]["AccountId"], &results[0]["AwsRegion"]), (&json!(members[0]), &json!(region)));
+    assert_eq!(found(members[1], "NON_COMPLIANT").await, Vec::<Value>::new());
+
+    let filters = json!({ "Filters": { "ComplianceType": "NON_COMPLIANT" } });
+    let failing = ask("DescribeAggregateComplianceByConfigRules", filters).await.unwrap();
+    let failing = failing["AggregateComplianceByConfigRules"].as_array().unwrap();
+    let named: Vec<_> = failing.iter().map(|one| (one["AccountId"].as_str(), one["ConfigRuleName"].as_str())).collect();
+    assert_eq!(named, [(Some(members[0]), Some(rule))]);
+    let (mut count, mut page) = (0, json!({ "Limit": 5 }));
+    loop {
+        let answer = ask("DescribeAggregateComplianceByConfigRules", page.clone()).await.unwrap();
+        count += answer["AggregateComplianceByConfigRules"].as_array().unwrap().len();
+        let Some(token) = answer["NextToken"].as_str() else { break };
+        page["NextToken"] = token.into();
+    }
+    assert_eq!(count, 2 * 6, "every rule of both members");
+    let wrong = json!({ "Limit": 5, "NextToken": "nonsense" });
+    let wrong = ask("DescribeAggregateComplianceByConfigRules", wrong).await.unwrap_err();
+    assert_eq!(wrong.code, "InvalidNextTokenException");
+
+    let elsewhere = json!({ "ConfigurationAggregatorName": "redress" });
+    let elsewhere = bed.as_root(members[0], "config", "DescribeAggregateComplianceByConfigRules", elsewhere).await;
+    assert_eq!(elsewhere.unwrap_err().code, "NoSuchConfigurationAggregatorException");
+    let powerless = json!({ "ConfigurationAggregatorName": "mine", "OrganizationAggregationSource": {
+        "RoleArn": bed.organisation.operator_role_arn(), "AllAwsRegions": true } });
+    let refused = bed.as_root(admin, "config", "PutConfigurationAggregator", powerless).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidRoleException", "a role that Config may not assume");
+    bed.lab.stop().await;
+}

@@ -4,6 +4,7 @@
 //! takes what `PutEvaluations` says, its name being the `ResultToken`. There is no recorder and no schedule:
 //! `StartConfigRulesEvaluation` evaluates at once and answers when the events are out.
 
+mod aggregator;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use redress_common::arn::Partition;
 use redress_common::ids::Region;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use aggregator::Aggregators;
 
 use super::securityhub::{ControlCheck, SecurityHub};
 use crate::service::{Aws, AwsError, Request, Service};
@@ -39,6 +42,7 @@ const NOT_APPLICABLE: &str = "NOT_APPLICABLE";
 pub struct Config {
     hub: Arc<SecurityHub>,
     places: Mutex<BTreeMap<(String, String), BTreeMap<String, Rule>>>,
+    aggregators: Mutex<Aggregators>,
 }
 
 /// A rule and what it found.
@@ -82,11 +86,15 @@ impl Config {
     /// A Config without rules.
     #[must_use]
     pub fn new(hub: Arc<SecurityHub>) -> Self {
-        Self { hub, places: Mutex::default() }
+        Self { hub, places: Mutex::default(), aggregators: Mutex::default() }
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<(String, String), BTreeMap<String, Rule>>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn aggregators(&self) -> MutexGuard<'_, Aggregators> {
+        self.aggregators.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something with an account's rules.
@@ -167,16 +175,7 @@ impl Config {
             body["ComplianceTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let shown: Vec<Value> = rules
             .iter()
-            .map(|(name, rule)| {
-                let failed = rule.results.values().filter(|one| one.compliance == "NON_COMPLIANT").count();
-                let compliance = match (failed, rule.results.len()) {
-                    (0, 0) => json!({ "ComplianceType": "INSUFFICIENT_DATA" }),
-                    (0, _) => json!({ "ComplianceType": "COMPLIANT" }),
-                    _ => json!({ "ComplianceType": "NON_COMPLIANT",
-                        "ComplianceContributorCount": { "CappedCount": failed.min(25), "CapExceeded": failed > 25 } }),
-                };
-                json!({ "ConfigRuleName": name, "Compliance": compliance })
-            })
+            .map(|(name, rule)| json!({ "ConfigRuleName": name, "Compliance": compliance_of(rule) }))
             .filter(|one| wanted.is_empty() || wanted.iter().any(|kind| one["Compliance"]["ComplianceType"] == **kind))
             .collect();
         Ok(json!({ "ComplianceByConfigRules": shown }))
@@ -377,7 +376,7 @@ impl Service for Config {
     }
 
     fn answers(&self, operation: &str) -> bool {
-        OPERATIONS.contains(&operation)
+        OPERATIONS.contains(&operation) || aggregator::OPERATIONS.contains(&operation)
     }
 
     fn resources(&self, request: &Request) -> Vec<String> {
@@ -387,7 +386,11 @@ impl Service for Config {
         let many = request.body["ConfigRuleNames"].as_array().into_iter().flatten().filter_map(Value::as_str);
         match request.operation.as_str() {
             // No resource-level permissions in AWS.
-            "PutEvaluations" => Vec::new(),
+            "PutEvaluations" | "DescribeConfigurationAggregators" => Vec::new(),
+            of_aggregator if aggregator::OPERATIONS.contains(&of_aggregator) => {
+                let name = request.body["ConfigurationAggregatorName"].as_str();
+                name.map(|name| aggregator::arn(&place, name)).into_iter().collect()
+            }
             _ => one.into_iter().chain(many).map(|name| rule_arn(&place, &rule_id(&place, name))).collect(),
         }
     }
@@ -396,6 +399,11 @@ impl Service for Config {
         let place = Place { account: &request.caller.account, region: &request.region };
         let body = &request.body;
         match request.operation.as_str() {
+            "DeleteConfigurationAggregator" => self.delete_aggregator(&place, body),
+            "DescribeAggregateComplianceByConfigRules" => self.aggregate_compliance(&place, body),
+            "DescribeConfigurationAggregators" => self.describe_aggregators(&place, body),
+            "GetAggregateComplianceDetailsByConfigRule" => self.aggregate_details(&place, body),
+            "PutConfigurationAggregator" => self.put_aggregator(&place, body, &*aws).await,
             "DeleteConfigRule" => self.delete_rule(&place, body),
             "DescribeComplianceByConfigRule" => self.compliance(&place, body),
             "DescribeConfigRuleEvaluationStatus" => self.status(&place, body),
@@ -409,6 +417,17 @@ impl Service for Config {
             "StartConfigRulesEvaluation" => self.start_evaluation(&place, body, &*aws).await,
             other => Err(AwsError::new("UnknownOperationException", format!("the lab's Config has no {other}"))),
         }
+    }
+}
+
+/// A rule's verdict on all that it looked at.
+fn compliance_of(rule: &Rule) -> Value {
+    let failed = rule.results.values().filter(|one| one.compliance == "NON_COMPLIANT").count();
+    match (failed, rule.results.len()) {
+        (0, 0) => json!({ "ComplianceType": "INSUFFICIENT_DATA" }),
+        (0, _) => json!({ "ComplianceType": "COMPLIANT" }),
+        _ => json!({ "ComplianceType": "NON_COMPLIANT",
+            "ComplianceContributorCount": { "CappedCount": failed.min(25), "CapExceeded": failed > 25 } }),
     }
 }
 
