@@ -649,7 +649,14 @@ fn page<T: Clone>(all: &[T], body: &Value, most: usize) -> Result<(Vec<T>, Optio
         Some(token) => token.parse().map_err(|_| invalid("NextToken is not one of ours".to_owned()))?,
         None => 0,
     };
-    let size = body["MaxResults"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(most).clamp(1, most);
+    let size = match &body["MaxResults"] {
+        Value::Null => most,
+        given => {
+            let size =
+                given.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=most).contains(size));
+            size.ok_or_else(|| invalid(format!("MaxResults is 1 to {most}")))?
+        }
+    };
     let shown: Vec<T> = all.iter().skip(start).take(size).cloned().collect();
     let end = start + shown.len();
     Ok((shown, (end < all.len()).then(|| end.to_string())))

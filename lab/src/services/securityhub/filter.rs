@@ -6,6 +6,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+/// Attributes that one request may filter by.
+const MOST_FIELDS: usize = 10;
+
 /// What a filter looks at in a finding.
 enum Field {
     /// Texts at a path; `*` stands for every element of a list.
@@ -106,6 +109,9 @@ pub(super) struct Filters(Vec<(&'static Field, Vec<Test>)>);
 
 impl Filters {
     pub(super) fn parse(given: &Value) -> Result<Self, String> {
+        if given.as_object().is_some_and(|given| given.len() > MOST_FIELDS) {
+            return Err(format!("filters name at most {MOST_FIELDS} attributes"));
+        }
         let mut filters = Vec::new();
         for (name, values) in given.as_object().into_iter().flatten() {
             let (_, field) = FIELDS
@@ -191,6 +197,12 @@ impl Test {
     }
 }
 
+/// Every attribute that can be filtered by.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(name, _)| *name)
+}
+
 /// Every value at a path.
 fn values<'a>(value: &'a Value, path: &[&str]) -> Vec<&'a Value> {
     match path {
@@ -212,13 +224,17 @@ pub(super) fn sort(findings: &mut [&Value], criteria: &Value) -> Result<(), Stri
             let value = values(finding, path).first().map(|value| (*value).clone()).unwrap_or_default();
             (value.as_f64().unwrap_or_default(), value.as_str().unwrap_or_default().to_owned())
         };
+        let descending = match criterion["SortOrder"].as_str() {
+            None | Some("asc") => false,
+            Some("desc") => true,
+            Some(other) => return Err(format!("SortOrder `{other}` is neither asc nor desc")),
+        };
+        // Stable both ways: those that this criterion finds equal stay as the next one has put them.
         findings.sort_by(|left, right| {
             let (left, right) = (rank(left), rank(right));
-            left.0.total_cmp(&right.0).then_with(|| left.1.cmp(&right.1))
+            let order = left.0.total_cmp(&right.0).then_with(|| left.1.cmp(&right.1));
+            if descending { order.reverse() } else { order }
         });
-        if criterion["SortOrder"] == "desc" {
-            findings.reverse();
-        }
     }
     Ok(())
 }

@@ -200,10 +200,58 @@ async fn filters_are_alternatives_within_a_field_and_conditions_between_fields()
     for (filters, expected) in cases {
         assert_eq!(bed.ids(MEMBER, filters.clone()).await, expected, "{filters}");
     }
-    assert_eq!(
-        bed.call(MEMBER, "GetFindings", json!({ "Filters": { "Nonsense": [] } })).await.unwrap_err().code,
-        "InvalidInputException"
-    );
+    let eleven: serde_json::Map<String, Value> =
+        filter::names().take(11).map(|name| (name.to_owned(), json!([]))).collect();
+    for body in [
+        json!({ "Filters": { "Nonsense": [] } }),
+        json!({ "Filters": eleven }),
+        json!({ "MaxResults": 0 }),
+        json!({ "MaxResults": 101 }),
+        json!({ "SortCriteria": [{ "Field": "Nonsense", "SortOrder": "asc" }] }),
+        json!({ "SortCriteria": [{ "Field": "UpdatedAt", "SortOrder": "down" }] }),
+    ] {
+        assert_eq!(
+            bed.call(MEMBER, "GetFindings", body.clone()).await.unwrap_err().code,
+            "InvalidInputException",
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_still_wrong_is_asked_for_as_a_reconciler_asks() {
+    let bed = Bed::new().await;
+    let mut given: Vec<Value> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .zip(["LOW", "HIGH", "HIGH", "LOW", "HIGH"])
+        .zip(1..)
+        .map(|((id, label), day)| finding(id, label, &format!("2026-01-0{day}T00:00:00Z")))
+        .collect();
+    given[3]["Compliance"]["Status"] = "PASSED".into();
+    given[4]["RecordState"] = "ARCHIVED".into();
+    given[1]["ProductFields"] = json!({ "RelatedAWSResources:0/name": "securityhub-rule" });
+    bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": given })).await;
+    let is = |value: &str| json!([{ "Comparison": "EQUALS", "Value": value }]);
+    let open = json!({
+        "WorkflowStatus": [{ "Comparison": "EQUALS", "Value": "NEW" }, { "Comparison": "EQUALS", "Value": "NOTIFIED" }],
+        "ComplianceStatus": is("FAILED"), "RecordState": is("ACTIVE"), "AwsAccountId": is(MEMBER),
+        "ComplianceSecurityControlId": is("S3.8"),
+        "UpdatedAt": [{ "Start": "2026-01-01T00:00:00Z", "End": "2026-01-31T00:00:00Z" }],
+    });
+    let sorted = json!({ "Filters": open, "SortCriteria": [
+        { "Field": "SeverityLabel", "SortOrder": "desc" }, { "Field": "UpdatedAt", "SortOrder": "desc" }] });
+    let ids = async |account: &str, body: &Value| -> Vec<String> {
+        let found = bed.ok(account, "GetFindings", body.clone()).await;
+        found["Findings"].as_array().unwrap().iter().map(|one| one["Id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(MEMBER, &sorted).await, ["a", "c", "b"], "by the first criterion, then by the next");
+    let by_product = json!({ "Filters": { "ProductFields": [
+        { "Key": "RelatedAWSResources:0/name", "Comparison": "EQUALS", "Value": "securityhub-rule" }] } });
+    assert_eq!(ids(MEMBER, &by_product).await, ["b"]);
+    let identifiers = json!([{ "Id": "a", "ProductArn": given[0]["ProductArn"] }]);
+    let suppressed = json!({ "FindingIdentifiers": identifiers, "Workflow": { "Status": "SUPPRESSED" } });
+    bed.ok(MEMBER, "BatchUpdateFindings", suppressed).await;
+    assert_eq!(ids(ADMINISTRATOR, &sorted).await, ["c", "b"], "the administrator sees its members' findings");
 }
 
 #[tokio::test]
