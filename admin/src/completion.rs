@@ -306,7 +306,7 @@ impl<O: Outside> Completion<O> {
             None => {
                 let updated =
                     if successor.is_some() { String::new() } else { self.update_finding(&ending, reading).await };
-                let sent = tell::publish(&self.outside, claimant.id, &ending.subject, reading.end.state, now).await;
+                let sent = self.publish(&ending, reading.end.state, now).await;
                 told.insert(Told { fence: ending.fence, sent, updated })
             }
         };
@@ -442,6 +442,12 @@ impl<O: Outside> Completion<O> {
         }
     }
 
+    /// Whether people were told.
+    async fn publish(&self, claim: &Claim, state: State, now: Timestamp) -> bool {
+        let next = report::next_step(claim, state);
+        tell::publish_with(&self.outside, claim.remediation_id, &claim.subject, state, next, now).await
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
     fn records(
         &self,
@@ -497,8 +503,9 @@ impl<O: Outside> Completion<O> {
         let state = reading.end.state;
         let resolved = state == State::Verified;
         let mut note = format!("Redress {state}: {}. RemediationId {}.", subject.action, claim.remediation_id);
-        if !resolved && state != State::RolledBack {
-            note.push_str(" See `redress audit show` for what to do.");
+        if let Some(next) = report::next_step(claim, state) {
+            note.push(' ');
+            note.push_str(&next);
         }
         let update = FindingUpdate { id: subject.finding_id.clone(), product_arn: product_arn.clone(), resolved, note };
         match self.outside.update_finding(&update).await {

@@ -140,6 +140,7 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         action: subject.action.clone(),
         executed_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         finding: subject.title.clone(),
+        next_step: None,
     };
     let attributes = Attributes {
         status,
@@ -148,6 +149,30 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         control: control(subject),
     };
     (message, attributes)
+}
+
+/// What people should do about a runbook that ended, when there is something to do.
+#[must_use]
+pub fn next_step(claim: &Claim, state: State) -> Option<String> {
+    let id = claim.remediation_id;
+    match (claim.mode, state) {
+        (Mode::DryRun, State::Notified) => Some(format!("`redress audit show {id} --evidence` shows the plan.")),
+        (Mode::DryRun, State::Failed) => Some(format!("`redress audit show {id}` says why there is no plan.")),
+        (Mode::Apply, State::Unverified) => {
+            Some(format!("Look at the resource. `redress undo {id}` puts it back, unless it was changed since."))
+        }
+        (Mode::Apply, State::Failed) => Some(format!(
+            "`redress audit show {id}` says how far it came. Mend the cause and ask again with `redress remediate`, or put \
+             back what was changed with `redress undo {id}`."
+        )),
+        (Mode::Restore, State::Failed | State::Unverified) => {
+            let source = claim.undoes.unwrap_or(id);
+            Some(format!(
+                "Compare the resource with its pre-image (`redress audit show {source} --evidence`) and repair it by hand."
+            ))
+        }
+        _ => None,
+    }
 }
 
 fn control(subject: &Subject) -> String {

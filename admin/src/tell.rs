@@ -21,7 +21,20 @@ pub async fn publish<O: Outside>(
     state: State,
     now: Timestamp,
 ) -> bool {
-    let (message, attributes) = report::notification(id, subject, state, now);
+    publish_with(outside, id, subject, state, None, now).await
+}
+
+/// The same, with what people should do.
+pub async fn publish_with<O: Outside>(
+    outside: &O,
+    id: RemediationId,
+    subject: &Subject,
+    state: State,
+    next_step: Option<String>,
+    now: Timestamp,
+) -> bool {
+    let (mut message, attributes) = report::notification(id, subject, state, now);
+    message.next_step = next_step;
     match outside.publish(&message, &attributes).await {
         Ok(()) => true,
         Err(error) => {

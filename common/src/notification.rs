@@ -20,4 +20,7 @@ pub struct Notification {
     pub executed_at: String,
     /// The finding's title.
     pub finding: String,
+    /// What people should do, when there is something to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! What the two functions do with real events, over a world in memory: claims, records, messages and calls.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod endings;
 mod world;
 
 use jiff::{SignedDuration, Timestamp};

@@ -18,6 +18,8 @@ use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, outpu
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
+use redress_common::items::breaker::{Breaker, BreakerScope, Count};
+use redress_common::items::flight::Flight;
 use redress_common::ledger::{self, Head, Record};
 use redress_common::notification::Notification;
 use redress_common::state::State;
@@ -34,6 +36,10 @@ struct Inner {
     calls: Vec<&'static str>,
     start_errors: VecDeque<StartError>,
     publish_fails: bool,
+    /// The next calls of these names fail, one each.
+    failing: Vec<&'static str>,
+    /// During the next call of this name, this item is written.
+    meanwhile: Option<(&'static str, String, Item)>,
     accounts: BTreeMap<AccountId, AccountFacts>,
     calendar_closed: bool,
     evidence: GuardEvidence,
@@ -71,6 +77,44 @@ impl World {
 
     pub(crate) fn fail_publish(&self) {
         self.0.lock().unwrap().publish_fails = true;
+    }
+
+    /// The next call of this name does not happen: its worker fails, or dies, there.
+    pub(crate) fn fail_next(&self, name: &'static str) {
+        self.0.lock().unwrap().failing.push(name);
+    }
+
+    /// While the next call of this name is under way, somebody else writes this item.
+    pub(crate) fn meanwhile<T: serde::Serialize>(&self, name: &'static str, key: &StateKey, value: &T) {
+        let item = state_table::encode(key, value).unwrap();
+        self.0.lock().unwrap().meanwhile = Some((name, key.to_string(), item));
+    }
+
+    pub(crate) fn flight(&self) -> Flight {
+        let key = StateKey::Flight("111122223333".parse().unwrap(), "eu-central-1".parse().unwrap());
+        let StateKey::Flight(account, region) = &key else { unreachable!() };
+        self.snapshot(std::slice::from_ref(&key)).flight(account, region).unwrap()
+    }
+
+    pub(crate) fn breaker(&self, scope: &BreakerScope) -> Breaker {
+        self.snapshot(&[StateKey::Breaker(scope.clone())]).breaker(scope).unwrap()
+    }
+
+    pub(crate) fn count(&self, scope: &BreakerScope, hour: i64) -> Count {
+        self.snapshot(&[StateKey::Count(scope.clone(), hour)]).count(scope, hour).unwrap()
+    }
+
+    pub(crate) fn tasks_ended(&self) -> Vec<serde_json::Value> {
+        self.0.lock().unwrap().tasks_ended.iter().map(|(_, result)| result.clone()).collect()
+    }
+
+    pub(crate) fn waits(&self, waiting: &Waiting) {
+        let key = (waiting.place.clone(), waiting.order.clone());
+        self.0.lock().unwrap().waiting.insert(key, waiting.clone());
+    }
+
+    pub(crate) fn brought_back(&self) -> Vec<String> {
+        self.0.lock().unwrap().brought_back.iter().map(|waiting| waiting.body.clone()).collect()
     }
 
     pub(crate) fn calls(&self) -> Vec<&'static str> {
@@ -175,8 +219,27 @@ impl World {
     }
 
     async fn call(&self, name: &'static str) {
-        self.0.lock().unwrap().calls.push(name);
+        {
+            let mut inner = self.0.lock().unwrap();
+            inner.calls.push(name);
+            if let Some((_, key, item)) = inner.meanwhile.take_if(|(during, ..)| *during == name) {
+                inner.items.insert(key, item);
+            }
+        }
         tokio::task::yield_now().await;
+    }
+
+    /// The call, unless it is to fail.
+    async fn try_call(&self, name: &'static str) -> Result<(), AwsFailure> {
+        self.call(name).await;
+        let mut inner = self.0.lock().unwrap();
+        match inner.failing.iter().position(|failing| *failing == name) {
+            Some(at) => {
+                inner.failing.remove(at);
+                Err(AwsFailure::partial(name, "no"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -188,7 +251,7 @@ impl Store for &World {
     }
 
     async fn transact(&self, transaction: &Transaction) -> Result<(), TransactError> {
-        self.call("TransactWriteItems").await;
+        self.try_call("TransactWriteItems").await.map_err(StoreError::from)?;
         if let Some(write) = &transaction.claim
             && !write.condition.holds(self.claim(&write.key).as_ref())
         {
@@ -278,7 +341,7 @@ impl Outside for &World {
     }
 
     async fn end_task(&self, task: &Task, result: &serde_json::Value) -> Result<(), AwsFailure> {
-        self.call("SendTaskSuccess").await;
+        self.try_call("SendTaskSuccess").await?;
         self.0.lock().unwrap().tasks_ended.push((task.clone(), result.clone()));
         Ok(())
     }
@@ -290,13 +353,13 @@ impl Outside for &World {
     }
 
     async fn waiting(&self, place: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
-        self.call("Query").await;
+        self.try_call("Query").await?;
         let inner = self.0.lock().unwrap();
         Ok(inner.waiting.values().filter(|waiting| waiting.place == place).take(limit).cloned().collect())
     }
 
     async fn bring_back(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
-        self.call("SendMessage").await;
+        self.try_call("SendMessage").await?;
         let mut inner = self.0.lock().unwrap();
         inner.waiting.remove(&(waiting.place.clone(), waiting.order.clone()));
         inner.brought_back.push(waiting.clone());
@@ -338,7 +401,7 @@ impl Outside for &World {
     }
 
     async fn update_finding(&self, update: &FindingUpdate) -> Result<(), AwsFailure> {
-        self.call("BatchUpdateFindings").await;
+        self.try_call("BatchUpdateFindings").await?;
         self.0.lock().unwrap().updates.push(update.clone());
         Ok(())
     }
