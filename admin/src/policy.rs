@@ -112,5 +112,4 @@ pub struct Permission {
 }
 
 #[cfg(test)]
-#[path = "policy/tests.rs"]
 mod tests;

@@ -94,20 +94,45 @@ pub(super) fn missing(asked: &Asked) -> BTreeSet<Fact> {
     missing
 }
 
-/// The facts that the guard's unanswered question is about, by its first word; all of them when it is not understood.
-fn unanswered(question: &str) -> &'static [Fact] {
-    let word = question.split(|char: char| !char.is_ascii_alphabetic()).next().unwrap_or_default();
-    match word.to_ascii_lowercase().as_str() {
-        // Terraform and critical resources are known by their tags.
-        "tags" => &[Fact::ResourceTags, Fact::Ownership, Fact::Critical],
-        "owner" | "owned" | "ownership" => &[Fact::Ownership],
-        "dependents" => &[Fact::Dependents],
-        "critical" => &[Fact::Critical],
-        "threat" | "threats" => &[Fact::Threat],
-        "last" | "lastused" => &[Fact::LastUsed],
-        _ => &Fact::OF_GUARD,
+/// The facts that the guard's unanswered question is about, by what stands before its colon. All of them when that is not
+/// known here: no answer is not "no".
+fn unanswered(question: &str) -> BTreeSet<Fact> {
+    let what = question.split(':').next().unwrap_or_default();
+    let words = [
+        // Terraform and what is critical are known by their tags.
+        ("tags", &[Fact::ResourceTags, Fact::Ownership, Fact::Critical][..]),
+        ("last use", &[Fact::LastUsed]),
+        ("owner", &[Fact::Ownership]),
+        ("threats", &[Fact::Threat]),
+        // That a stack owns it is known then; only not in which one to make the change.
+        ("whether the stack is nested", &[]),
+    ];
+    let said: Vec<&[Fact]> = words.iter().filter(|(word, _)| what.contains(word)).map(|(_, facts)| *facts).collect();
+    let users = USERS.iter().any(|word| what.contains(word)).then_some(&[Fact::Dependents][..]);
+    if said.is_empty() && users.is_none() {
+        return Fact::OF_GUARD.into();
     }
+    said.into_iter().chain(users).flatten().copied().collect()
 }
+
+/// What the guard's questions about dependents are called.
+const USERS: [&str; 15] = [
+    "dependents",
+    "website",
+    "public access",
+    "bucket policy",
+    "replication",
+    "network interfaces",
+    "groups that refer to it",
+    "instances",
+    "images",
+    "aliases",
+    "grants",
+    "instance profiles",
+    "access keys",
+    "attachments",
+    "users",
+];
 
 /// The facts that a policy speaks of, from its JSON form.
 pub(super) fn spoken_of(policy: &Value) -> BTreeSet<Fact> {
@@ -150,7 +175,7 @@ fn tags_of(receiver: &Value) -> &'static [Fact] {
 fn of_attribute(name: &str) -> Option<Fact> {
     Some(match name {
         "name" => Fact::AccountPlace,
-        "owned" | "owner" => Fact::Ownership,
+        "owned" | "owner" | "ownerVouched" => Fact::Ownership,
         "dependents" => Fact::Dependents,
         "critical" => Fact::Critical,
         "threat" => Fact::Threat,

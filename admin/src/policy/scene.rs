@@ -96,6 +96,10 @@ fn attributes(asked: &Asked, account: EntityUid) -> Record {
         ("frameworks".to_owned(), RestrictedExpression::new_set(asked.frameworks.iter().map(|name| text(name)))),
         ("owned".to_owned(), RestrictedExpression::new_bool(evidence.is_none() || owner.is_some())),
         (
+            "ownerVouched".to_owned(),
+            RestrictedExpression::new_bool(evidence.is_none() || owner.is_some_and(|owner| owner.vouched)),
+        ),
+        (
             "dependents".to_owned(),
             RestrictedExpression::new_long(evidence.map_or(i64::from(u32::MAX), |found| found.dependent_count.into())),
         ),

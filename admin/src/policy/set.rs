@@ -149,14 +149,18 @@ impl Policies {
         // A warning, too: a `forbid` that can never match is an exemption that somebody believes to have.
         let errors = outcome.validation_errors().map(DetailedError::from);
         let said = errors.chain(outcome.validation_warnings().map(DetailedError::from));
-        problems.extend(said.flat_map(|error| SourceProblem::of_cedar(source, error)));
+        let mut said: Vec<_> = said.flat_map(|error| SourceProblem::of_cedar(source, error)).collect();
+        // The same is said for every kind of principal and every action.
+        said.sort_by_key(SourceProblem::place);
+        said.dedup_by_key(|problem| problem.place());
+        problems.extend(said);
         if problems.is_empty() && set.policies().count() != parsed.policies().count() {
             problems.push(SourceProblem::whole(
                 "not every policy of it could be told from the others; this is a fault of Redress",
             ));
         }
         if !problems.is_empty() {
-            problems.sort_by_key(|problem| (problem.line, problem.column));
+            problems.sort_by_key(SourceProblem::place);
             return Err(PolicyError::Refused(problems));
         }
         let rules = set.policies().map(Rule::of).collect::<Result<_, _>>()?;

@@ -51,6 +51,10 @@ impl SourceProblem {
         Self { line, column, message: message.into(), help }
     }
 
+    pub(super) const fn place(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+
     /// One about the whole.
     pub(super) fn whole(message: impl Into<String>) -> Self {
         Self { line: 0, column: 0, message: message.into(), help: None }
@@ -61,7 +65,9 @@ impl SourceProblem {
         let (line, column) = error.source_locations.first().map_or((0, 0), |label| position(source, label.loc.start));
         let labels = error.source_locations.iter().filter_map(|label| label.label.clone());
         let help: Vec<String> = labels.chain(error.help).collect();
-        let message = error.message.trim_start_matches("for policy ").to_owned();
+        // The policy is known by its place; Cedar's own name of it is its number.
+        let message = error.message.split_once("`, ").filter(|(name, _)| name.starts_with("for policy `"));
+        let message = message.map_or(error.message.as_str(), |(_, says)| says).to_owned();
         let help = (!help.is_empty()).then(|| help.join("; "));
         let first = Self { line, column, message, help };
         let mut all = vec![first];

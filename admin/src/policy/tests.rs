@@ -1,157 +1,187 @@
 //! Tests of policies and of the shipped sets.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::LazyLock;
+mod exemptions;
+mod facts;
+mod shipped;
+mod text;
 
-use proptest::prelude::*;
-use redress_common::aws::state_table::PolicySetName;
 use redress_common::catalogue::Risk;
 use redress_common::contract::{GuardEvidence, Mode};
-use redress_common::finding::{Severity, Trigger};
+use redress_common::finding::{Severity, SeverityLabel};
+use redress_common::ids::AccountId;
+use redress_common::items::account::AccountFacts;
 use redress_common::items::exemption::Exemptions;
 
 use super::*;
-use redress_common::finding::{CustomAction, SeverityLabel};
 
-fn person() -> Trigger {
-    Trigger::CustomAction(CustomAction::Remediate)
+const ACT_AND_TELL: &str = r#"
+@id("act") permit (principal, action == Redress::Action::"Act", resource);
+@id("tell") permit (principal, action == Redress::Action::"Notify", resource);
+"#;
+
+fn jo() -> Asker {
+    Asker::Analyst("arn:aws:sts::999999999999:assumed-role/Admin/jo".to_owned())
 }
 
-fn operator() -> Trigger {
-    Trigger::Operator { by: "arn:aws:sts::999999999999:assumed-role/Admin/jo".to_owned(), mode: Mode::Apply }
+fn rule() -> Asker {
+    Asker::Rule("Config".to_owned())
 }
 
-fn evidence() -> &'static GuardEvidence {
-    static NOTHING: LazyLock<GuardEvidence> = LazyLock::new(GuardEvidence::default);
-    &NOTHING
-}
-
-fn ask_of(policies: &Policies, trigger: &Trigger, mode: Mode, risk: Risk, control: &str, pilot: bool) -> Verdict {
-    policies
-        .ask(
-            &Question {
-                trigger,
-                mode,
-                pilot,
-                account: &"111122223333".parse().unwrap(),
-                region: &"eu-central-1".parse().unwrap(),
-                arn: "arn:aws:s3:::b",
-                kind: "AWS::S3::Bucket",
-                control: &control.parse().unwrap(),
-                severity: Severity { score: 70, label: SeverityLabel::High },
-                risk,
-                frameworks: &BTreeSet::from(["CIS v3.0.0".to_owned()]),
-                campaign: None,
-                account_facts: None,
-                evidence: Some(evidence()),
-                now: "2026-11-20T15:00:00Z".parse().unwrap(),
-                time_zone: None,
-                first_seen: "2026-11-20T12:30:00Z".parse().unwrap(),
-                calendar: Calendar::None,
-                breaker_open: false,
-            },
-            &Exemptions::default(),
-        )
-        .unwrap()
-}
-
-fn ask(set: PolicySetName, trigger: &Trigger, mode: Mode, risk: Risk, pilot: bool) -> Disposition {
-    ask_of(Policies::shipped(set).unwrap(), trigger, mode, risk, "S3.8", pilot).disposition
-}
-
-#[test]
-fn every_shipped_set_validates_and_names_its_policies() {
-    for name in PolicySetName::SHIPPED {
-        let policies = Policies::load(source(name).unwrap()).unwrap();
-        assert_eq!(policies.sha256().len(), 64);
-        for id in policies.ids() {
-            assert!(id.starts_with(&format!("{}.", name.as_str())), "{id}");
-        }
+/// A question of which everything is known.
+fn asked(by: Asker) -> Asked {
+    let trigger = match &by {
+        Asker::Rule(name) => name.clone(),
+        Asker::Schedule(_) => "Import".to_owned(),
+        Asker::Analyst(name) if name == "CustomAction" => name.clone(),
+        Asker::Analyst(_) => "Operator".to_owned(),
+    };
+    let account: AccountId = "111122223333".parse().unwrap();
+    Asked {
+        by,
+        trigger,
+        mode: Mode::Apply,
+        pilot: false,
+        account_facts: Some(AccountFacts {
+            account: account.clone(),
+            name: "shop".to_owned(),
+            ou_path: ["r-root", "ou-1", "ou-2", "ou-3", "ou-4", "ou-5"].map(str::to_owned).to_vec(),
+            tags: [("env".to_owned(), "production".to_owned())].into(),
+            read_at: 0,
+        }),
+        account,
+        region: "eu-central-1".parse().unwrap(),
+        resource: "arn:aws:s3:::b".to_owned(),
+        kind: "AWS::S3::Bucket".to_owned(),
+        control: "S3.8".parse().unwrap(),
+        severity: Severity { score: 70, label: SeverityLabel::High },
+        risk: Risk::Reversible,
+        frameworks: BTreeSet::from(["CIS v3.0.0".to_owned()]),
+        evidence: Some(GuardEvidence::default()),
+        now: "2026-11-20T15:00:00Z".parse().unwrap(),
+        time_zone: None,
+        first_seen: "2026-11-20T12:30:00Z".parse().unwrap(),
+        calendar: Calendar::None,
+        breaker_open: false,
     }
 }
 
-#[test]
-fn the_shipped_sets_say() {
-    use Disposition::{Act, Approve, Notify};
-    use PolicySetName::{Observe, Pilot, Standard};
-    use Risk::{Destructive, Disruptive, Reversible};
-    let (rule, person) = (Trigger::Config, person());
-    for (set, trigger, mode, risk, pilot, expected) in [
-        (Observe, &rule, Mode::Apply, Reversible, true, Notify),
-        (Observe, &person, Mode::Apply, Reversible, true, Notify),
-        (Observe, &person, Mode::DryRun, Destructive, false, Act),
-        (Observe, &person, Mode::Restore, Reversible, false, Act),
-        (Observe, &rule, Mode::DryRun, Reversible, true, Notify),
-        (Pilot, &rule, Mode::Apply, Reversible, true, Act),
-        (Pilot, &rule, Mode::Apply, Reversible, false, Notify),
-        (Pilot, &rule, Mode::Apply, Disruptive, true, Notify),
-        (Pilot, &person, Mode::Apply, Disruptive, false, Act),
-        (Pilot, &person, Mode::Apply, Destructive, false, Approve),
-        (Standard, &rule, Mode::Apply, Reversible, false, Act),
-        (Standard, &rule, Mode::Apply, Disruptive, false, Approve),
-        (Standard, &rule, Mode::Apply, Destructive, false, Approve),
-        (Standard, &person, Mode::Apply, Disruptive, false, Act),
-        (Standard, &person, Mode::Apply, Destructive, false, Approve),
-        (Standard, &person, Mode::Restore, Reversible, false, Act),
-    ] {
-        assert_eq!(ask(set, trigger, mode, risk, pilot), expected, "{set:?} {trigger:?} {mode:?} {risk:?} {pilot}");
-    }
+fn ask(source: &str, asked: &Asked) -> Verdict {
+    Policies::load(source).unwrap().ask_again(asked, &Exemptions::default()).unwrap()
 }
 
-#[test]
-fn open_admin_ports_are_closed_by_a_policy_of_that_name() {
-    let policies = Policies::shipped(PolicySetName::Standard).unwrap();
-    let verdict = ask_of(policies, &Trigger::Config, Mode::Apply, Risk::Disruptive, "EC2.13", false);
-    assert_eq!(verdict.disposition, Disposition::Act);
-    assert_eq!(verdict.policies, BTreeSet::from(["standard.close-open-admin-ports".to_owned()]));
-    let other = ask_of(policies, &Trigger::Config, Mode::Apply, Risk::Disruptive, "EC2.19", false);
-    assert_eq!(other.disposition, Disposition::Approve);
+/// What a set that acts on everything, and has this too, says.
+fn with(policy: &str, asked: &Asked) -> Verdict {
+    ask(&format!("{ACT_AND_TELL}{policy}"), asked)
+}
+
+fn ids<const N: usize>(ids: [&str; N]) -> BTreeSet<String> {
+    ids.map(str::to_owned).into()
 }
 
 #[test]
 fn a_forbid_wins_and_is_named() {
     let exempt = r#"
-        @id("act") permit (principal, action == Redress::Action::"Act", resource);
-        @id("tell") permit (principal, action == Redress::Action::"Notify", resource);
         @id("exempt") forbid (principal, action in [Redress::Action::"Act", Redress::Action::"Approve"], resource)
           when { resource.account == "111122223333" };"#;
-    let policies = Policies::load(exempt).unwrap();
-    let verdict = ask_of(&policies, &operator(), Mode::Apply, Risk::Reversible, "S3.8", false);
+    let verdict = with(exempt, &asked(jo()));
     assert_eq!(verdict.disposition, Disposition::Notify);
-    assert_eq!(verdict.policies, BTreeSet::from(["exempt".to_owned(), "tell".to_owned()]));
+    assert_eq!(verdict.policies, ids(["exempt", "tell"]));
 }
 
 #[test]
 fn an_empty_set_ignores() {
-    let policies = Policies::load("").unwrap();
-    let verdict = ask_of(&policies, &person(), Mode::Apply, Risk::Reversible, "S3.8", true);
-    assert_eq!(verdict.disposition, Disposition::Ignore);
+    assert_eq!(ask("", &asked(jo())).disposition, Disposition::Ignore);
 }
 
 #[test]
 fn defect_08_a_policy_that_cannot_be_evaluated_never_leads_to_more_than_telling() {
-    let overflow = r#"
-        @id("act") permit (principal, action, resource);
-        @id("broken") forbid (principal, action == Redress::Action::"Act", resource)
-          when { resource.severity * 9223372036854775807 > 1 };"#;
-    let policies = Policies::load(overflow).unwrap();
-    let verdict = ask_of(&policies, &person(), Mode::Apply, Risk::Reversible, "S3.8", true);
-    assert_eq!(verdict.disposition, Disposition::Notify);
-    assert!(verdict.error.unwrap().contains("broken"));
+    for effect in ["forbid", "permit"] {
+        let overflow = format!(
+            r#"@id("tell") permit (principal, action == Redress::Action::"Notify", resource);
+            @id("act") permit (principal, action == Redress::Action::"Act", resource) when {{ resource.severity > {} }};
+            @id("approve") permit (principal, action == Redress::Action::"Approve", resource);
+            @id("broken") {effect} (principal, action == Redress::Action::"Act", resource)
+              when {{ resource.severity * 9223372036854775807 > 1 }};"#,
+            if effect == "forbid" { 1 } else { 99 }
+        );
+        let verdict = ask(&overflow, &asked(jo()));
+        assert_eq!(verdict.disposition, Disposition::Notify);
+        assert!(verdict.error.unwrap().contains("broken"));
+    }
 }
 
-proptest! {
-    #[test]
-    fn no_rule_ever_acts_on_what_cannot_be_undone(set in 0..3_usize, which in 0..3_usize, pilot: bool) {
-        let trigger = [Trigger::Config, Trigger::Import, Trigger::GuardDuty][which].clone();
-        let said = ask(PolicySetName::SHIPPED[set], &trigger, Mode::Apply, Risk::Destructive, pilot);
-        prop_assert!(said < Disposition::Act);
-    }
+#[test]
+fn of_the_policies_that_ask_for_people_the_strictest_counts() {
+    let set = r#"
+        @id("one") permit (principal, action == Redress::Action::"Approve", resource);
+        @id("three") @approvers("3") permit (principal, action == Redress::Action::"Approve", resource);
+        @id("other") @four_eyes("true") permit (principal, action == Redress::Action::"Approve", resource);
+        @id("elsewhere") @approvers("9") permit (principal, action == Redress::Action::"Approve", resource)
+          when { resource.region == "eu-west-1" };"#;
+    let verdict = ask(set, &asked(rule()));
+    assert_eq!((verdict.disposition, verdict.approvers, verdict.four_eyes), (Disposition::Approve, 3, true));
+    let one = ask(set.lines().nth(1).unwrap(), &asked(rule()));
+    assert_eq!((one.disposition, one.approvers, one.four_eyes), (Disposition::Approve, 1, false));
+}
 
-    #[test]
-    fn observe_changes_nothing_unless_a_person_puts_something_back(which in 0..5_usize, risk in 0..3_usize, pilot: bool) {
-        let trigger = [Trigger::Config, Trigger::Import, Trigger::GuardDuty, person(), operator()][which].clone();
-        let risk = [Risk::Reversible, Risk::Disruptive, Risk::Destructive][risk];
-        prop_assert_eq!(ask(PolicySetName::Observe, &trigger, Mode::Apply, risk, pilot), Disposition::Notify);
-    }
+#[test]
+fn a_policy_that_asks_for_more_people_counts_when_it_may_apply() {
+    let set = r#"
+        @id("one") permit (principal, action == Redress::Action::"Approve", resource);
+        @id("two") @approvers("2") permit (principal, action == Redress::Action::"Approve", resource)
+          when { resource.critical };"#;
+    let verdict = ask(set, &Asked { evidence: None, ..asked(rule()) });
+    assert_eq!((verdict.disposition, verdict.approvers), (Disposition::Approve, 2));
+}
+
+#[test]
+fn a_question_is_the_same_when_it_comes_back_from_the_ledger() {
+    let question = asked(jo());
+    assert_eq!(Asked::of_text(&question.text().unwrap()).unwrap(), question);
+}
+
+#[test]
+fn a_question_with_the_most_and_longest_tags_is_kept_and_a_longer_one_is_not() {
+    let tags = |count: usize| (0..count).map(|n| (format!("{n:0128}"), "\u{e4}".repeat(256))).collect();
+    let of = |count| Asked {
+        evidence: Some(GuardEvidence { tags: tags(count), ..GuardEvidence::default() }),
+        ..asked(rule())
+    };
+    assert!(of(50).text().is_some());
+    assert!(of(500).text().is_none());
+}
+
+#[test]
+fn a_question_leaves_facts_of_another_account_and_the_list_of_dependents_behind() {
+    let other = AccountFacts { account: "444455556666".parse().unwrap(), ..asked(rule()).account_facts.unwrap() };
+    let dependent = redress_common::contract::Dependent { resource_type: "t".to_owned(), id: "i".to_owned() };
+    let evidence = GuardEvidence { dependents: vec![dependent], dependent_count: 7, ..GuardEvidence::default() };
+    let whole = asked(rule());
+    let trigger = redress_common::finding::Trigger::Import;
+    let question = Question {
+        trigger: &trigger,
+        campaign: Some("old-buckets"),
+        mode: Mode::Apply,
+        pilot: false,
+        account: &whole.account,
+        account_facts: Some(&other),
+        region: &whole.region,
+        arn: &whole.resource,
+        kind: &whole.kind,
+        control: &whole.control,
+        severity: whole.severity,
+        risk: whole.risk,
+        frameworks: &whole.frameworks,
+        evidence: Some(&evidence),
+        now: whole.now,
+        time_zone: None,
+        first_seen: whole.first_seen,
+        calendar: Calendar::Open,
+        breaker_open: true,
+    };
+    let asked = Asked::from(&question);
+    assert_eq!(asked.account_facts, None);
+    assert_eq!(asked.evidence.unwrap(), GuardEvidence { dependents: vec![], ..evidence });
+    assert_eq!(asked.by, Asker::Schedule("old-buckets".to_owned()));
 }

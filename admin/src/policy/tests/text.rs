@@ -1,0 +1,75 @@
+//! What is refused, where, and with which advice.
+
+use super::*;
+
+fn problems(source: &str) -> Vec<SourceProblem> {
+    match Policies::load(source) {
+        Err(PolicyError::Refused(problems)) => problems,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_refused_is_shown_where_it_stands() {
+    let scope = "(principal, action, resource)";
+    for (source, line, column, says) in [
+        ("permit everything".to_owned(), 1, 8, "unexpected token"),
+        (format!("@id(\"a\")\npermit {scope}\nwhen {{ resource.colour == \"red\" }};"), 3, 8, "colour"),
+        (format!("// {{ ; \"\n\n  permit {scope};"), 3, 3, "no `@id`"),
+        (format!("@id(\"a;\\\"\") permit {scope};"), 1, 1, "cannot be an `@id`"),
+        (format!("@id(\"exemption.a\") permit {scope};"), 1, 1, "cannot be an `@id`"),
+        (format!("@id(\"a\") permit {scope};\n@id(\"a\") forbid {scope};"), 2, 1, "another policy"),
+        (format!("@id(\"a\") @approver(\"2\") permit {scope};"), 1, 1, "no annotation"),
+        (format!("@id(\"a\") @approvers(\"0\") permit {scope};"), 1, 1, "no number of people"),
+        (format!("@id(\"a\") @approvers(\"two\") permit {scope};"), 1, 1, "no number of people"),
+        (format!("@id(\"a\") @four_eyes(\"yes\") permit {scope};"), 1, 1, "neither yes nor no"),
+        (format!("@id(\"a\") @four_eyes(\"true\") forbid {scope};"), 1, 1, "no effect"),
+        (
+            format!("@id(\"a\")\nforbid {scope}\nwhen {{ resource.severity > 3 && resource.severity == \"HIGH\" }};"),
+            0,
+            0,
+            "",
+        ),
+        (
+            "@id(\"a\") permit (principal, action == Redress::Action::\"Destroy\", resource);".to_owned(),
+            1,
+            0,
+            "Destroy",
+        ),
+        ("@id(\"a\") permit (principal == ?principal, action, resource);".to_owned(), 0, 0, "slot"),
+        ("x".repeat(300_000), 0, 0, "no more than"),
+    ] {
+        let problems = problems(&source);
+        let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(text.contains(says), "{says}: {text}");
+        if line > 0 {
+            assert_eq!(problems[0].line, line, "{text}");
+        }
+        if column > 0 {
+            assert_eq!(problems[0].column, column, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_can_never_apply_is_refused() {
+    let never = r#"@id("a") forbid (principal, action, resource) when { resource.control == "S3.8" && false };"#;
+    assert!(problems(never)[0].message.contains("a"));
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let source =
+        "permit (principal, action, resource);\n@id(\"b\") permit (principal, action, resource) when { context.x };";
+    let lines: Vec<usize> = problems(source).iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 2], "{:#?}", problems(source));
+}
+
+#[test]
+fn no_text_makes_it_panic_and_each_policy_has_its_place() {
+    let source = "// a ; comment\n@id(\"a\") permit (principal, action, resource) when { resource.arn == \"a;\\\";//\" };\n\n@id(\"b\")\nforbid (principal, action, resource);";
+    assert_eq!(super::super::source::starts(source).len(), 2);
+    for text in ["\"", "\"\\", "/", "//", ";;", "\u{1f980}", "@id(\"\u{1f980}\") permit(principal,action,resource)"] {
+        drop(Policies::load(text));
+    }
+}
