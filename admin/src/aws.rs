@@ -13,6 +13,8 @@ use aws_sdk_securityhub::types::{AwsSecurityFindingIdentifier, NoteUpdate, Workf
 use aws_sdk_sfn::operation::send_task_success::SendTaskSuccessError;
 use aws_sdk_sfn::operation::start_execution::StartExecutionError;
 use aws_sdk_ssm::operation::start_automation_execution::StartAutomationExecutionError;
+use aws_sdk_ssm::operation::stop_automation_execution::StopAutomationExecutionError;
+use aws_sdk_ssm::types::{AutomationExecutionFilter, AutomationExecutionFilterKey, StopType};
 use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::aws::config::{self, MissingVariable};
@@ -20,7 +22,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Dynamo, Store, StoreError, TransactError, Transaction};
 use redress_common::aws::member_session::{MemberSessions, SessionError};
 use redress_common::aws::state_table::{Expect, Snapshot, StateKey};
-use redress_common::contract::{GuardEvidence, GuardRequest};
+use redress_common::contract::{GuardEvidence, GuardRequest, parameter};
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
@@ -396,6 +398,67 @@ impl Outside for Aws {
                 })
                 .collect(),
         })
+    }
+
+    async fn find_execution(
+        &self,
+        place: &Place,
+        id: RemediationId,
+        since: Timestamp,
+    ) -> Result<Option<String>, StartError> {
+        const OPERATION: &str = "ssm:DescribeAutomationExecutions";
+        let failed = |message: String| StartError { transient: false, message };
+        let filter = |key: AutomationExecutionFilterKey, value: String| {
+            let built = AutomationExecutionFilter::builder().key(key).values(value).build();
+            built.map_err(|error| failed(error.to_string()))
+        };
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let filters = [
+            filter(AutomationExecutionFilterKey::DocumentNamePrefix, names::CONTROL_DOCUMENT.to_owned())?,
+            filter(AutomationExecutionFilterKey::StartTimeAfter, since)?,
+        ];
+        let mut next = None;
+        loop {
+            let within = self.within(place).await?;
+            let request = self.ssm.describe_automation_executions().set_filters(Some(filters.to_vec()));
+            let answer = request.set_next_token(next).customize().config_override(within).send().await;
+            let answer = answer.map_err(|error| {
+                let failure = AwsFailure::of(OPERATION, &error);
+                StartError { transient: failure.is_transient(), message: failure.to_string() }
+            })?;
+            // The list says of none what it was started for.
+            for found in answer.automation_execution_metadata_list() {
+                let Some(execution) = found.automation_execution_id() else { continue };
+                let parameters = self.execution(place, execution).await?.parameters;
+                if parameters.get(parameter::REMEDIATION_ID).is_some_and(|given| *given == id.to_string()) {
+                    return Ok(Some(execution.to_owned()));
+                }
+            }
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn stop_execution(&self, place: &Place, id: &str) -> Result<(), StartError> {
+        let within = self.within(place).await?;
+        let request = self.ssm.stop_automation_execution().automation_execution_id(id).r#type(StopType::Cancel);
+        match request.customize().config_override(within).send().await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.as_service_error(),
+                    Some(StopAutomationExecutionError::InvalidAutomationStatusUpdateException(_))
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => {
+                let failure = AwsFailure::of("ssm:StopAutomationExecution", &error);
+                Err(StartError { transient: failure.is_transient(), message: failure.to_string() })
+            }
+        }
     }
 
     async fn update_finding(&self, update: &FindingUpdate) -> Result<(), AwsFailure> {

@@ -107,19 +107,24 @@ struct EventDetail {
 
 impl EventDetail {
     fn is_the_end(&self) -> bool {
-        self.definition == names::CONTROL_DOCUMENT
-            && matches!(
-                self.status.as_str(),
-                "Success"
-                    | "Failed"
-                    | "TimedOut"
-                    | "Cancelled"
-                    | "Rejected"
-                    | "CompletedWithSuccess"
-                    | "CompletedWithFailure"
-                    | "Exited"
-            )
+        self.definition == names::CONTROL_DOCUMENT && is_the_end(&self.status)
     }
+}
+
+/// Whether an execution of this status has ended.
+#[must_use]
+pub fn is_the_end(status: &str) -> bool {
+    matches!(
+        status,
+        "Success"
+            | "Failed"
+            | "TimedOut"
+            | "Cancelled"
+            | "Rejected"
+            | "CompletedWithSuccess"
+            | "CompletedWithFailure"
+            | "Exited"
+    )
 }
 
 /// What an execution says that it is for.
@@ -230,6 +235,11 @@ impl<O: Outside> Completion<O> {
     #[must_use]
     pub const fn new(outside: O, me: Identity) -> Self {
         Self { outside, me }
+    }
+
+    /// The world that it acts through.
+    pub(crate) const fn outside(&self) -> &O {
+        &self.outside
     }
 
     /// Deal with the body of one queue message.

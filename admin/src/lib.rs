@@ -1,9 +1,11 @@
 //! `redress-admin`: what the administrator account's functions do.
 //!
 //! `orchestrator`: [`intake`] (what is it about) → [`decide`] ([`policy`], [`guard`], [`claim`]) → [`orchestrate`].
-//! `completion`: [`outcome`] (what does it mean) → [`completion`]. These two drive [`ports::Outside`], which is all
+//! `completion`: [`outcome`] (what does it mean) → [`completion`].
+//! `workflow`: [`workflow`], step by step; people answer by [`approval`]. All of them drive [`ports::Outside`], which is all
 //! that they see of AWS; [`aws`] is the real one. Nothing here knows what a control does to a resource.
 
+pub mod approval;
 pub mod aws;
 pub mod batch;
 pub mod breaker;
@@ -18,6 +20,7 @@ pub mod policy;
 pub mod ports;
 pub mod report;
 pub mod tell;
+pub mod workflow;
 
 #[cfg(test)]
 mod fixture;

@@ -227,6 +227,17 @@ pub trait Outside: Store {
     /// Ask for an execution.
     fn execution(&self, place: &Place, id: &str) -> impl Future<Output = Result<Execution, StartError>> + Send;
 
+    /// The execution of the control runbook that was started for a remediation since then, whether it has ended or not.
+    fn find_execution(
+        &self,
+        place: &Place,
+        id: RemediationId,
+        since: jiff::Timestamp,
+    ) -> impl Future<Output = Result<Option<String>, StartError>> + Send;
+
+    /// Stop an execution. One that has ended is no error.
+    fn stop_execution(&self, place: &Place, id: &str) -> impl Future<Output = Result<(), StartError>> + Send;
+
     /// Update a finding in Security Hub.
     fn update_finding(&self, update: &FindingUpdate) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 }

@@ -17,6 +17,10 @@ use crate::state::State;
 /// Keys of [`RecordDraft::detail`].
 #[expect(missing_docs, reason = "each is the name of what it holds")]
 pub mod detail {
+    /// Who answered an approval.
+    pub const ANSWERED_BY: &str = "AnsweredBy";
+    /// How many people said yes, of how many that must.
+    pub const APPROVALS: &str = "Approvals";
     pub const CHANGE_SHA256: &str = "ChangeSha256";
     pub const CODE: &str = "Code";
     pub const CONTROL: &str = "Control";
@@ -26,11 +30,21 @@ pub mod detail {
     pub const EVIDENCE_KEY: &str = "EvidenceKey";
     pub const EVIDENCE_VERSION_ID: &str = "EvidenceVersionId";
     pub const EXECUTION_ID: &str = "ExecutionId";
+    /// Until when an answer counts.
+    pub const EXPIRES: &str = "Expires";
     pub const FENCE: &str = "Fence";
     pub const FINDING_UPDATE: &str = "FindingUpdate";
     pub const GENERATION: &str = "Generation";
+    /// What the guard found out that a change would touch: JSON.
+    pub const IMPACT: &str = "Impact";
     pub const MODE: &str = "Mode";
     pub const OUTCOME: &str = "Outcome";
+    /// On the records of a dry run that makes a plan for an approval: the remediation that the plan is for.
+    pub const PLAN_FOR: &str = "PlanFor";
+    /// The dry run that made the plan.
+    pub const PLAN_ID: &str = "PlanId";
+    /// [`crate::contract::plan_sha256`] of the plan that is asked about, was approved, or is applied.
+    pub const PLAN_SHA256: &str = "PlanSha256";
     /// Ids of the policies that decided, separated by commas.
     pub const POLICIES: &str = "Policies";
     pub const POLICY_SET: &str = "PolicySet";

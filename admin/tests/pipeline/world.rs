@@ -47,6 +47,7 @@ struct Inner {
     tasks_ended: Vec<(Task, serde_json::Value)>,
     waiting: BTreeMap<(String, String), Waiting>,
     brought_back: Vec<Waiting>,
+    stopped: Vec<String>,
 }
 
 #[derive(Default)]
@@ -398,6 +399,24 @@ impl Outside for &World {
     async fn execution(&self, _: &Place, id: &str) -> Result<Execution, StartError> {
         self.call("GetAutomationExecution").await;
         Ok(self.0.lock().unwrap().executions[id].clone())
+    }
+
+    async fn find_execution(
+        &self,
+        place: &Place,
+        id: RemediationId,
+        _: Timestamp,
+    ) -> Result<Option<String>, StartError> {
+        self.call("DescribeAutomationExecutions").await;
+        let inner = self.0.lock().unwrap();
+        let known = inner.started.iter().any(|(at, start)| at == place && start.id == id);
+        Ok(known.then(|| id.to_string()))
+    }
+
+    async fn stop_execution(&self, _: &Place, id: &str) -> Result<(), StartError> {
+        self.call("StopAutomationExecution").await;
+        self.0.lock().unwrap().stopped.push(id.to_owned());
+        Ok(())
     }
 
     async fn update_finding(&self, update: &FindingUpdate) -> Result<(), AwsFailure> {
