@@ -11,7 +11,7 @@ use cedar_policy::{
 use jiff::Timestamp;
 use redress_common::aws::state_table::PolicySetName;
 use redress_common::items::exemption::Exemptions;
-use redress_common::items::policy::MAX_SOURCE;
+use redress_common::items::policy::{MAX_SOURCE, PolicyItem};
 use redress_common::ledger::sha256_hex;
 use serde_json::Value;
 
@@ -93,15 +93,43 @@ fn schema() -> Result<&'static Schema, PolicyError> {
     LOADED.as_ref().map_err(refused)
 }
 
+fn shipped(name: PolicySetName) -> Result<&'static Arc<Policies>, PolicyError> {
+    static LOADED: [OnceLock<Result<Arc<Policies>, PolicyError>>; 4] = [const { OnceLock::new() }; 4];
+    let load = || source(name).ok_or(PolicyError::Absent).and_then(Policies::load).map(Arc::new);
+    LOADED[name as usize].get_or_init(load).as_ref().map_err(Clone::clone)
+}
+
 impl Policies {
     /// A shipped set, loaded once.
     ///
     /// # Errors
     /// When it does not validate. A test keeps that from being released.
     pub fn shipped(name: PolicySetName) -> Result<&'static Self, PolicyError> {
-        static LOADED: [OnceLock<Result<Policies, PolicyError>>; 4] = [const { OnceLock::new() }; 4];
-        let load = || source(name).ok_or(PolicyError::Absent).and_then(Self::load);
-        LOADED[name as usize].get_or_init(load).as_ref().map_err(Clone::clone)
+        shipped(name).map(|policies| &**policies)
+    }
+
+    /// The set that is in force: the shipped one of that name, or the operators' own, validated once.
+    ///
+    /// # Errors
+    /// When there is none, its hash is not the one that is stored with it, or it does not validate. The caller must then
+    /// change nothing.
+    pub fn in_force(name: PolicySetName, own: Option<&PolicyItem>) -> Result<Arc<Self>, PolicyError> {
+        static LAST: Mutex<Option<Arc<Policies>>> = Mutex::new(None);
+        if name != PolicySetName::Custom {
+            return shipped(name).cloned();
+        }
+        let item = own.ok_or(PolicyError::Absent)?;
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = last.as_ref().filter(|last| last.sha256 == item.sha256 && *last.source == *item.source) {
+            return Ok(same.clone());
+        }
+        let loaded = Arc::new(Self::load(&item.source)?);
+        if loaded.sha256 != item.sha256 {
+            let problem = "its SHA-256 is not the one that is stored with it; `redress policy set` stores it anew";
+            return Err(PolicyError::Refused(vec![SourceProblem::whole(problem)]));
+        }
+        *last = Some(loaded.clone());
+        Ok(loaded)
     }
 
     /// Read and validate a set. Policy ids are the `@id` annotations.

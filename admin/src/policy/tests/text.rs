@@ -1,5 +1,8 @@
 //! What is refused, where, and with which advice.
 
+use redress_common::items::policy::PolicyItem;
+use redress_common::ledger::sha256_hex;
+
 use super::*;
 
 fn problems(source: &str) -> Vec<SourceProblem> {
@@ -72,4 +75,26 @@ fn no_text_makes_it_panic_and_each_policy_has_its_place() {
     for text in ["\"", "\"\\", "/", "//", ";;", "\u{1f980}", "@id(\"\u{1f980}\") permit(principal,action,resource)"] {
         drop(Policies::load(text));
     }
+}
+
+#[test]
+fn the_operators_own_set_is_in_force_when_it_is_the_one_that_was_stored() {
+    use redress_common::aws::state_table::PolicySetName::{Custom, Standard};
+    let item = PolicyItem {
+        version: 3,
+        source: ACT_AND_TELL.to_owned(),
+        sha256: sha256_hex(ACT_AND_TELL.as_bytes()),
+        set_by: "arn:aws:iam::999999999999:user/jo".to_owned(),
+        set_at: asked(jo()).now,
+        reason: String::new(),
+    };
+    let first = Policies::in_force(Custom, Some(&item)).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first, &Policies::in_force(Custom, Some(&item)).unwrap()));
+    let torn = PolicyItem { source: format!("{ACT_AND_TELL} // more"), ..item.clone() };
+    assert!(Policies::in_force(Custom, Some(&torn)).unwrap_err().to_string().contains("SHA-256"));
+    assert!(matches!(Policies::in_force(Custom, None), Err(PolicyError::Absent)));
+    assert_eq!(
+        Policies::in_force(Standard, Some(&item)).unwrap().sha256(),
+        Policies::shipped(Standard).unwrap().sha256()
+    );
 }
