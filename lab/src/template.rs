@@ -314,13 +314,14 @@ mod tests {
         assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::MEMBER_KEY_ALIAS]);
         assert_eq!(
             named(&template, "AWS::Lambda::Function", "FunctionName"),
-            sorted(&[names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION])
+            sorted(&[names::GUARD_FUNCTION, names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION])
         );
         assert_eq!(
             named(&template, "AWS::IAM::Role", "RoleName"),
             sorted(&[
                 names::CROSS_ACCOUNT_ROLE,
                 names::EVIDENCE_READER_ROLE,
+                names::GUARD_ROLE,
                 names::RECORDER_ROLE,
                 names::REMEDIATE_ROLE,
                 names::EVENT_FORWARDER_ROLE
