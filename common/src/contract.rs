@@ -179,6 +179,9 @@ pub struct Finish {
     /// What failed, when something did. Never holds a secret: it is AWS's error message.
     #[serde(default)]
     pub error: String,
+    /// The state could not be read: the image says nothing.
+    #[serde(default)]
+    pub unread: bool,
 }
 
 /// What every runbook and function of one remediation is told. All of it comes from the orchestrator.
@@ -386,6 +389,10 @@ pub struct EvidenceResult {
     pub after: Sealed,
     /// SHA-256 of the post-image's canonical JSON.
     pub post_image_sha256: String,
+    /// The post-image is only what was found, and may be somebody else's work: an undo does not take it for what this
+    /// remediation left.
+    #[serde(default)]
+    pub uncertain: bool,
 }
 
 /// The plaintext of [`Evidence::before`].
@@ -451,6 +458,8 @@ pub mod metadata {
     pub const CHANGE: &str = "change-sha256";
     /// Hash of the post-image; `none` until the end.
     pub const POST_IMAGE: &str = "post-image-sha256";
+    /// The fence of the worker that wrote it.
+    pub const FENCE: &str = "fence";
 }
 
 /// Names of the outputs of the control runbook, as `GetAutomationExecution` returns them.
@@ -465,6 +474,8 @@ pub mod output {
     pub const CHANGE: &str = "LogResults.ChangeSha256";
     /// Hash of the post-image.
     pub const POST_IMAGE: &str = "LogResults.PostImageSha256";
+    /// The fence of the worker that wrote the evidence: another than the execution's when that was overtaken.
+    pub const FENCE: &str = "LogResults.Fence";
 }
 
 #[cfg(test)]

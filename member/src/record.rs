@@ -28,7 +28,7 @@ pub enum SourceError {
 pub struct Source {
     /// Its pre-image.
     pub before: Image,
-    /// Its post-image; `None` when it never ended.
+    /// What it left; `None` when nobody knows: it never ended, or somebody else may have made what was found at its end.
     pub after: Option<Image>,
 }
 
@@ -38,10 +38,12 @@ pub struct Source {
 /// When they cannot be read, or are of another resource or control.
 pub async fn source(evidence: &EvidenceWriter, job: &Job) -> Result<Source, SourceError> {
     let stored = source_evidence(evidence, job).await?;
-    Ok(Source {
-        before: evidence.open_before(&stored.evidence).await?.pre_image,
-        after: evidence.open_after(&stored.evidence).await?,
-    })
+    let before = evidence.open_before(&stored.evidence).await?.pre_image;
+    let after = match &stored.evidence.result {
+        Some(result) if !result.uncertain => evidence.open_after(&stored.evidence).await?,
+        _ => None,
+    };
+    Ok(Source { before, after })
 }
 
 /// Reads the evidence of the remediation that `job` undoes, sealed as it is.
@@ -74,8 +76,17 @@ pub async fn begin(
     error: &str,
 ) -> Result<Begun, EvidenceError> {
     let at = Timestamp::now();
-    let ending = outcome.map(|outcome| Ending { at, outcome, error, after: &before.pre_image });
+    let ending = outcome.map(|outcome| Ending { at, outcome, error, after: &before.pre_image, uncertain: false });
     evidence.begin(Opening { job, region: &place.region, at, before, ending }).await
+}
+
+/// What a remediation left.
+#[derive(Debug, Clone, Copy)]
+pub enum Left<'a> {
+    /// This: an undo may put the pre-image back over it.
+    Own(&'a Image),
+    /// This was found, and somebody else may have made it: an undo leaves it alone.
+    Found(&'a Image),
 }
 
 /// Stores the end.
@@ -87,7 +98,11 @@ pub async fn end(
     stored: &Stored,
     outcome: Outcome,
     error: &str,
-    after: &Image,
+    left: Left<'_>,
 ) -> Result<Stored, EvidenceError> {
-    evidence.finish(stored, Ending { at: Timestamp::now(), outcome, error, after }).await
+    let (after, uncertain) = match left {
+        Left::Own(image) => (image, false),
+        Left::Found(image) => (image, true),
+    };
+    evidence.finish(stored, Ending { at: Timestamp::now(), outcome, error, after, uncertain }).await
 }

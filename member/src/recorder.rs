@@ -3,14 +3,14 @@
 //! It reads and writes evidence and nothing else: it cannot touch a resource. A runbook that does not get
 //! `Proceed` from it changes nothing.
 
-use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored, canonical_sha256};
+use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored, canonical_sha256, not_overtaken};
 use redress_common::contract::{
     Before, Change, Finish, Image, Job, Mode, Outcome, Prepare, RecorderRequest, RecorderResponse,
 };
 
 use crate::judge::{self, HALF_DONE, Resume, Undo, VOID};
 use crate::place::{BindingError, Place};
-use crate::record::{self, SourceError, begin, end};
+use crate::record::{self, Left, SourceError, begin, end};
 
 /// The decision with which a runbook goes on.
 const PROCEED: &str = "Proceed";
@@ -47,10 +47,15 @@ pub async fn handle(
     };
     place.bind(job)?;
     place.bind_account("the evidence key", evidence.account())?;
-    match request {
+    let answer = match request {
         RecorderRequest::Prepare(request) => prepare(evidence, place, request).await,
         RecorderRequest::Load(request) => load(evidence, place, request).await,
         RecorderRequest::Finish(request) => finish(evidence, request).await,
+    };
+    match answer {
+        // Whoever took over records what becomes of it. This runbook ends without a word more and without a change.
+        Err(RecorderError::Evidence(EvidenceError::Superseded { .. })) => Ok(refused()),
+        answer => answer,
     }
 }
 
@@ -73,7 +78,8 @@ async fn prepare(
             match judge::resume(false, &before.pre_image, &recorded.pre_image) {
                 Resume::Again => Ok(proceed(&stored, None)),
                 Resume::Reached | Resume::Stop => {
-                    let stored = end(evidence, &stored, Outcome::Failed, HALF_DONE, &before.pre_image).await?;
+                    let stored =
+                        end(evidence, &stored, Outcome::Failed, HALF_DONE, Left::Found(&before.pre_image)).await?;
                     Ok(decided(&stored))
                 }
             }
@@ -94,13 +100,13 @@ async fn load(evidence: &EvidenceWriter, place: &Place, request: Prepare) -> Res
     match begin(evidence, place, &job, &before, end_now, why).await? {
         Begun::Existing(stored) if stored.evidence.result.is_none() => {
             let recorded = evidence.open_before(&stored.evidence).await?;
-            let (outcome, error) = match judge::resume(verdict == Undo::Nothing, &before.pre_image, &recorded.pre_image)
-            {
+            let now = &before.pre_image;
+            let (outcome, error, left) = match judge::resume(verdict == Undo::Nothing, now, &recorded.pre_image) {
                 Resume::Again => return Ok(proceed(&stored, Some(source.before))),
-                Resume::Reached => (end_now.unwrap_or(Outcome::Restored), ""),
-                Resume::Stop => (Outcome::Failed, HALF_DONE),
+                Resume::Reached => (end_now.unwrap_or(Outcome::Restored), "", Left::Own(now)),
+                Resume::Stop => (Outcome::Failed, HALF_DONE, Left::Found(now)),
             };
-            Ok(decided(&end(evidence, &stored, outcome, error, &before.pre_image).await?))
+            Ok(decided(&end(evidence, &stored, outcome, error, left).await?))
         }
         Begun::Created(stored) if stored.evidence.result.is_none() => Ok(proceed(&stored, Some(source.before))),
         Begun::Created(stored) | Begun::Existing(stored) => Ok(decided(&stored)),
@@ -108,12 +114,14 @@ async fn load(evidence: &EvidenceWriter, place: &Place, request: Prepare) -> Res
 }
 
 async fn finish(evidence: &EvidenceWriter, request: Finish) -> Result<RecorderResponse, RecorderError> {
-    let Finish { job, outcome, image, error } = request;
+    let Finish { job, outcome, image, error, unread } = request;
     let stored = evidence.read_own(&job.evidence_key).await?;
     if stored.evidence.job.remediation_id != job.remediation_id {
         let holder = stored.evidence.job.remediation_id;
         return Err(EvidenceError::Foreign { key: job.evidence_key, holder }.into());
     }
+    not_overtaken(&stored.evidence, &job)?;
+    let left = if unread { Left::Found(&image) } else { Left::Own(&image) };
     let (outcome, error) = match outcome {
         // An earlier try had made the change and died before it could say so.
         Outcome::AlreadyCompliant if job.mode == Mode::Apply && plans_something(&stored) => (Outcome::Verified, error),
@@ -122,7 +130,7 @@ async fn finish(evidence: &EvidenceWriter, request: Finish) -> Result<RecorderRe
         }
         outcome => (outcome, error),
     };
-    Ok(decided(&end(evidence, &stored, outcome, &error, &image).await?))
+    Ok(decided(&end(evidence, &stored, outcome, &error, left).await?))
 }
 
 async fn is_pre_image_of(evidence: &EvidenceWriter, job: &Job, image: &Image) -> Result<bool, RecorderError> {
@@ -142,6 +150,12 @@ fn proceed(stored: &Stored, restore: Option<Image>) -> RecorderResponse {
         state,
         change_sha256: stored.evidence.change_sha256.clone(),
     }
+}
+
+/// A newer worker has taken over.
+fn refused() -> RecorderResponse {
+    let Image { present, state } = judge::absent();
+    RecorderResponse { decision: Outcome::Failed.as_str().to_owned(), present, state, change_sha256: String::new() }
 }
 
 /// `Proceed` while the evidence is open, its outcome when it is not.

@@ -26,7 +26,7 @@ fn loaded(job: &Job, image: Image) -> RecorderRequest {
 }
 
 fn finished(job: &Job, outcome: Outcome, image: Image) -> RecorderRequest {
-    RecorderRequest::Finish(Finish { job: job.clone(), outcome, image, error: String::new() })
+    RecorderRequest::Finish(Finish { job: job.clone(), outcome, image, error: String::new(), unread: false })
 }
 
 async fn ask(aws: &FakeAws, request: RecorderRequest) -> RecorderResponse {
@@ -80,7 +80,7 @@ async fn nothing_of_a_pre_image_or_change_is_stored_in_the_clear() {
 }
 
 #[tokio::test]
-async fn a_repeated_prepare_goes_on_when_nothing_was_changed_and_stops_when_something_was() {
+async fn defect_18_a_repeated_prepare_goes_on_when_nothing_was_changed_and_stops_when_something_was() {
     let (aws, job) = (FakeAws::default(), job(BUCKET));
     ask(&aws, prepared(&job, image(1))).await;
     assert_eq!(ask(&aws, prepared(&job, image(1))).await.decision, "Proceed");
@@ -173,7 +173,7 @@ async fn defect_05_a_compliant_resource_is_already_compliant_and_no_error() {
 }
 
 #[tokio::test]
-async fn a_try_that_changed_and_died_is_verified_by_the_next_one() {
+async fn defect_18_a_try_that_changed_and_died_is_verified_by_the_next_one() {
     let (aws, job) = (FakeAws::default(), job(BUCKET));
     ask(&aws, prepared(&job, image(1))).await;
     // The next execution finds the resource compliant, notes that, and records it.
@@ -234,7 +234,7 @@ async fn an_unverified_remediation_can_be_undone() {
 }
 
 #[tokio::test]
-async fn a_repeated_undo_goes_on_ends_or_stops_by_what_it_finds() {
+async fn defect_18_a_repeated_undo_goes_on_ends_or_stops_by_what_it_finds() {
     let (aws, job) = (FakeAws::default(), job(BUCKET));
     remediated(&aws, &job).await;
     let undo = undo_of(&job);
@@ -244,6 +244,69 @@ async fn a_repeated_undo_goes_on_ends_or_stops_by_what_it_finds() {
     let other = Job { evidence_key: "year=2026/month=01/day=03/remediation-3.json".to_owned(), ..undo };
     ask(&aws, loaded(&other, image(2))).await;
     assert_eq!(ask(&aws, loaded(&other, image(1))).await.decision, "Restored");
+}
+
+#[tokio::test]
+async fn what_a_stopped_remediation_found_is_not_taken_for_what_it_left() {
+    let (aws, job) = (FakeAws::default(), job(BUCKET));
+    ask(&aws, prepared(&job, image(1))).await;
+    assert_eq!(ask(&aws, prepared(&job, image(7))).await.decision, "Failed");
+    assert_eq!(aws.evidence(&job).await.2, Some(image(7)), "people can see what was found");
+    assert_eq!(ask(&aws, loaded(&undo_of(&job), image(7))).await.decision, "Drifted", "it may be somebody else's");
+}
+
+#[tokio::test]
+async fn a_state_that_could_not_be_read_is_not_taken_for_an_absent_one() {
+    let (aws, job) = (FakeAws::default(), job(BUCKET));
+    ask(&aws, prepared(&job, image(1))).await;
+    let RecorderRequest::Finish(finish) = finished(&job, Outcome::Unverified, judge::absent()) else { panic!() };
+    ask(&aws, RecorderRequest::Finish(Finish { unread: true, ..finish })).await;
+    assert_eq!(ask(&aws, loaded(&undo_of(&job), judge::absent())).await.decision, "Drifted");
+}
+
+fn with_fence(job: &Job, fence: u64) -> Job {
+    Job { fence: fence.to_string(), ..job.clone() }
+}
+
+#[tokio::test]
+async fn defect_17_a_runbook_that_was_overtaken_is_refused_and_records_nothing() {
+    let (aws, job) = (FakeAws::default(), job(BUCKET));
+    let (frozen, successor) = (with_fence(&job, 1), with_fence(&job, 2));
+    assert_eq!(ask(&aws, prepared(&frozen, image(1))).await.decision, "Proceed");
+    assert_eq!(ask(&aws, prepared(&successor, image(1))).await.decision, "Proceed");
+    assert_eq!(aws.evidence(&job).await.0.job.fence, "2");
+    let put = aws.seen().into_iter().rfind(|seen| seen.name == "PUT").unwrap();
+    assert_eq!((put.headers["if-match"].as_str(), put.headers["x-amz-meta-fence"].as_str()), ("\"1\"", "2"));
+    // The frozen one wakes: whatever it asks for, it gets no `Proceed`, and its end is not recorded.
+    assert_eq!(ask(&aws, prepared(&frozen, image(1))).await.decision, "Failed");
+    assert_eq!(ask(&aws, finished(&frozen, Outcome::Failed, image(1))).await.decision, "Failed");
+    assert_eq!(outcome(&aws, &job).await, None);
+    assert_eq!(ask(&aws, finished(&successor, Outcome::Verified, image(2))).await.decision, "Verified");
+    assert_eq!(ask(&aws, finished(&frozen, Outcome::Failed, image(1))).await.decision, "Failed");
+    assert_eq!(outcome(&aws, &job).await, Some(Outcome::Verified));
+}
+
+#[tokio::test]
+async fn defect_17_an_undo_that_was_overtaken_is_refused_too() {
+    let (aws, job) = (FakeAws::default(), job(BUCKET));
+    remediated(&aws, &job).await;
+    let undo = undo_of(&job);
+    let (frozen, successor) = (with_fence(&undo, 3), with_fence(&undo, 4));
+    ask(&aws, loaded(&frozen, image(2))).await;
+    assert_eq!(ask(&aws, loaded(&successor, image(2))).await.decision, "Proceed");
+    let refused = ask(&aws, loaded(&frozen, image(2))).await;
+    assert_eq!((refused.decision.as_str(), refused.state), ("Failed", json!({})));
+}
+
+#[tokio::test]
+async fn a_takeover_whose_answer_was_lost_is_a_takeover() {
+    let (aws, job) = (FakeAws::default(), job(BUCKET));
+    ask(&aws, prepared(&with_fence(&job, 1), image(1))).await;
+    // The put of the create is refused; the one of the takeover is done, and its answer lost.
+    aws.lose_next_put();
+    assert!(handle(&aws.writer(), &here(), prepared(&with_fence(&job, 2), image(1))).await.is_err());
+    assert_eq!(ask(&aws, prepared(&with_fence(&job, 2), image(1))).await.decision, "Proceed");
+    assert_eq!(aws.evidence(&job).await.0.job.fence, "2");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use redress_common::contract::{Before, Change, Image, Job, Mode, Outcome, Remedi
 use crate::judge::{self, HALF_DONE, Resume, VOID};
 use crate::native::{Clients, Native, NativeError};
 use crate::place::{BindingError, Place};
-use crate::record::{self, Source, SourceError};
+use crate::record::{self, Left, Source, SourceError};
 
 /// How long to wait between read-backs: AWS may show the old state for a moment.
 pub const PACE: [Duration; 5] = [
@@ -82,8 +82,15 @@ pub async fn run<N: Native>(
         (_, _) => Goal::PutBack(record::source(evidence, job).await?),
     };
     let run = Run { native, job, evidence, place, pace, goal };
-    let stored = run.remediate().await?;
-    Ok(answer(&stored))
+    match run.remediate().await {
+        Ok(stored) => Ok(answer(&stored)),
+        // Whoever took over records what becomes of it.
+        Err(RemediateError::Evidence(error @ EvidenceError::Superseded { .. })) => {
+            let error = format!("superseded: {error}");
+            Ok(RemediateResponse { outcome: Outcome::Failed, change_sha256: String::new(), error })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What the resource is to become.
@@ -185,13 +192,13 @@ impl<N: Native> Run<'_, N> {
         error: &str,
     ) -> Result<Stored, RemediateError> {
         if end == Some(Outcome::Failed) {
-            return self.end(stored, Outcome::Failed, error, now).await;
+            return self.end(stored, Outcome::Failed, error, Left::Found(now)).await;
         }
         let recorded = self.evidence.open_before(&stored.evidence).await?;
         match judge::resume(self.reached(now), now, &recorded.pre_image) {
-            Resume::Reached => self.end(stored, self.done(), "", now).await,
+            Resume::Reached => self.end(stored, self.done(), "", Left::Own(now)).await,
             Resume::Again => self.change(stored, &recorded).await,
-            Resume::Stop => self.end(stored, Outcome::Failed, HALF_DONE, now).await,
+            Resume::Stop => self.end(stored, Outcome::Failed, HALF_DONE, Left::Found(now)).await,
         }
     }
 
@@ -205,16 +212,19 @@ impl<N: Native> Run<'_, N> {
             // undo would find no drift and put the pre-image over that change.
             Ok(_) => {
                 let error = "the resource was changed by somebody else after it was inspected; nothing was changed";
-                return self.end(stored, Outcome::Failed, error, &before.pre_image).await;
+                return self.end(stored, Outcome::Failed, error, Left::Own(&before.pre_image)).await;
             }
             Err(error) => {
-                return self.end(stored, Outcome::Failed, &error.to_string(), &before.pre_image).await;
+                let left = Left::Own(&before.pre_image);
+                return self.end(stored, Outcome::Failed, &error.to_string(), left).await;
             }
         }
         for call in &before.change.0 {
             if let Err(error) = self.native.call(call).await {
-                let now = self.native.inspect().await.ok().flatten().unwrap_or_else(judge::absent);
-                return self.end(stored, Outcome::Failed, &error.to_string(), &now).await;
+                let now = self.native.inspect().await.ok().flatten();
+                return self
+                    .end(stored, Outcome::Failed, &error.to_string(), left(now.as_ref(), &judge::absent()))
+                    .await;
             }
         }
         let mut last = Ok(None);
@@ -224,7 +234,7 @@ impl<N: Native> Run<'_, N> {
             if let Ok(Some(now)) = &last
                 && self.reached(now)
             {
-                return self.end(stored, self.done(), "", now).await;
+                return self.end(stored, self.done(), "", Left::Own(now)).await;
             }
         }
         let error = match &last {
@@ -232,13 +242,24 @@ impl<N: Native> Run<'_, N> {
             Ok(None) => "the resource was gone when it was read back".to_owned(),
             Err(error) => format!("the resource could not be read back: {error}"),
         };
-        let now = last.ok().flatten().unwrap_or_else(judge::absent);
-        self.end(stored, Outcome::Unverified, &error, &now).await
+        let now = last.ok().flatten();
+        self.end(stored, Outcome::Unverified, &error, left(now.as_ref(), &judge::absent())).await
     }
 
-    async fn end(&self, stored: &Stored, outcome: Outcome, error: &str, now: &Image) -> Result<Stored, RemediateError> {
-        Ok(record::end(self.evidence, stored, outcome, error, now).await?)
+    async fn end(
+        &self,
+        stored: &Stored,
+        outcome: Outcome,
+        error: &str,
+        left: Left<'_>,
+    ) -> Result<Stored, RemediateError> {
+        Ok(record::end(self.evidence, stored, outcome, error, left).await?)
     }
+}
+
+/// What was read after the calls; when nothing could be, nobody knows.
+fn left<'a>(now: Option<&'a Image>, unknown: &'a Image) -> Left<'a> {
+    now.map_or(Left::Found(unknown), Left::Own)
 }
 
 fn answer(stored: &Stored) -> RemediateResponse {

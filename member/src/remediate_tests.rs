@@ -274,7 +274,7 @@ async fn a_repeated_request_gets_the_first_answer_and_makes_no_call() {
 
 /// Kills the worker at a point, by losing the answer of one of the two puts, and runs it again.
 #[tokio::test]
-async fn a_worker_that_dies_after_the_pre_image_is_taken_over() {
+async fn defect_18_a_worker_that_dies_after_the_pre_image_is_taken_over_by_what_is_found() {
     for (found, outcome, calls) in [
         ([1, 1], Outcome::Verified, 2),
         ([2, 2], Outcome::Verified, 0),
@@ -291,6 +291,49 @@ async fn a_worker_that_dies_after_the_pre_image_is_taken_over() {
         assert_eq!((answer.outcome, second.calls().len()), (outcome, calls), "found {found:?}");
         assert_eq!(aws.evidence(&job).await.1.pre_image, image([1, 1]), "the first pre-image stands");
     }
+}
+
+#[tokio::test]
+async fn what_a_stopped_remediation_found_is_not_taken_for_what_it_left() {
+    let (aws, job) = (FakeAws::default(), job(GROUP));
+    aws.lose_next_put();
+    assert!(run(&Dials::at([1, 1]), &job, &aws.writer(), &here(), &PACE).await.is_err());
+    let theirs = Dials::at([9, 9]);
+    assert_eq!(go(&aws, &theirs, &job).await.outcome, Outcome::Failed);
+    assert_eq!(aws.evidence(&job).await.2, Some(image([9, 9])), "people can see what was found");
+    assert_eq!(go(&aws, &theirs, &undo_of(&job)).await.outcome, Outcome::Drifted);
+    assert_eq!(theirs.numbers(), [9, 9]);
+}
+
+#[tokio::test]
+async fn defect_17_a_worker_that_was_overtaken_neither_acts_nor_records() {
+    let (aws, job) = (FakeAws::default(), job(GROUP));
+    let successor = Job { fence: "2".to_owned(), ..job.clone() };
+    aws.lose_next_put();
+    assert!(run(&Dials::at([1, 1]), &job, &aws.writer(), &here(), &PACE).await.is_err());
+    assert_eq!(go(&aws, &Dials::at([1, 1]), &successor).await.outcome, Outcome::Verified);
+    // Broken again since: the frozen worker would have something to do.
+    let dials = Dials::at([1, 1]);
+    let answer = go(&aws, &dials, &job).await;
+    assert_eq!(answer.outcome, Outcome::Failed);
+    assert!(answer.error.starts_with("superseded"), "{}", answer.error);
+    assert!(dials.calls().is_empty());
+    let evidence = aws.evidence(&job).await.0;
+    assert_eq!((evidence.job.fence.as_str(), evidence.result.unwrap().outcome), ("2", Outcome::Verified));
+}
+
+#[tokio::test]
+async fn defect_17_what_an_overtaken_worker_would_still_record_is_refused() {
+    let (aws, job) = (FakeAws::default(), job(GROUP));
+    let before = Before { pre_image: image([1, 1]), change: Change::default() };
+    let (writer, place) = (aws.writer(), here());
+    let Begun::Created(frozen) = record::begin(&writer, &place, &job, &before, None, "").await.unwrap() else {
+        panic!()
+    };
+    let successor = Job { fence: "2".to_owned(), ..job.clone() };
+    record::begin(&writer, &place, &successor, &before, None, "").await.unwrap();
+    let end = record::end(&writer, &frozen, Outcome::Verified, "", Left::Own(&image([2, 2]))).await;
+    assert!(matches!(end, Err(EvidenceError::Superseded { .. })), "{end:?}");
 }
 
 #[tokio::test]

@@ -164,6 +164,8 @@ pub struct Ending<'a> {
     pub error: &'a str,
     /// The post-image.
     pub after: &'a Image,
+    /// See [`EvidenceResult::uncertain`].
+    pub uncertain: bool,
 }
 
 /// Reads evidence, from either account.
@@ -307,12 +309,36 @@ impl EvidenceWriter {
         let put = self.put(&evidence)?.if_none_match("*").send().await;
         match put {
             Ok(answer) => Ok(Begun::Created(Stored { evidence, etag: answer.e_tag.unwrap_or_default() })),
-            Err(error) if lost_the_race(&error) => {
-                let stored = self.read_own(key).await?;
-                same_job(&stored.evidence, opening.job)?;
-                Ok(Begun::Existing(stored))
-            }
+            Err(error) if lost_the_race(&error) => self.take_over(opening.job).await.map(Begun::Existing),
             Err(error) => Err(EvidenceError::S3 { key: key.clone(), source: AwsFailure::of("PutObject", &error) }),
+        }
+    }
+
+    /// The evidence of an earlier try. While that has not ended, a newer fence is written into it: what the earlier
+    /// worker would still record, should it be alive, is refused from now on.
+    async fn take_over(&self, job: &Job) -> Result<Stored, EvidenceError> {
+        let stored = self.read_own(&job.evidence_key).await?;
+        same_job(&stored.evidence, job)?;
+        if stored.evidence.result.is_some() || stored.evidence.job.fence == job.fence {
+            return Ok(stored);
+        }
+        let mut evidence = stored.evidence;
+        evidence.job.fence.clone_from(&job.fence);
+        match self.put(&evidence)?.if_match(&stored.etag).send().await {
+            Ok(answer) => Ok(Stored { evidence, etag: answer.e_tag.unwrap_or_default() }),
+            // Somebody else was quicker. Whether that was a newer worker, the earlier one's end, or this very call,
+            // whose answer was lost, is in the object.
+            Err(error) if lost_the_race(&error) => {
+                let stored = self.read_own(&job.evidence_key).await?;
+                same_job(&stored.evidence, job)?;
+                match stored.evidence.result.is_some() || stored.evidence.job.fence == job.fence {
+                    true => Ok(stored),
+                    false => Err(EvidenceError::Contended { key: job.evidence_key.clone() }),
+                }
+            }
+            Err(error) => {
+                Err(EvidenceError::S3 { key: job.evidence_key.clone(), source: AwsFailure::of("PutObject", &error) })
+            }
         }
     }
 
@@ -329,7 +355,11 @@ impl EvidenceWriter {
         match self.put(&evidence)?.if_match(&stored.etag).send().await {
             Ok(answer) => Ok(Stored { evidence, etag: answer.e_tag.unwrap_or_default() }),
             // The first answer to this very call may have been lost.
-            Err(error) if lost_the_race(&error) => ended_alike(self.read_own(&job.evidence_key).await?, ending.outcome),
+            Err(error) if lost_the_race(&error) => {
+                let now = self.read_own(&job.evidence_key).await?;
+                not_overtaken(&now.evidence, job)?;
+                ended_alike(now, ending.outcome)
+            }
             Err(error) => {
                 Err(EvidenceError::S3 { key: job.evidence_key.clone(), source: AwsFailure::of("PutObject", &error) })
             }
@@ -370,6 +400,7 @@ impl EvidenceWriter {
             error: ending.error.to_owned(),
             after: self.seal(job, ending.after).await?,
             post_image_sha256: hash(&job.evidence_key, ending.after)?,
+            uncertain: ending.uncertain,
         })
     }
 
@@ -403,11 +434,27 @@ impl EvidenceWriter {
     }
 }
 
+/// That no worker with a newer fence has taken the evidence over.
+///
+/// # Errors
+/// When one has.
+pub fn not_overtaken(existing: &Evidence, job: &Job) -> Result<(), EvidenceError> {
+    let key = || job.evidence_key.clone();
+    let fence =
+        |text: &str| text.parse().map(Fence).map_err(|_| EvidenceError::Malformed { key: key(), part: "fence" });
+    let (theirs, ours) = (fence(&existing.job.fence)?, fence(&job.fence)?);
+    if theirs > ours {
+        return Err(EvidenceError::Superseded { key: key(), fence: theirs });
+    }
+    Ok(())
+}
+
 /// The object's metadata: what the control runbook reads without reading the object.
 fn describe(evidence: &Evidence) -> Vec<(&'static str, &str)> {
     let mut pairs = vec![
         (metadata::PRE_IMAGE, evidence.pre_image_sha256.as_str()),
         (metadata::CHANGE, evidence.change_sha256.as_str()),
+        (metadata::FENCE, evidence.job.fence.as_str()),
     ];
     // Every key is always there: an Automation step that selects what is not may fail.
     let (outcome, post_image) = match &evidence.result {
@@ -435,18 +482,12 @@ fn own(evidence: &Evidence, key: &str, account: &AccountId, key_id: &str) -> Res
 
 /// Whether existing evidence is of the same job. Only the fence may differ, and only upwards.
 fn same_job(existing: &Evidence, job: &Job) -> Result<(), EvidenceError> {
-    let key = || job.evidence_key.clone();
     let unfenced = Job { fence: job.fence.clone(), ..existing.job.clone() };
     if unfenced != *job {
-        return Err(EvidenceError::Foreign { key: key(), holder: existing.job.remediation_id });
+        let key = job.evidence_key.clone();
+        return Err(EvidenceError::Foreign { key, holder: existing.job.remediation_id });
     }
-    let fence =
-        |text: &str| text.parse().map(Fence).map_err(|_| EvidenceError::Malformed { key: key(), part: "fence" });
-    let (theirs, ours) = (fence(&existing.job.fence)?, fence(&job.fence)?);
-    if theirs > ours {
-        return Err(EvidenceError::Superseded { key: key(), fence: theirs });
-    }
-    Ok(())
+    not_overtaken(existing, job)
 }
 
 fn ended_alike(stored: Stored, outcome: Outcome) -> Result<Stored, EvidenceError> {
@@ -512,6 +553,7 @@ mod tests {
                 error: String::new(),
                 after: sealed(KEY_ID),
                 post_image_sha256: "c".to_owned(),
+                uncertain: false,
             }),
         }
     }
