@@ -3,6 +3,7 @@
 //! One call each; what an answer means is decided elsewhere.
 
 mod backlog;
+mod desk;
 mod organization;
 
 use std::collections::{BTreeMap, HashMap};
@@ -60,7 +61,8 @@ pub struct Aws {
     sqs: aws_sdk_sqs::Client,
     securityhub: aws_sdk_securityhub::Client,
     ssm: aws_sdk_ssm::Client,
-    sessions: MemberSessions,
+    /// None for a function that has no business in member accounts.
+    sessions: Option<MemberSessions>,
     topic: String,
     dead_letters: Option<String>,
     findings: Option<String>,
@@ -71,6 +73,7 @@ pub struct Aws {
     lambda: OnceLock<aws_sdk_lambda::Client>,
     organizations: OnceLock<aws_sdk_organizations::Client>,
     workflows: OnceLock<aws_sdk_sfn::Client>,
+    events: OnceLock<aws_sdk_eventbridge::Client>,
 }
 
 impl Aws {
@@ -91,7 +94,7 @@ impl Aws {
             sqs: aws_sdk_sqs::Client::new(&base),
             securityhub: aws_sdk_securityhub::Client::new(&base),
             ssm: aws_sdk_ssm::Client::new(&base),
-            sessions: MemberSessions::new(&base, config::variable("EXTERNAL_ID")?, function),
+            sessions: std::env::var("EXTERNAL_ID").ok().map(|id| MemberSessions::new(&base, id, function)),
             topic,
             dead_letters: std::env::var("FINDINGS_DLQ_URL").ok(),
             findings: std::env::var("FINDINGS_QUEUE_URL").ok(),
@@ -100,6 +103,7 @@ impl Aws {
             lambda: OnceLock::new(),
             organizations: OnceLock::new(),
             workflows: OnceLock::new(),
+            events: OnceLock::new(),
             base,
         };
         Ok((outside, identity))
@@ -113,7 +117,11 @@ impl Aws {
     }
 
     async fn session(&self, place: &Place) -> Result<aws_credential_types::Credentials, StartError> {
-        let session = self.sessions.credentials(place.partition, &place.account).await;
+        let Some(sessions) = &self.sessions else {
+            let message = "environment variable `EXTERNAL_ID` is not set; the stack's template sets it".to_owned();
+            return Err(StartError { transient: false, message });
+        };
+        let session = sessions.credentials(place.partition, &place.account).await;
         session
             .map_err(|error: SessionError| StartError { transient: error.is_transient(), message: error.to_string() })
     }

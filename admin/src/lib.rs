@@ -6,6 +6,7 @@
 //! that they see of AWS; [`aws`] is the real one. Nothing here knows what a control does to a resource.
 
 pub mod approval;
+pub mod api;
 pub mod aws;
 pub mod batch;
 pub mod breaker;

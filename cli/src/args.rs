@@ -50,6 +50,10 @@ pub(crate) struct Global {
     /// The Region that Redress is deployed in; by default the one of your AWS configuration.
     #[arg(long, global = true, help_heading = "Connection (to the administrator account)")]
     pub(crate) region: Option<Region>,
+    /// The api's URL, if not the one of function redress-api.
+    #[arg(long, global = true, value_name = "URL", env = "REDRESS_API_URL", hide_env_values = true)]
+    #[arg(help_heading = "Connection (to the administrator account)")]
+    pub(crate) api_url: Option<String>,
     /// A profile of your AWS configuration.
     #[arg(long, global = true, env = "AWS_PROFILE", hide_env_values = true)]
     #[arg(help_heading = "Connection (to the administrator account)")]
@@ -87,18 +91,33 @@ Without --resource, the account itself is the resource.")]
     /// What Redress can fix.
     #[command(subcommand)]
     Controls(Controls),
-    /// What Redress may do: the policy set in force and the main switch.
+    /// What Redress may do: the policy set in force, the switches, the limits.
     #[command(subcommand)]
     Settings(Settings),
-    /// Stops everything: findings are recorded and ignored. In effect within seconds, and audited.
-    #[command(after_help = "Example:\n  redress off --reason \"incident 4711\"")]
-    Off(Reason),
+    /// What nobody may touch, who answers for that, and until when.
+    #[command(subcommand)]
+    Exemption(Exemption),
+    /// Breakers: what stopped itself because too much failed, or too much was done.
+    #[command(subcommand)]
+    Breaker(Breaker),
+    /// Stops everything, or one account, unit or control: findings are told, nothing is started. In effect within seconds, and audited.
+    #[command(after_help = "Examples:
+  redress off --reason \"incident 4711\"
+  redress off --account 111122223333 --reason \"they migrate today\"
+  redress off --control S3.8 --reason \"breaks the public sites\"")]
+    Off(Switching),
     /// Lets policy decide again, as `redress settings show` says.
-    #[command(after_help = "Example:\n  redress on --reason \"incident 4711 is closed\"")]
-    On(Reason),
-    /// Decides, records and notifies, but changes nothing.
-    #[command(after_help = "Example:\n  redress observe --reason \"change freeze\"")]
-    Observe(Reason),
+    #[command(after_help = "Examples:
+  redress on --reason \"incident 4711 is closed\"
+  redress on --account 111122223333 --reason \"migrated\"
+
+What failed while it was off is a backlog: it is told, not acted on. `redress campaign` paces it.")]
+    On(Switching),
+    /// Decides, records, notifies and answers dry runs, but changes nothing.
+    #[command(after_help = "Examples:
+  redress observe --reason \"change freeze\"
+  redress observe --ou ou-ab12-cd34ef56 --reason \"freeze of production\"")]
+    Observe(Switching),
     /// A script that completes commands in your shell.
     #[command(after_help = "Examples:
   redress completion bash > ~/.local/share/bash-completion/completions/redress
@@ -296,20 +315,135 @@ pub(crate) enum Settings {
     /// What is in force.
     #[command(after_help = "Example:\n  redress settings show")]
     Show,
-    /// Changes what is in force.
-    #[command(after_help = "Example:\n  redress settings set --policy-set pilot --reason \"CHG-1234\"")]
-    Set {
-        /// The policy set that decides.
+    /// Changes what is in force; only what is given.
+    #[command(after_help = "Examples:
+  redress settings set --policy-set pilot --pilot-accounts 111122223333,444455556666 --reason \"CHG-1234\"
+  redress settings set --time-zone Europe/Berlin --reason \"office hours are ours\"
+  redress settings set --limit AccountPerHour=50 --limit InFlight=40 --reason \"start small\"")]
+    Set(SettingsSet),
+}
+
+#[derive(Debug, Args)]
+#[group(required = false, multiple = true)]
+pub(crate) struct SettingsSet {
+    /// The shipped policy set that decides; your own comes by `redress policy set`.
+    #[arg(long)]
+    pub(crate) policy_set: Option<PolicySet>,
+    /// Where the set `pilot` may act, separated by commas; empty for nowhere.
+    #[arg(long, value_name = "ACCOUNTS")]
+    pub(crate) pilot_accounts: Option<String>,
+    /// The IANA time zone of policies' local time; empty for UTC.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+    /// ARNs of SSM Change Calendars, separated by commas; empty for none.
+    #[arg(long, value_name = "ARNS")]
+    pub(crate) change_calendars: Option<String>,
+    /// A limit: InFlight, AccountPerHour, OrganisationPerHour, ControlFailurePercent, ControlMinimum, CoolDownSeconds or
+    /// ApprovalSeconds.
+    #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = limit)]
+    pub(crate) limits: Vec<(String, u32)>,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
+/// A limit's name and number.
+fn limit(text: &str) -> Result<(String, u32), String> {
+    let expected = || format!("`{text}` is no limit such as AccountPerHour=50");
+    let (name, number) = text.split_once('=').ok_or_else(expected)?;
+    Ok((name.to_owned(), number.parse().map_err(|_| expected())?))
+}
+
+/// A switch.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Switching {
+    /// Only this account.
+    #[arg(long, group = "scope")]
+    pub(crate) account: Option<AccountId>,
+    /// Only this organisational unit and all below it, by its id.
+    #[arg(long, group = "scope")]
+    pub(crate) ou: Option<String>,
+    /// Only this control.
+    #[arg(long, group = "scope")]
+    pub(crate) control: Option<ControlId>,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Exemption {
+    /// Exempts a resource, or a control in an account or unit, until a day that you name.
+    #[command(after_help = "Examples:
+  redress exemption add legacy-website --resource arn:aws:s3:::legacy --owner \"team web\" --until 2026-06-30T00:00:00Z \\
+      --reason \"public on purpose until it moves\"
+  redress exemption add sandbox --ou ou-ab12-cd34ef56 --control EC2.13 --owner \"platform\" --days 30 --reason \"CHG-77\"")]
+    Add(ExemptionAdd),
+    /// All exemptions, also those that ended lately.
+    #[command(after_help = "Example:\n  redress exemption list --json | jq '.[].Id'")]
+    List,
+    /// Ends an exemption.
+    #[command(after_help = "Example:\n  redress exemption remove legacy-website --reason \"it moved\"")]
+    Remove {
+        /// Its name.
+        id: String,
+        /// Why; goes into the ledger.
         #[arg(long)]
-        policy_set: PolicySet,
-        #[command(flatten)]
-        reason: Reason,
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["control", "account", "ou", "resource"])))]
+#[command(group(clap::ArgGroup::new("end").required(true).args(["until", "days"])))]
+pub(crate) struct ExemptionAdd {
+    /// Its name: lower-case letters, digits and hyphens. Policies' verdicts show it as `exemption.<name>`.
+    pub(crate) id: String,
+    /// Only this control.
+    #[arg(long)]
+    pub(crate) control: Option<ControlId>,
+    /// Only this account.
+    #[arg(long)]
+    pub(crate) account: Option<AccountId>,
+    /// Only this organisational unit and all below it, by its id.
+    #[arg(long)]
+    pub(crate) ou: Option<String>,
+    /// Only this resource, by its ARN.
+    #[arg(long)]
+    pub(crate) resource: Option<Arn>,
+    /// Who answers for it: a person or team.
+    #[arg(long)]
+    pub(crate) owner: String,
+    /// Until when, such as `2026-06-30T00:00:00Z`; a year at most.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Timestamp>,
+    /// For so many days.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=366))]
+    pub(crate) days: Option<u16>,
+    /// Why; goes into the ledger.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Breaker {
+    /// Breakers that are open, and those that ever were.
+    #[command(after_help = "Example:\n  redress breaker list")]
+    List,
+    /// Closes a breaker before its own probe does. What failed until now is forgiven.
+    #[command(after_help = "Examples:
+  redress breaker close control:S3.8 --reason \"the runbook is mended\"
+  redress breaker close organisation --reason \"it was the scanner\"")]
+    Close {
+        /// `organisation`, `account:<id>` or `control:<id>`.
+        scope: String,
+        /// Why; goes into the ledger.
+        #[arg(long)]
+        reason: String,
     },
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Reason {
-    /// Why; kept with the setting.
+    /// Why; goes into the ledger.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
 }

@@ -3,7 +3,7 @@
 use aws_config::BehaviorVersion;
 use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 use aws_types::SdkConfig;
-use redress_common::arn::{Arn, Partition};
+use redress_common::arn::Partition;
 use redress_common::aws::config::http_client;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::ids::{AccountId, Region};
@@ -19,6 +19,8 @@ pub(crate) struct Connection {
     pub(crate) config: SdkConfig,
     /// Where Redress is deployed.
     pub(crate) region: Region,
+    /// Where the api is, when that is given.
+    pub(crate) api_url: Option<String>,
 }
 
 impl Connection {
@@ -44,23 +46,12 @@ impl Connection {
             .as_ref()
             .parse()
             .map_err(|error| Problem::aws("use the Region of the AWS configuration", &error))?;
-        Ok(Self { config, region })
+        Ok(Self { config, region, api_url: global.api_url.clone() })
     }
 
     /// The partition of the Region.
     pub(crate) fn partition(&self) -> Partition {
         Partition::of_region(&self.region)
-    }
-
-    /// The caller's ARN, as STS vouches for it.
-    pub(crate) async fn identity(&self) -> Result<Arn, Problem> {
-        let doing = "ask AWS STS who is calling";
-        let answer = aws_sdk_sts::Client::new(&self.config)
-            .get_caller_identity()
-            .send()
-            .await
-            .map_err(|error| Problem::aws(doing, &AwsFailure::of("sts:GetCallerIdentity", &error)))?;
-        answer.arn().unwrap_or_default().parse().map_err(|error| Problem::aws(doing, &error))
     }
 
     /// The same connection as a role in a member account, in that Region.

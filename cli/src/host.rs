@@ -77,6 +77,7 @@ impl Host {
         Ok(Connection {
             config: config(endpoint, &organisation.region, session).await,
             region: organisation.region.clone(),
+            api_url: None,
         })
     }
 

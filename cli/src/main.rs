@@ -1,14 +1,17 @@
 //! `redress`: the operator's command.
 //!
-//! It reads the ledger, puts requests on the administrator's bus and runs the lab. It changes no resource
-//! itself and assumes no role that could: what it asks for goes the same way as any finding.
+//! It reads the ledger, asks the api for what is to be changed, and runs the lab. It changes no resource and no
+//! setting itself and assumes no role that could: what it asks for goes the same way as any finding.
 
+mod api;
 mod args;
 mod audit;
 mod aws;
+mod breaker;
 mod controls;
 mod demo;
 mod evidence;
+mod exemption;
 #[cfg(test)]
 mod fixture;
 mod host;
@@ -25,6 +28,7 @@ mod why;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use redress_common::items::settings::Switch;
 
 use crate::args::{Arguments, Command};
 use crate::aws::Connection;
@@ -56,9 +60,11 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
         Command::Undo(undo) => request::undo(undo, &Connection::new(global).await?, output).await,
         Command::Remediate(remediate) => request::remediate(remediate, &Connection::new(global).await?, output).await,
         Command::Settings(command) => settings::run(command, &Connection::new(global).await?, style).await,
-        Command::Off(reason) => settings::switch("off", &reason, &Connection::new(global).await?, style).await,
-        Command::On(reason) => settings::switch("on", &reason, &Connection::new(global).await?, style).await,
-        Command::Observe(reason) => settings::switch("observe", &reason, &Connection::new(global).await?, style).await,
+        Command::Exemption(command) => exemption::run(command, &Connection::new(global).await?, style).await,
+        Command::Breaker(command) => breaker::run(command, &Connection::new(global).await?, style).await,
+        Command::Off(what) => settings::switch(Switch::Off, what, &Connection::new(global).await?, style).await,
+        Command::On(what) => settings::switch(Switch::On, what, &Connection::new(global).await?, style).await,
+        Command::Observe(what) => settings::switch(Switch::Observe, what, &Connection::new(global).await?, style).await,
     }
 }
 

@@ -1,21 +1,20 @@
-//! Asking for a remediation or an undo: an event on the administrator's bus, like any finding. Policy decides.
+//! Asking for a remediation or an undo. The api puts it on the bus in the caller's name, like any finding; policy decides.
 //!
 //! Nothing is changed from here; waiting means to read the ledger until the outcome is in it.
 
 use std::time::{Duration, Instant};
 
-use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use jiff::Timestamp;
 use redress_common::arn::Arn;
-use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Mode, Outcome};
 use redress_common::ids::{ClaimKey, RemediationId};
 use redress_common::ledger::{Record, detail};
-use redress_common::names;
+use redress_common::operate::Request;
 use redress_common::state::State;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::api;
 use crate::args::{Reader, Remediate, Undo, Wait};
 use crate::audit::indented;
 use crate::aws::Connection;
@@ -85,11 +84,8 @@ pub(crate) async fn ask_undo(id: RemediationId, reason: &str, connection: &Conne
     let (request, at) = (Uuid::new_v4().to_string(), Timestamp::now());
     let refused = RemediationId::of_rejected(format!("undo:{id}:{request}").as_bytes());
     let ids = claim_key(&records).map(|key| RemediationId::of_request(&key, &request)).into_iter().chain([refused]);
-    let detail = json!({
-        "RemediationId": id, "Mode": Mode::Restore, "Reason": reason, "RequestId": request,
-        "RequestedBy": connection.identity().await?,
-    });
-    put(connection, names::UNDO_DETAIL_TYPE, &detail).await?;
+    let asked = Request::Undo { remediation_id: id, request_id: request, reason: reason.to_owned() };
+    api::call(connection, &asked).await?;
     let (what, resource) = (format!("the undo of {id}"), last.draft.resource_id.clone());
     Ok(Asked { what, resource, known: Known::Ids(ids.collect()), at })
 }
@@ -106,14 +102,18 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
     let partition = connection.partition();
     let resource = asked.resource.unwrap_or_else(|| Arn::account_root(partition, &asked.account));
     let mode = if asked.dry_run { Mode::DryRun } else { Mode::Apply };
-    let identity = connection.identity().await?;
     let (request, at) = (Uuid::new_v4().to_string(), Timestamp::now());
     let region = asked.resource_region.as_ref().or(resource.region()).unwrap_or(&connection.region);
-    let detail = json!({
-        "Control": asked.control, "AccountId": asked.account, "Region": region, "ResourceArn": resource,
-        "Mode": mode, "Reason": asked.reason, "RequestId": request, "RequestedBy": identity,
-    });
-    put(connection, names::REMEDIATE_DETAIL_TYPE, &detail).await?;
+    let wanted = Request::Remediate {
+        control: asked.control.clone(),
+        account_id: asked.account,
+        region: region.clone(),
+        resource_arn: resource.clone(),
+        mode,
+        request_id: request.clone(),
+        reason: asked.reason,
+    };
+    api::call(connection, &wanted).await?;
     let what = format!("{} on {resource}", asked.control);
     let known = Known::Finding(format!("redress/{request}"));
     let asked_for = Asked { what, resource: resource.to_string(), known, at };
@@ -124,6 +124,10 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
 fn undoable(id: RemediationId, records: &[Record]) -> Result<&Record, Problem> {
     let last = records.last().ok_or_else(|| unknown(id))?;
     let state = last.draft.execution_status;
+    if last.draft.resource_type.starts_with("Redress::") {
+        return Err(Problem::refused(format!("`{id}` is an operator's change: {}", last.draft.remediation_action))
+            .help("set it back with the command that changed it; `redress audit show` says what it was"));
+    }
     if state == State::RolledBack {
         let by = last.detail(detail::UNDONE_BY).map(|by| format!(" by {by}")).unwrap_or_default();
         return Err(Problem::refused(format!("remediation `{id}` was undone{by}"))
@@ -139,29 +143,6 @@ fn undoable(id: RemediationId, records: &[Record]) -> Result<&Record, Problem> {
             .help(format!("`redress audit show {id}` says what it did")));
     }
     Ok(last)
-}
-
-/// Puts one event on the hub.
-async fn put(connection: &Connection, detail_type: &str, detail: &Value) -> Result<String, Problem> {
-    let doing = format!("ask for it on the bus {}", names::HUB_BUS);
-    let entry = PutEventsRequestEntry::builder()
-        .event_bus_name(names::HUB_BUS)
-        .source(names::EVENT_SOURCE)
-        .detail_type(detail_type)
-        .detail(detail.to_string())
-        .build();
-    let answer = aws_sdk_eventbridge::Client::new(&connection.config)
-        .put_events()
-        .entries(entry)
-        .send()
-        .await
-        .map_err(|error| Problem::aws(&doing, &AwsFailure::of("events:PutEvents", &error)))?;
-    let entry = answer.entries().first();
-    entry.and_then(|entry| entry.event_id()).map(str::to_owned).ok_or_else(|| {
-        let code = entry.and_then(|entry| entry.error_code()).unwrap_or("no event id");
-        let message = entry.and_then(|entry| entry.error_message()).unwrap_or("EventBridge took no event");
-        Problem::aws(&doing, &AwsFailure::partial("events:PutEvents", format!("{code}: {message}")))
-    })
 }
 
 async fn answer(asked: Asked, wait: &Wait, ledger: &Ledger, output: Output) -> Result<Answer, Problem> {

@@ -1,35 +1,79 @@
-//! What is in force: policy set and main switch. Writes the settings item and nothing else: operators may not
-//! write the ledger.
+//! What is in force: policy set, switches, limits. Shows the settings item; the api changes it.
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use jiff::Timestamp;
-use redress_common::aws::failure::AwsFailure;
-use redress_common::aws::state_table::{self, KEY, PolicySetName, Settings as InForce, StateKey, Switch};
+use std::fmt::Display;
+
+use redress_common::aws::state_table::{self, StateKey};
+use redress_common::ids::AccountId;
+use redress_common::items::settings::{Limits, PolicySetName, Settings as InForce, Switch};
 use redress_common::names;
-use serde::Serialize;
+use redress_common::operate::{Listing, Request, SwitchScope};
+use serde_json::json;
 
-use crate::args::{PolicySet, Reason, Settings};
+use crate::api;
+use crate::args::{PolicySet, Settings, SettingsSet, Switching};
 use crate::aws::Connection;
+use crate::breaker::{self, Listed};
 use crate::output::{Answer, Style};
 use crate::problem::Problem;
 
 pub(crate) async fn run(command: Settings, connection: &Connection, style: Style) -> Result<Answer, Problem> {
     match command {
         Settings::Show => show(connection, style).await,
-        Settings::Set { policy_set, reason } => {
-            change("PolicySet", policy_set.name().as_str(), &reason, connection, style).await
-        }
+        Settings::Set(set) => change(set, connection, style).await,
     }
 }
 
-/// Sets the main switch.
+/// Sets the main switch, or that of a scope.
 pub(crate) async fn switch(
-    to: &'static str,
-    reason: &Reason,
+    to: Switch,
+    what: Switching,
     connection: &Connection,
     style: Style,
 ) -> Result<Answer, Problem> {
-    change("Switch", to, reason, connection, style).await
+    let scope = SwitchScope { account: what.account, ou: what.ou, control: what.control };
+    changed(&Request::Switch { to, scope, reason: what.reason.reason }, connection, style).await
+}
+
+async fn change(set: SettingsSet, connection: &Connection, style: Style) -> Result<Answer, Problem> {
+    let nothing = set.policy_set.is_none()
+        && set.pilot_accounts.is_none()
+        && set.time_zone.is_none()
+        && set.change_calendars.is_none()
+        && set.limits.is_empty();
+    if nothing {
+        return Err(Problem::failed("no setting is given").help("`redress settings set --help` lists them"));
+    }
+    let pilot_accounts: Option<Vec<AccountId>> = set.pilot_accounts.as_deref().map(list).transpose()?;
+    let request = Request::Settings {
+        policy_set: set.policy_set.map(PolicySet::name),
+        pilot_accounts,
+        time_zone: set.time_zone,
+        change_calendars: set.change_calendars.as_deref().map(list).transpose()?,
+        limits: set.limits.into_iter().collect(),
+        reason: set.reason.reason,
+    };
+    changed(&request, connection, style).await
+}
+
+/// The values of a list with commas.
+fn list<T>(text: &str) -> Result<Vec<T>, Problem>
+where
+    T: std::str::FromStr,
+    T::Err: Display,
+{
+    let values = text.split(',').map(str::trim).filter(|value| !value.is_empty());
+    values.map(|value| value.parse().map_err(|error: T::Err| Problem::failed(error.to_string()))).collect()
+}
+
+/// Asks for a change, and shows what is in force then.
+async fn changed(request: &Request, connection: &Connection, style: Style) -> Result<Answer, Problem> {
+    let answer = api::call(connection, request).await?;
+    let settings: InForce = serde_json::from_value(answer["Settings"].clone())
+        .map_err(|error| Problem::aws("read the api's answer", &error))?;
+    let id = answer["RemediationId"].as_str().unwrap_or_default().to_owned();
+    let written = if answer["Changed"] == false { "nothing had to be changed".to_owned() } else { id };
+    let text = render(&settings, &[], style) + &style.fields(&[("Ledger record", written)]);
+    Answer::new(&answer, text)
 }
 
 impl PolicySet {
@@ -51,14 +95,23 @@ async fn show(connection: &Connection, style: Style) -> Result<Answer, Problem> 
     let snapshot = state_table::read(&client, names::STATE_TABLE, &[StateKey::Settings]).await;
     let settings = snapshot.map_err(|error| reading(&error))?.settings().map_err(|error| {
         reading(&error).help(
-            "while the settings cannot be read, Redress changes nothing; set them again with `redress settings set`",
+            "while the settings cannot be read, Redress changes nothing; docs/operate.md, \"Break glass\", mends them",
         )
     })?;
-    Answer::new(&settings, render(&settings, style))
+    // What is in force can be told without the api, too: it may be what is broken.
+    let open = match breaker::all(connection).await {
+        Ok(breakers) => breakers.into_iter().filter(Listed::is_open).collect(),
+        Err(problem) => {
+            tracing::warn!("the breakers are not known: {}", problem.plain());
+            Vec::new()
+        }
+    };
+    let mut data = json!(settings);
+    data["OpenBreakers"] = json!(open);
+    Answer::new(&data, render(&settings, &open, style))
 }
 
-fn render(settings: &InForce, style: Style) -> String {
-    let pilots = settings.pilot_accounts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+fn render(settings: &InForce, open: &[Listed], style: Style) -> String {
     let effect = match (settings.switch, settings.policy_set) {
         (Switch::Off, _) => "nothing is started",
         (Switch::Observe, _) | (Switch::On, PolicySetName::Observe) => "people are told; nothing is changed",
@@ -66,48 +119,62 @@ fn render(settings: &InForce, style: Style) -> String {
         (Switch::On, PolicySetName::Standard) => "what is reversible is changed",
         (Switch::On, PolicySetName::Custom) => "your own policies decide",
     };
+    let joined = |values: Vec<String>| values.join(", ");
+    let changed = match &settings.changed_at {
+        Some(at) => {
+            let why =
+                if settings.change_reason.is_empty() { String::new() } else { format!(": {}", settings.change_reason) };
+            format!("{at} by {}{why}", settings.changed_by)
+        }
+        None => String::new(),
+    };
     style.fields(&[
-        ("Switch", word(&settings.switch)),
+        ("Switch", settings.switch.as_str().to_owned()),
+        ("Scoped switches", joined(scoped(settings))),
         ("Policy set", settings.policy_set.as_str().to_owned()),
-        ("Pilot accounts", pilots),
+        ("Pilot accounts", joined(settings.pilot_accounts.iter().map(ToString::to_string).collect())),
         ("In effect", effect.to_owned()),
+        ("Acts on what failed since", settings.acting_since.map(|at| at.to_string()).unwrap_or_default()),
+        ("Time zone", settings.time_zone.clone().unwrap_or_else(|| "UTC".to_owned())),
+        ("Change calendars", joined(settings.change_calendars.iter().map(ToString::to_string).collect())),
+        ("Limits", limits(&settings.limits)),
+        ("Open breakers", joined(open.iter().map(|breaker| breaker.scope.clone()).collect())),
+        ("Changed", changed),
     ])
 }
 
-/// A setting as the table writes it.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+fn scoped(settings: &InForce) -> Vec<String> {
+    let line = |kind: &str, name: &dyn Display, switch: &Switch| format!("{} for {kind} {name}", switch.as_str());
+    let accounts = settings.accounts.iter().map(|(account, switch)| line("account", account, switch));
+    let ous = settings.ous.iter().map(|(ou, switch)| line("unit", ou, switch));
+    let controls = settings.controls.iter().map(|(control, switch)| line("control", control, switch));
+    accounts.chain(ous).chain(controls).collect()
 }
 
-/// Writes one setting, and beside it who set it, when and why. The item's history is in CloudTrail's data events.
-async fn change(
-    name: &str,
-    value: &str,
-    reason: &Reason,
+fn limits(limits: &Limits) -> String {
+    format!(
+        "{} at a time in an account and Region; {} an hour in an account, {} in all; a control stops at {} % of at least {} failing, for {} s; an approval waits {} s",
+        limits.in_flight,
+        limits.account_per_hour,
+        limits.organisation_per_hour,
+        limits.control_failure_percent,
+        limits.control_minimum,
+        limits.cool_down_seconds,
+        limits.approval_seconds
+    )
+}
+
+/// What the api lists, as the items of their type.
+pub(crate) async fn listed<T: serde::de::DeserializeOwned>(
+    what: Listing,
     connection: &Connection,
-    style: Style,
-) -> Result<Answer, Problem> {
-    let text = |text: &str| AttributeValue::S(text.to_owned());
-    let identity = connection.identity().await?;
-    aws_sdk_dynamodb::Client::new(&connection.config)
-        .update_item()
-        .table_name(names::STATE_TABLE)
-        .key(KEY, text(&StateKey::Settings.to_string()))
-        .update_expression("SET #name = :value, ChangedAt = :at, ChangedBy = :by, ChangeReason = :reason")
-        .expression_attribute_names("#name", name)
-        .expression_attribute_values(":value", text(value))
-        .expression_attribute_values(":at", text(&Timestamp::now().to_string()))
-        .expression_attribute_values(":by", text(identity.as_str()))
-        .expression_attribute_values(":reason", text(&reason.reason))
-        .send()
-        .await
-        .map_err(|error| {
-            Problem::aws(&format!("set {name} to `{value}`"), &AwsFailure::of("dynamodb:UpdateItem", &error))
-        })?;
-    show(connection, style).await
+) -> Result<Vec<T>, Problem> {
+    let answer = api::call(connection, &Request::List { what }).await?;
+    serde_json::from_value(answer["Items"].clone()).map_err(|error| Problem::aws("read the api's answer", &error))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -120,9 +187,31 @@ mod tests {
 
     #[test]
     fn the_text_says_what_the_settings_amount_to() {
-        let text = |switch, policy_set| render(&InForce { switch, policy_set, ..InForce::default() }, Style::PLAIN);
+        let text =
+            |switch, policy_set| render(&InForce { switch, policy_set, ..InForce::default() }, &[], Style::PLAIN);
         assert!(text(Switch::Off, PolicySetName::Standard).contains("nothing is started"));
         assert!(text(Switch::On, PolicySetName::Observe).contains("nothing is changed"));
         assert!(text(Switch::On, PolicySetName::Standard).contains("what is reversible is changed"));
+    }
+
+    #[test]
+    fn the_text_shows_scoped_switches_limits_and_open_breakers() {
+        let settings = InForce {
+            accounts: [("111122223333".parse().unwrap(), Switch::Off)].into(),
+            ous: [("ou-ab12-cd34ef56".to_owned(), Switch::Observe)].into(),
+            changed_at: Some("2026-03-01T12:00:00Z".parse().unwrap()),
+            changed_by: "arn:aws:sts::999999999999:assumed-role/Redress-Operator/jo".to_owned(),
+            change_reason: "they migrate".to_owned(),
+            ..InForce::default()
+        };
+        let open = Listed { scope: "control:S3.8".to_owned(), breaker: Default::default() };
+        insta::assert_snapshot!(render(&settings, &[open], Style::PLAIN));
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        assert_eq!(list::<AccountId>("111122223333, 444455556666").unwrap().len(), 2);
+        assert!(list::<AccountId>("").unwrap().is_empty());
+        assert!(list::<AccountId>("x").is_err());
     }
 }

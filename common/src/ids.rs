@@ -25,7 +25,8 @@ impl InvalidId {
 
 /// Hostile text, fit for a log line and the ledger: cut to 80 characters, and what would steer a terminal or
 /// turn the reading direction replaced.
-pub(crate) fn excerpt(text: &str) -> String {
+#[must_use]
+pub fn excerpt(text: &str) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

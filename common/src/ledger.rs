@@ -21,6 +21,10 @@ pub mod detail {
     pub const ANSWERED_BY: &str = "AnsweredBy";
     /// How many people said yes, of how many that must.
     pub const APPROVALS: &str = "Approvals";
+    /// What an operator's change made of it.
+    pub const AFTER: &str = "After";
+    /// What it was before an operator's change.
+    pub const BEFORE: &str = "Before";
     pub const CHANGE_SHA256: &str = "ChangeSha256";
     pub const CODE: &str = "Code";
     pub const CONTROL: &str = "Control";

@@ -172,6 +172,11 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// `redress breaker list`, `redress campaign list`, `redress approvals list`.
+    List {
+        /// What is listed.
+        what: Listing,
+    },
     /// `redress campaign start|pause`.
     CampaignRun {
         /// Its name.
@@ -181,6 +186,17 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+}
+
+/// What is kept one item a thing, and listed by the api: an operator may read items by their keys, not search the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Listing {
+    /// Breakers that were ever opened.
+    Breakers,
+    /// Campaigns.
+    Campaigns,
+    /// Questions to people that the table still remembers.
+    Approvals,
 }
 
 /// The answer when it was refused. The HTTP status says the rest: 400 what cannot be understood, 403 who may not, 404 what

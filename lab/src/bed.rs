@@ -19,6 +19,7 @@ use crate::{Lab, LabError, LabOptions, Progress};
 const FUNCTIONS: [(&str, &str); 5] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
+    (names::API_FUNCTION, "api"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),
     (names::GUARD_FUNCTION, "guard"),

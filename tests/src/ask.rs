@@ -122,35 +122,19 @@ impl World {
         self.bed.organisation.region.as_str()
     }
 
-    /// Puts an operator's event on the hub.
-    async fn put(&self, detail_type: &str, mut detail: Value) {
-        let admin = &self.bed.organisation.administrator.id;
-        let role = names::OPERATOR_ROLE;
-        detail["RequestedBy"] = format!("arn:aws:sts::{admin}:assumed-role/{role}/somebody").into();
-        let entry = json!({
-            "EventBusName": names::HUB_BUS, "Source": names::EVENT_SOURCE, "DetailType": detail_type, "Detail": detail.to_string(),
-        });
-        let put = json!({ "Entries": [entry] });
-        let answer = self.bed.lab.aws().call(&self.operator().await, self.region(), "events", "PutEvents", put).await;
-        match answer {
-            Ok(answer) if answer["FailedEntryCount"] == 0 => {}
-            other => panic!("the operator's event was not taken: {other:?}"),
-        }
-    }
-
-    /// Asks for a remediation or a dry run by an operator's event, and waits for its end.
+    /// Asks for a remediation or a dry run as an operator does, and waits for its end.
     pub async fn remediate(&self, target: &Target, mode: Mode) -> Ended {
         let request = Uuid::new_v4().to_string();
-        let detail = json!({
-            "Control": target.control, "AccountId": target.account, "Region": self.region(), "ResourceArn": target.arn,
-            "Mode": mode, "Reason": "a test asks", "RequestId": request,
+        let asked = json!({
+            "Operation": "Remediate", "Control": target.control, "AccountId": target.account, "Region": self.region(),
+            "ResourceArn": target.arn, "Mode": mode, "Reason": "a test asks", "RequestId": request,
         });
-        self.put(names::REMEDIATE_DETAIL_TYPE, detail).await;
+        self.operate(asked).await;
         let what = format!("{mode:?} of {} on {} ends", target.control, target.arn);
         self.ended(&target.account, &what, |record| text(record, "FindingId").contains(&request)).await
     }
 
-    /// Asks for the undo of a remediation by an operator's event, and waits for its end.
+    /// Asks for the undo of a remediation as an operator does, and waits for its end.
     ///
     /// # Panics
     /// When the target is none.
@@ -165,8 +149,10 @@ impl World {
                 other => panic!("{target:?}: {other:?}"),
             };
         let id = RemediationId::of_request(&key, &request).to_string();
-        let detail = json!({ "RemediationId": remediation, "Mode": Mode::Restore, "Reason": "a test asks", "RequestId": request });
-        self.put(names::UNDO_DETAIL_TYPE, detail).await;
+        let asked = json!({
+            "Operation": "Undo", "RemediationId": remediation, "Reason": "a test asks", "RequestId": request,
+        });
+        self.operate(asked).await;
         self.ended(&target.account, &format!("the undo of {remediation} ends"), |record| record["RemediationId"] == id)
             .await
     }

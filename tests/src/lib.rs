@@ -6,5 +6,6 @@ pub mod ask;
 pub mod grants;
 pub mod guarded;
 pub mod inbox;
+pub mod operate;
 pub mod raw;
 pub mod world;

@@ -303,6 +303,32 @@ impl Dynamo {
         put.map(drop).map_err(|error| AwsFailure::of(OPERATION, &error))
     }
 
+    /// The state items whose keys start so, as plain JSON. Reads the whole table.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn items(&self, prefix: &str) -> Result<Vec<serde_json::Value>, AwsFailure> {
+        const OPERATION: &str = "dynamodb:Scan";
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&self.state_table)
+            .filter_expression("begins_with(#k, :prefix)")
+            .expression_attribute_names("#k", state_table::KEY)
+            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut items = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| AwsFailure::of(OPERATION, &error))?;
+            let item = item::decode("a state item", &item);
+            items.push(item.map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?);
+        }
+        Ok(items)
+    }
+
     async fn query(
         &self,
         index: Option<&str>,

@@ -297,7 +297,7 @@ pub enum Expect {
     Anything,
     /// There is none.
     Absent,
-    /// Its `Version` is the one that was read; 0 stands for "absent".
+    /// Its `Version` is the one that was read; 0 stands for "there is none, or a person wrote it and gave it none".
     Version(u64),
     /// It is a claim, and still the one that was read.
     Claim(Condition),
@@ -309,7 +309,12 @@ impl Expect {
     pub fn expression(self) -> Option<Expression> {
         match self {
             Self::Anything => None,
-            Self::Absent | Self::Version(0) => Some(Condition::Absent.expression()),
+            Self::Absent => Some(Condition::Absent.expression()),
+            Self::Version(0) => Some(Expression {
+                text: "attribute_not_exists(#Version)",
+                names: names(&["Version"]),
+                values: HashMap::new(),
+            }),
             Self::Claim(condition) => Some(condition.expression()),
             Self::Version(version) => Some(Expression {
                 text: "#Version = :version",
@@ -325,7 +330,8 @@ impl Expect {
         let version = stored.and_then(|item| item.get("Version")?.as_n().ok()?.parse::<u64>().ok());
         match self {
             Self::Anything => true,
-            Self::Absent | Self::Version(0) => stored.is_none(),
+            Self::Absent => stored.is_none(),
+            Self::Version(0) => version.is_none(),
             Self::Version(expected) => version == Some(expected),
             Self::Claim(condition) => match stored {
                 None => condition.holds(None),
@@ -432,6 +438,14 @@ impl Snapshot {
     /// When it is not readable.
     pub fn policy(&self) -> Result<Option<PolicyItem>, ItemError> {
         self.get("the policy set", &StateKey::Policy)
+    }
+
+    /// A policy set of the operators' own that once was in force.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn policy_version(&self, version: u64) -> Result<Option<PolicyItem>, ItemError> {
+        self.get("an old policy set", &StateKey::PolicyVersion(version))
     }
 
     /// The exemptions; none when there is no such item.

@@ -72,6 +72,8 @@ pub struct Settings {
     pub version: u64,
     /// Which policy set decides.
     pub policy_set: PolicySetName,
+    /// The shipped set that decided before the operators' own: a rollback past their first one goes back to it.
+    pub shipped_before: PolicySetName,
     /// Whether anything may be done at all.
     pub switch: Switch,
     /// The same for one account.
