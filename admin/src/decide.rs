@@ -358,7 +358,7 @@ mod tests {
         ) {
             let trigger = [
                 Trigger::Config, Trigger::Import, Trigger::GuardDuty, Trigger::CustomAction(CustomAction::Remediate),
-                Trigger::CustomAction(CustomAction::DryRun), Trigger::Operator { by: "arn".to_owned(), mode: Mode::Apply },
+                Trigger::CustomAction(CustomAction::DryRun), Trigger::Operator { by: "arn".to_owned(), mode: Mode::Apply, reason: String::new() },
             ][which].clone();
             let mut case = case(trigger);
             if suppressed {

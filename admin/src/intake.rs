@@ -264,7 +264,10 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         risk: entry.risk,
         frameworks: entry.frameworks.keys().cloned().collect(),
         source: None,
-        reason: String::new(),
+        reason: match &finding.trigger {
+            Trigger::Operator { reason, .. } => reason.clone(),
+            _ => String::new(),
+        },
         key,
     })
 }

@@ -122,7 +122,7 @@ impl<O: Outside> Orchestrator<O> {
                 Ok(())
             }
             Ok(Inbound::Undo { remediation, by, request, reason, mode }) => {
-                let trigger = Trigger::Operator { by, mode };
+                let trigger = Trigger::Operator { by, mode, reason: reason.clone() };
                 let undo = Undo { remediation, trigger, request, event_time: now, reason };
                 if let Err(error) = self.sent_by_us(body) {
                     return self.refuse_input(body, "", error.code(), error.to_string(), now).await;

@@ -187,6 +187,9 @@ pub enum Trigger {
         by: String,
         /// What was asked for.
         mode: crate::contract::Mode,
+        /// Why, in the asker's words; empty when they did not say.
+        #[serde(default)]
+        reason: String,
     },
 }
 

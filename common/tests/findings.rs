@@ -321,7 +321,7 @@ fn an_operators_finding_is_bound_and_carries_who_asked() {
     let by = event["detail"]["RequestedBy"].as_str().unwrap().to_owned();
     event["detail"] = json!({"Finding": inner, "Mode": "Apply", "RequestedBy": by});
     let asked = finding(&event);
-    assert_eq!(asked.trigger, Trigger::Operator { by, mode: Mode::Apply });
+    assert_eq!(asked.trigger, Trigger::Operator { by, mode: Mode::Apply, reason: String::new() });
     assert_eq!((asked.id, asked.check, asked.generation), (inner.id.clone(), inner.check.clone(), inner.generation));
 
     event["detail"].as_object_mut().unwrap().shift_remove("Mode");

@@ -16,7 +16,7 @@ use crate::services::ssm::{Options, Ssm};
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 5] = [
+const FUNCTIONS: [(&str, &str); 6] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::API_FUNCTION, "api"),

@@ -21,7 +21,11 @@ fn ask(request: &Request, items: Vec<Also>) -> Result<Step, Refused> {
 }
 
 fn ask_with(request: &Request, items: Vec<Also>, old: Option<&PolicyItem>) -> Result<Step, Refused> {
-    let stored = items.iter().map(|also| also.apply(None).unwrap().unwrap()).collect();
+    let item = |also| match also {
+        Also::Put { item, .. } => item,
+        other => panic!("{other:?}"),
+    };
+    let stored = items.into_iter().map(item).collect();
     let keys = keys(request)?;
     let (by, administrator) = (by(), "999999999999".parse().unwrap());
     step(request, &Snapshot::new(&keys, stored), old, Asking { by: &by, administrator: &administrator, now: now() })

@@ -614,7 +614,10 @@ mod tests {
         let put = |version| Also::put(StateKey::Settings, &Head::default(), Expect::Version(version)).unwrap();
         assert!(put(0).apply(None).is_ok());
         assert!(put(1).apply(None).is_err());
-        assert!(put(0).apply(one.as_ref()).is_err());
+        assert!(put(0).apply(one.as_ref()).is_ok(), "what has no version is version 0");
+        let versioned = Item::from([("Version".to_owned(), AttributeValue::N("1".to_owned()))]);
+        assert!(put(0).apply(Some(&versioned)).is_err());
+        assert!(put(1).apply(Some(&versioned)).is_ok());
     }
 
     type Written = (Head, Vec<Record>, HashSet<(String, i64)>);

@@ -25,7 +25,7 @@ pub(super) fn undo(event: &Event<'_>) -> Result<Inbound, ParseError> {
         remediation: detail.need("RemediationId")?.parse()?,
         by: asker(event)?,
         request: request(event)?,
-        reason: detail.get("Reason").map(|reason| reason.prose(Finding::MAX_TITLE)).unwrap_or_default(),
+        reason: reason(event),
         mode,
     })
 }
@@ -35,7 +35,7 @@ pub(super) fn remediate(event: &Event<'_>) -> Result<Inbound, ParseError> {
     if mode == Mode::Restore {
         return Err(event.detail.need("Mode")?.bad("a remediation is `Apply` or `DryRun`"));
     }
-    let trigger = Trigger::Operator { by: asker(event)?, mode };
+    let trigger = Trigger::Operator { by: asker(event)?, mode, reason: reason(event) };
     let finding = if event.detail.get("Finding").is_some() { given(event, trigger) } else { named(event, trigger) };
     Ok(Inbound::Findings(vec![finding]))
 }
@@ -133,6 +133,11 @@ fn asker(event: &Event<'_>) -> Result<String, ParseError> {
     let account = arn.account().ok_or_else(|| by.bad("names no account"))?;
     same_account("`RequestedBy`", account, &event.account)?;
     Ok(arn.to_string())
+}
+
+/// Why they ask, in their words.
+fn reason(event: &Event<'_>) -> String {
+    event.detail.get("Reason").map(|reason| reason.prose(Finding::MAX_TITLE)).unwrap_or_default()
 }
 
 fn request(event: &Event<'_>) -> Result<String, ParseError> {
