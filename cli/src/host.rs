@@ -126,8 +126,10 @@ pub(crate) async fn up(members: u8, port: u16, output: Output) -> Result<Answer,
         return Err(Problem::refused(format!("a lab is running already, at {}", other.endpoint))
             .help("use it, or end it first: redress lab down"));
     }
-    let host =
-        Arc::new(Host::start(members, port, Arc::new(move |text: &str| output.progress(&format!("  {text}")))).await?);
+    let mut host =
+        Host::start(members, port, Arc::new(move |text: &str| output.progress(&format!("  {text}")))).await?;
+    host.lab.run_schedules();
+    let host = Arc::new(host);
     let control =
         Control::serve(host.clone()).await.map_err(|error| Problem::aws("open the lab's control port", &error))?;
     let running = host.running(&control);

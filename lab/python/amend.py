@@ -18,6 +18,7 @@ def all_of_it():
     keep_bus_policies()
     judge_by_table_policies()
     judge_by_the_policy_of_the_named_function()
+    judge_roots_in_other_accounts()
     give_functions_urls_of_the_gateway()
     keep_dead_letter_queues_of_functions()
     leave_documents_to_the_lab()
@@ -74,6 +75,28 @@ def judge_by_the_policy_of_the_named_function():
         return (function["policy"], account) if function else None
 
     lambda_svc.function_policy_for_arn = policy_of
+
+
+def judge_roots_in_other_accounts():
+    """An account's root may invoke another's function if that function lets it. MiniStack lets a root do all."""
+    enforce = iam_evaluator.enforce
+
+    def judged(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+        denied = enforce(access_key_id, iam_action, service, region, resource_arn, service_context)
+        caller, owner = get_account_id(), (resource_arn.split(":") + [""] * 5)[4]
+        root = f"arn:aws:iam::{caller}:root"
+        if denied or service != "lambda" or owner in ("", caller) or not iam_evaluator._is_root_key(access_key_id):
+            return denied
+        context = iam_evaluator.EvalContext(
+            principal_arn=root, principal_type="Root", principal_account=caller, action=iam_action,
+            resource_arn=resource_arn, region=region,
+            service_context={key.lower(): value for key, value in (service_context or {}).items()})
+        policy, _ = iam_evaluator._resource_policy(service, resource_arn) or (None, None)
+        verdict = iam_evaluator.evaluate_resource_policy(policy, context)
+        verdict.principal_arn = root
+        return None if verdict.decision == "Allow" else verdict
+
+    iam_evaluator.enforce = judged
 
 
 def give_functions_urls_of_the_gateway():

@@ -101,6 +101,8 @@ async fn a_function_url_lets_in_who_may_call_the_url_and_invoke_the_function_and
     other.stack("visitor", json!({ "Resources": { "Visitor": role("Visitor", who, &there) } })).await;
     let visitor = other.session("Visitor", who).await;
     assert_eq!(post(&lab, &visitor, url, json!({})).await.0, 403);
+    let stranger = Credentials::root(OTHER);
+    assert_eq!(post(&lab, &stranger, url, json!({})).await.0, 403, "a root is nobody in another account");
     let grants = [
         ("Url", json!({ "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "AWS_IAM" })),
         ("Invoke", json!({ "Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": true })),

@@ -20,6 +20,8 @@ enum Unit {
 impl Deployer {
     /// Creates the units, and takes the members in.
     pub(super) async fn units(&self) -> Result<(), DeployError> {
+        let name = json!({ "AccountName": self.plan.administrator.name });
+        self.call("account", "PutAccountName", name).await?;
         let roots = self.call("organizations", "ListRoots", json!({})).await?;
         let root = roots["Roots"][0]["Id"].clone();
         let workloads = self.unit(&root, "Workloads").await?;
