@@ -259,6 +259,11 @@ impl<O: Outside> Completion<O> {
             report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
             return Ok(());
         };
+        if outcome::overtaken(claimant.fence, &execution) {
+            tracing::warn!(remediation = %claimant.id, execution = claimant.execution, "an execution that was overtaken");
+            report::metric(&report::count("OvertakenExecutions", "AccountId", place.account.as_str(), now));
+            return Ok(());
+        }
         let reading = outcome::read(claimant.mode, &execution);
         let mut told = None;
         for round in 1.. {

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use redress_common::contract::{Mode, Outcome, output};
+use redress_common::ids::Fence;
 use redress_common::ledger::detail;
 use redress_common::state::State;
 
@@ -113,6 +114,14 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
     ]);
     let seen = execution.steps.iter().filter_map(|step| step.end.parse().ok()).max();
     Reading { states, end, verdict, seen, error, detail }
+}
+
+/// Whether the evidence was taken over by the execution of a newer worker: what comes of the remediation is that one's
+/// to tell.
+#[must_use]
+pub fn overtaken(fence: Fence, execution: &Execution) -> bool {
+    let wrote = execution.outputs.get(output::FENCE).and_then(|text| text.parse().ok());
+    wrote.is_some_and(|wrote| Fence(wrote) > fence)
 }
 
 /// `None` for everything that is no outcome: absent, `Started`, or what SSM writes for an output that never was.

@@ -182,7 +182,13 @@ pub struct Finish {
     /// The state could not be read: the image says nothing.
     #[serde(default)]
     pub unread: bool,
+    /// Of an undo that does not read back: answer [`AGAIN`] and record nothing, it is read once more.
+    #[serde(default)]
+    pub patient: bool,
 }
+
+/// The recorder's decision to look once more.
+pub const AGAIN: &str = "Again";
 
 /// What every runbook and function of one remediation is told. All of it comes from the orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

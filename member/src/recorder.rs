@@ -5,7 +5,7 @@
 
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored, canonical_sha256, not_overtaken};
 use redress_common::contract::{
-    Before, Change, Finish, Image, Job, Mode, Outcome, Prepare, RecorderRequest, RecorderResponse,
+    AGAIN, Before, Change, Finish, Image, Job, Mode, Outcome, Prepare, RecorderRequest, RecorderResponse,
 };
 
 use crate::judge::{self, HALF_DONE, Resume, Undo, VOID};
@@ -114,7 +114,7 @@ async fn load(evidence: &EvidenceWriter, place: &Place, request: Prepare) -> Res
 }
 
 async fn finish(evidence: &EvidenceWriter, request: Finish) -> Result<RecorderResponse, RecorderError> {
-    let Finish { job, outcome, image, error, unread } = request;
+    let Finish { job, outcome, image, error, unread, patient } = request;
     let stored = evidence.read_own(&job.evidence_key).await?;
     if stored.evidence.job.remediation_id != job.remediation_id {
         let holder = stored.evidence.job.remediation_id;
@@ -126,6 +126,9 @@ async fn finish(evidence: &EvidenceWriter, request: Finish) -> Result<RecorderRe
         // An earlier try had made the change and died before it could say so.
         Outcome::AlreadyCompliant if job.mode == Mode::Apply && plans_something(&stored) => (Outcome::Verified, error),
         Outcome::Restored if !is_pre_image_of(evidence, &job, &image).await? => {
+            if patient && stored.evidence.result.is_none() {
+                return Ok(RecorderResponse { decision: AGAIN.to_owned(), ..decided(&stored) });
+            }
             (Outcome::Unverified, "put back, but reading it back does not give the pre-image".to_owned())
         }
         outcome => (outcome, error),

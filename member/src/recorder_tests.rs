@@ -26,7 +26,14 @@ fn loaded(job: &Job, image: Image) -> RecorderRequest {
 }
 
 fn finished(job: &Job, outcome: Outcome, image: Image) -> RecorderRequest {
-    RecorderRequest::Finish(Finish { job: job.clone(), outcome, image, error: String::new(), unread: false })
+    RecorderRequest::Finish(Finish {
+        job: job.clone(),
+        outcome,
+        image,
+        error: String::new(),
+        unread: false,
+        patient: false,
+    })
 }
 
 async fn ask(aws: &FakeAws, request: RecorderRequest) -> RecorderResponse {
@@ -202,6 +209,22 @@ async fn an_undo_that_does_not_read_back_is_unverified() {
     ask(&aws, loaded(&undo, image(2))).await;
     assert_eq!(ask(&aws, finished(&undo, Outcome::Restored, image(2))).await.decision, "Unverified");
     assert_eq!(ask(&aws, finished(&undo, Outcome::Restored, image(2))).await.decision, "Unverified");
+}
+
+#[tokio::test]
+async fn an_undo_that_does_not_show_yet_is_looked_at_once_more() {
+    let (aws, job) = (FakeAws::default(), job(BUCKET));
+    remediated(&aws, &job).await;
+    let undo = undo_of(&job);
+    ask(&aws, loaded(&undo, image(2))).await;
+    let first = |n| {
+        let RecorderRequest::Finish(finish) = finished(&undo, Outcome::Restored, image(n)) else { panic!() };
+        RecorderRequest::Finish(Finish { patient: true, ..finish })
+    };
+    assert_eq!(ask(&aws, first(2)).await.decision, "Again");
+    assert_eq!(outcome(&aws, &undo).await, None, "nothing is recorded yet");
+    assert_eq!(ask(&aws, finished(&undo, Outcome::Restored, image(1))).await.decision, "Restored");
+    assert_eq!(ask(&aws, first(1)).await.decision, "Restored");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use redress_common::catalogue::{Catalogue, ControlEntry};
-use redress_common::contract::{Mode, NO_SOURCE, Outcome, metadata, output, parameter};
+use redress_common::contract::{AGAIN, Mode, NO_SOURCE, Outcome, metadata, output, parameter};
 use redress_common::names;
 use serde_json::{Map, Value, json};
 
@@ -292,6 +292,9 @@ impl Image {
     }
 }
 
+/// Before an undo that does not show yet is looked at once more.
+const PAUSE_SECONDS: u32 = 8;
+
 struct ApiRunbook<'a> {
     control: &'a Control,
     api: &'a Api,
@@ -390,14 +393,31 @@ impl ApiRunbook<'_> {
     }
 
     fn finish(name: &str, outcome: Value, image: Image, error: &str) -> Step {
-        let payload = with_job(json!({
-            "Verb": "Finish",
-            "Outcome": outcome,
-            "Present": image.present,
-            "State": image.state,
-            "Error": error,
-        }));
-        Step::lambda(name, names::RECORDER_FUNCTION, payload).timeout(60).attempts(3)
+        let Image { present, state } = image;
+        Self::ending(name, json!({ "Outcome": outcome, "Present": present, "State": state, "Error": error }))
+    }
+
+    /// The same, when what there is now could not be read.
+    fn finish_unread(name: &str, outcome: Outcome, error: &str) -> Step {
+        let Image { present, state } = Image::absent();
+        Self::ending(
+            name,
+            json!({
+                "Outcome": outcome.as_str(),
+                "Present": present,
+                "State": state,
+                "Unread": true,
+                "Error": error,
+            }),
+        )
+    }
+
+    fn ending(name: &str, fields: Value) -> Step {
+        let mut payload = Map::from_iter([("Verb".to_owned(), json!("Finish"))]);
+        if let Value::Object(fields) = fields {
+            payload.extend(fields);
+        }
+        Step::lambda(name, names::RECORDER_FUNCTION, with_job(Value::Object(payload))).timeout(60).attempts(3)
     }
 
     /// Ask SSM why the latest failed step of this run failed.
@@ -519,10 +539,9 @@ impl ApiRunbook<'_> {
             after(),
             "the change was made, but reading it back does not show it",
         );
-        let unread = Self::finish(
+        let unread = Self::finish_unread(
             "RecordUnread",
-            json!(Outcome::Unverified.as_str()),
-            Image::absent(),
+            Outcome::Unverified,
             "the change was made, but it could not be read back",
         );
         self.steps.extend([verified, unverified, unread]);
@@ -558,12 +577,26 @@ impl ApiRunbook<'_> {
 
         self.change_steps("Restore", &self.api.restore.present, "ReadRestored");
         self.push(self.read("ReadRestored").or("RecordUnrestored").then("RecordRestored"));
-        // The recorder compares the state with the pre-image, and says Unverified when they differ.
+        // The recorder compares the state with the pre-image. AWS may answer with the old state for a moment: when they
+        // differ, it says so, once, and nothing is recorded before another look, which then is what counts.
         let restored = json!(Outcome::Restored.as_str());
-        self.push(Self::finish("RecordRestored", restored.clone(), Image::read_by("ReadRestored", self.api), ""));
+        let Image { present, state } = Image::read_by("ReadRestored", self.api);
+        let look = Self::ending(
+            "RecordRestored",
+            json!({ "Outcome": restored, "Present": present, "State": state, "Patient": true, "Error": "" }),
+        );
+        self.push(look.output("Decision", "$.Payload.Decision", "String").then("JudgeRestored"));
+        let again = when::equals("RecordRestored.Decision", &json!(AGAIN));
+        self.push(Step::branch_or_end("JudgeRestored", vec![when::goes_to(again, "PauseRestored")]));
+        self.push(Step::sleep("PauseRestored", PAUSE_SECONDS).then("ReadRestoredLate"));
+        self.push(self.read("ReadRestoredLate").or("RecordUnrestored").then("RecordRestoredLate"));
+        let late = Image::read_by("ReadRestoredLate", self.api);
+        self.push(Self::finish("RecordRestoredLate", restored.clone(), late, ""));
         if let Some(code) = &self.api.inspect.absent {
             self.change_steps("RestoreAbsence", &self.api.restore.absent, "ReadAbsence");
-            self.push(self.read("ReadAbsence").or("ExplainAbsence").then("RecordStillPresent"));
+            self.push(self.read("ReadAbsence").or("ExplainAbsence").then("PauseAbsence"));
+            self.push(Step::sleep("PauseAbsence", PAUSE_SECONDS).then("ReadAbsenceLate"));
+            self.push(self.read("ReadAbsenceLate").or("ExplainAbsence").then("RecordStillPresent"));
             self.push(Self::explain("ExplainAbsence").then("JudgeAbsence"));
             self.push(Step::branch(
                 "JudgeAbsence",
@@ -575,14 +608,13 @@ impl ApiRunbook<'_> {
             self.push(Self::finish(
                 "RecordStillPresent",
                 unverified,
-                Image::read_by("ReadAbsence", self.api),
+                Image::read_by("ReadAbsenceLate", self.api),
                 "the setting was deleted, but reading it back still shows it",
             ));
         }
-        self.push(Self::finish(
+        self.push(Self::finish_unread(
             "RecordUnrestored",
-            json!(Outcome::Unverified.as_str()),
-            Image::absent(),
+            Outcome::Unverified,
             "the pre-image was put back, but it could not be read back",
         ));
     }
@@ -613,8 +645,8 @@ impl ApiRunbook<'_> {
         let failed = json!(Outcome::Failed.as_str());
         let message = reference("ExplainFailure.Message");
         let after = Image::read_by("ReadAfterFailure", self.api);
-        self.push(Self::finish("RecordFailure", failed.clone(), after, &message));
-        self.push(Self::finish("RecordFailureUnread", failed, Image::absent(), &message));
+        self.push(Self::finish("RecordFailure", failed, after, &message));
+        self.push(Self::finish_unread("RecordFailureUnread", Outcome::Failed, &message));
     }
 }
 
@@ -670,6 +702,7 @@ pub fn control_document() -> Value {
         .output("PreImageSha256", &of_metadata(metadata::PRE_IMAGE), "String")
         .output("ChangeSha256", &of_metadata(metadata::CHANGE), "String")
         .output("PostImageSha256", &of_metadata(metadata::POST_IMAGE), "String")
+        .output("Fence", &of_metadata(metadata::FENCE), "String")
         .on_failure("CleanupTemporaryResources")
         .then("CleanupTemporaryResources");
 
@@ -687,6 +720,6 @@ pub fn control_document() -> Value {
         job_parameters(None),
         variables,
         &[validate, invoke, log, clean],
-        &[output::OUTCOME, output::VERSION_ID, output::PRE_IMAGE, output::CHANGE, output::POST_IMAGE],
+        &[output::OUTCOME, output::VERSION_ID, output::PRE_IMAGE, output::CHANGE, output::POST_IMAGE, output::FENCE],
     )
 }

@@ -87,6 +87,12 @@ impl Step {
         Self::new(name, "aws:executeAutomation", json!({ "DocumentName": document, "RuntimeParameters": parameters }))
     }
 
+    /// Wait so many seconds.
+    #[must_use]
+    pub fn sleep(name: &str, seconds: u32) -> Self {
+        Self::new(name, "aws:sleep", json!({ "Duration": format!("PT{seconds}S") }))
+    }
+
     /// Set a variable.
     #[must_use]
     pub fn set(name: &str, variable: &str, value: Value) -> Self {
@@ -97,6 +103,12 @@ impl Step {
     #[must_use]
     pub fn branch(name: &str, choices: Vec<Value>, default: &str) -> Self {
         Self::new(name, "aws:branch", json!({ "Choices": choices, "Default": default }))
+    }
+
+    /// Go to the first choice that holds; when none does, the run ends here.
+    #[must_use]
+    pub fn branch_or_end(name: &str, choices: Vec<Value>) -> Self {
+        Self::new(name, "aws:branch", json!({ "Choices": choices }))
     }
 
     /// Select an output: its name, where in the answer, and its type.
@@ -163,7 +175,7 @@ impl Step {
         }
         match &self.next {
             Some(next) => step.insert("nextStep".to_owned(), json!(next)),
-            None if self.action == "aws:branch" => None,
+            None if self.inputs.get("Default").is_some() => None,
             None => step.insert("isEnd".to_owned(), json!(true)),
         };
         Value::Object(step)

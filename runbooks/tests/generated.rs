@@ -152,6 +152,34 @@ fn defect_05_a_resource_that_complies_already_is_an_outcome_and_no_error() {
 }
 
 #[test]
+fn an_undo_that_does_not_show_at_once_is_read_again_before_it_counts() {
+    for control in controls() {
+        if let Body::Native(_) = control.body {
+            continue;
+        }
+        let document = document(&format!("Redress-{}", control.id));
+        assert_eq!(step(&document, "RecordRestored")["inputs"]["InputPayload"]["Patient"], true);
+        let judge = step(&document, "JudgeRestored");
+        assert_eq!((&judge["isEnd"], targets(judge)), (&json!(true), vec!["PauseRestored".to_owned()]));
+        let late = step(&document, "RecordRestoredLate");
+        assert!(late["inputs"]["InputPayload"].get("Patient").is_none(), "the second look counts");
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_not_recorded_as_absent() {
+    for control in controls() {
+        if let Body::Native(_) = control.body {
+            continue;
+        }
+        let document = document(&format!("Redress-{}", control.id));
+        for name in ["RecordUnread", "RecordUnrestored", "RecordFailureUnread"] {
+            assert_eq!(step(&document, name)["inputs"]["InputPayload"]["Unread"], true, "{name}");
+        }
+    }
+}
+
+#[test]
 fn every_mode_defaults_to_a_dry_run() {
     for (name, document) in generated().documents {
         assert_eq!(document["parameters"]["Mode"]["default"], "DryRun", "{name}");
@@ -201,7 +229,14 @@ fn the_control_runbook_takes_and_gives_what_the_contract_says() {
     assert_eq!(taken, agreed);
     assert_eq!(
         control["outputs"],
-        json!([output::OUTCOME, output::VERSION_ID, output::PRE_IMAGE, output::CHANGE, output::POST_IMAGE])
+        json!([
+            output::OUTCOME,
+            output::VERSION_ID,
+            output::PRE_IMAGE,
+            output::CHANGE,
+            output::POST_IMAGE,
+            output::FENCE
+        ])
     );
 }
 

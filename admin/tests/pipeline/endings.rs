@@ -309,6 +309,23 @@ async fn defect_17_a_late_outcome_is_described_by_its_own_records_and_not_by_its
 }
 
 #[tokio::test]
+async fn defect_17_an_execution_that_was_overtaken_does_not_tell_its_successors_outcome() {
+    let world = World::new(&standard());
+    let (place, frozen) = started(&world).await;
+    take(&world, IMPORT, later(LEASE)).await.unwrap();
+    let mut successor = frozen.clone();
+    successor.parameters.insert(parameter::FENCE, "2".to_owned());
+    let event = world.end_of(&place, &frozen, None);
+    world.evidence_of_fence(2);
+    complete(&world, &event, later(400)).await;
+    assert!(!world.states().contains(&State::Failed) && world.told().is_empty());
+    let event = world.end_of(&place, &successor, Some(Outcome::Verified));
+    world.evidence_of_fence(2);
+    complete(&world, &event, later(401)).await;
+    assert_eq!(world.states().last(), Some(&State::Verified));
+}
+
+#[tokio::test]
 async fn an_execution_with_a_fence_that_nobody_granted_changes_nothing() {
     let world = World::new(&standard());
     let (place, mut forged) = started(&world).await;

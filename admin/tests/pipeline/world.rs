@@ -170,6 +170,13 @@ impl World {
         self.end_of(&place, &start, outcome)
     }
 
+    /// The evidence of every execution was last written under this fence.
+    pub(crate) fn evidence_of_fence(&self, fence: u64) {
+        for execution in self.0.lock().unwrap().executions.values_mut() {
+            execution.outputs.insert(output::FENCE.to_owned(), fence.to_string());
+        }
+    }
+
     /// SSM says of every execution that its last step ended then.
     pub(crate) fn saw(&self, last: Timestamp) {
         let step = Step {
