@@ -119,6 +119,12 @@ pub fn evidence_bucket(account: &AccountId, home: &Region) -> String {
     format!("security-remediation-logs-{account}-{home}")
 }
 
+/// The bucket of the threat list, in the administrator account and the members' home region.
+#[must_use]
+pub fn threat_bucket(administrator: &AccountId, home: &Region) -> String {
+    format!("redress-threat-intelligence-{administrator}-{home}")
+}
+
 /// Where a remediation's evidence lies in that bucket; the day is the day of the claim (UTC).
 #[must_use]
 pub fn evidence_key(id: RemediationId, claimed: jiff::Timestamp) -> String {

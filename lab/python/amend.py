@@ -3,14 +3,16 @@
 Applied once, before the first request. An amendment goes when a newer MiniStack makes it needless.
 """
 
+import dataclasses
 import json
 import os
+import urllib.parse
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
-from ministack.services import dynamodb, eventbridge, iam, lambda_svc, organizations, tagging
-from ministack.services.cloudformation import provisioners
+from ministack.services import cloudformation, dynamodb, eventbridge, iam, lambda_svc, organizations, s3, tagging
+from ministack.services.cloudformation import handlers, provisioners
 
 
 def all_of_it():
@@ -25,8 +27,12 @@ def all_of_it():
     know_the_members_of_an_organisation()
     name_batches_by_their_action()
     name_log_streams_within_their_group()
+    name_the_user_of_an_access_key()
     ask_s3_before_tagging_its_buckets()
     tell_policies_the_key_of_an_upload()
+    tell_buckets_of_others_who_asks()
+    answer_whether_a_bucket_policy_is_public()
+    find_the_stack_of_a_resource()
     replace_password_policies()
 
 
@@ -188,6 +194,20 @@ def name_log_streams_within_their_group():
     iam_actions.extract_resource_arn = named
 
 
+def name_the_user_of_an_access_key():
+    """When a key was used last is judged by its user's ARN; MiniStack finds none in the request."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        asked = urllib.parse.parse_qs(body.decode()) if service == "iam" and body else {}
+        key = iam._access_keys.get(asked.get("AccessKeyId", [""])[0])
+        if asked.get("Action") == ["GetAccessKeyLastUsed"] and key:
+            return iam._users[key["UserName"]]["Arn"]
+        return resource_of(service, method, path, headers, body, *rest)
+
+    iam_actions.extract_resource_arn = named
+
+
 def ask_s3_before_tagging_its_buckets():
     """The tagging API may do to a bucket's tags what S3 lets its caller do, and tells of a refusal per resource."""
     handle = tagging.handle_request
@@ -221,3 +241,61 @@ def tell_policies_the_key_of_an_upload():
         return context
 
     iam_actions._s3_object_context = named
+
+
+def tell_buckets_of_others_who_asks():
+    """The policy of another account's bucket is judged by who asks; MiniStack tells it the account only."""
+    judge, evaluate, asking = s3._foreign_bucket_allows, iam_evaluator.evaluate_resource_policy, []
+
+    def judged(owner, bucket, key, method, query_params, caller, headers=None):
+        access_key = headers and extract_access_key_id(headers, query_params)
+        known = access_key and iam_evaluator.resolve_caller_identity(access_key) or {}
+        # `aws:PrincipalArn` of a session is its role's.
+        arn = known.get("userArn", "").replace(":sts:", ":iam:").replace(":assumed-role/", ":role/")
+        asking.append(arn.rsplit("/", 1)[0] if ":role/" in arn else arn)
+        try:
+            return judge(owner, bucket, key, method, query_params, caller, headers)
+        finally:
+            asking.pop()
+
+    def by_principal(policy, context, *rest, **named):
+        if asking and asking[-1]:
+            context = dataclasses.replace(context, principal_arn=asking[-1])
+        return evaluate(policy, context, *rest, **named)
+
+    s3._foreign_bucket_allows, iam_evaluator.evaluate_resource_policy = judged, by_principal
+
+
+def answer_whether_a_bucket_policy_is_public():
+    """MiniStack takes `GetBucketPolicyStatus` for a listing."""
+    handle = s3.handle_request
+
+    async def asked(method, path, headers, body, query_params, *rest, **named):
+        bucket = path.strip("/")
+        if method != "GET" or "policyStatus" not in query_params or "/" in bucket:
+            return await handle(method, path, headers, body, query_params, *rest, **named)
+        status, answered, policy = s3._get_bucket_policy(bucket)
+        if status != 200:
+            return status, answered, policy
+        public = str(s3._policy_is_public(policy.decode())).lower()
+        told = f'<PolicyStatus xmlns="{s3.S3_NS}"><IsPublic>{public}</IsPublic></PolicyStatus>'
+        return 200, {"Content-Type": "application/xml"}, told.encode()
+
+    s3.handle_request = asked
+
+
+def find_the_stack_of_a_resource():
+    """`DescribeStackResources` also takes a resource's physical id instead of a stack's name."""
+    describe = handlers._ACTION_HANDLERS["DescribeStackResources"]
+
+    def described(parameters):
+        wanted = handlers._p(parameters, "PhysicalResourceId")
+        if not wanted:
+            return describe(parameters)
+        for stack in list(cloudformation._stacks.values()):
+            held = stack.get("_resources", {}).values()
+            if any(resource.get("PhysicalResourceId") == wanted for resource in held):
+                return describe({**parameters, "StackName": [stack["StackId"]]})
+        return handlers._error("ValidationError", f"Stack for {wanted} does not exist")
+
+    handlers._ACTION_HANDLERS["DescribeStackResources"] = described

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 
+from moto.ec2.models.amis import Ami
 from moto.server import main
 
 
@@ -13,5 +14,16 @@ def exit_with_parent():
     os._exit(0)
 
 
+def filter_images_by_snapshot():
+    """moto knows no filter of images by what they are made of."""
+    value_of = Ami.get_filter_value
+
+    def known(image, name, method_name=None):
+        return image.ebs_snapshot.id if name == "block-device-mapping.snapshot-id" else value_of(image, name, method_name)
+
+    Ami.get_filter_value = known
+
+
+filter_images_by_snapshot()
 threading.Thread(target=exit_with_parent, daemon=True).start()
 main(sys.argv[1:])

@@ -4,11 +4,101 @@ use redress_common::contract::{GuardEvidence, GuardRequest};
 use redress_common::names;
 use redress_lab::service::AwsError;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::ask::Target;
 use crate::world::World;
 
+/// The kinds of resources that the guard asks differently about, by the names that [`World::guardable`] takes.
+pub const KINDS: [&str; 11] =
+    ["account", "bucket", "group", "image", "key", "other", "policy", "role", "snapshot", "user", "volume"];
+
+/// What the guard did not find out although AWS knows.
+#[must_use]
+pub fn refused(evidence: &GuardEvidence) -> Vec<&str> {
+    evidence.unanswered.iter().map(String::as_str).filter(|text| text.contains("` failed: ")).collect()
+}
+
 impl World {
+    /// A new resource of one of the [`KINDS`], with something that uses it, for the guard to look at.
+    ///
+    /// # Panics
+    /// When it cannot be created.
+    #[expect(clippy::panic, reason = "without a resource there is no test")]
+    pub async fn guardable(&self, kind: &str, account: &str) -> Target {
+        let call = async |service: &str, operation: &str, parameters: Value| {
+            let answer = self.call(account, service, operation, parameters).await;
+            answer.unwrap_or_else(|error| panic!("{service}:{operation}: {error}"))
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let name = format!("guarded-{kind}-{}", Uuid::new_v4());
+        let ec2 = |id: &str| format!("arn:aws:ec2:{}:{account}:{id}", self.region());
+        let arn = match kind {
+            "account" => format!("arn:aws:iam::{account}:root"),
+            "bucket" => {
+                call("s3", "CreateBucket", json!({ "Bucket": name })).await;
+                format!("arn:aws:s3:::{name}")
+            }
+            "group" => {
+                let group = json!({ "GroupName": name, "Description": "guarded" });
+                let id = text(&call("ec2", "CreateSecurityGroup", group).await["GroupId"]);
+                ec2(&format!("security-group/{id}"))
+            }
+            "volume" | "snapshot" | "image" => {
+                let zone = format!("{}a", self.region());
+                let volume = json!({ "AvailabilityZone": zone, "Size": 1 });
+                let volume = text(&call("ec2", "CreateVolume", volume).await["VolumeId"]);
+                if kind == "volume" {
+                    ec2(&format!("volume/{volume}"))
+                } else {
+                    let snapshot = call("ec2", "CreateSnapshot", json!({ "VolumeId": volume })).await;
+                    let snapshot = text(&snapshot["SnapshotId"]);
+                    if kind == "snapshot" {
+                        ec2(&format!("snapshot/{snapshot}"))
+                    } else {
+                        let disk = json!({ "DeviceName": "/dev/xvda", "Ebs": { "SnapshotId": snapshot } });
+                        let image =
+                            json!({ "Name": name, "RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [disk] });
+                        ec2(&format!("image/{}", text(&call("ec2", "RegisterImage", image).await["ImageId"])))
+                    }
+                }
+            }
+            "key" => text(&call("kms", "CreateKey", json!({})).await["KeyMetadata"]["Arn"]),
+            "role" => {
+                let trust = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();
+                let role = json!({ "RoleName": name, "AssumeRolePolicyDocument": trust });
+                text(&call("iam", "CreateRole", role).await["Role"]["Arn"])
+            }
+            "user" => {
+                let user = call("iam", "CreateUser", json!({ "UserName": name })).await;
+                call("iam", "CreateAccessKey", json!({ "UserName": name })).await;
+                text(&user["User"]["Arn"])
+            }
+            "policy" => {
+                let allow = json!({ "Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*" });
+                let document = json!({ "Version": "2012-10-17", "Statement": [allow] }).to_string();
+                let policy = json!({ "PolicyName": name, "PolicyDocument": document });
+                text(&call("iam", "CreatePolicy", policy).await["Policy"]["Arn"])
+            }
+            "other" => {
+                call("sqs", "CreateQueue", json!({ "QueueName": name })).await;
+                format!("arn:aws:sqs:{}:{account}:{name}", self.region())
+            }
+            kind => panic!("no kind `{kind}`"),
+        };
+        Target { account: account.to_owned(), control: "IAM.7".to_owned(), arn }
+    }
+
+    /// Puts a threat list where every guard reads it.
+    ///
+    /// # Panics
+    /// When it cannot be put there.
+    pub async fn put_threats(&self, text: &str) {
+        let organisation = &self.bed.organisation;
+        let bucket = names::threat_bucket(&organisation.administrator.id, &organisation.region);
+        self.admin_call("s3", "PutObject", json!({ "Bucket": bucket, "Key": "list.txt", "Body": text })).await;
+    }
+
     /// What the guard of the target's account finds.
     ///
     /// # Panics

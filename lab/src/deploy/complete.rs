@@ -138,6 +138,24 @@ const GAPS: &[Gap] = &[
     },
 ];
 
+/// Without what the template leaves out, which no call takes as `null` or as nothing.
+fn given_only(value: Value) -> Value {
+    let is_given = |value: &Value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => true,
+    };
+    match value {
+        Value::Array(items) => items.into_iter().map(given_only).filter(is_given).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| (name, given_only(value)));
+            Value::Object(members.filter(|(_, value)| is_given(value)).collect())
+        }
+        value => value,
+    }
+}
+
 /// The calls that complete a stack, in the order of its resources.
 pub(super) fn calls(template: &Template, stack: &Stack) -> Result<Vec<Call>, TemplateError> {
     let mut calls = Vec::new();
@@ -147,7 +165,7 @@ pub(super) fn calls(template: &Template, stack: &Stack) -> Result<Vec<Call>, Tem
             let Some(given) = given else { continue };
             let Some(value) = template.resolve(given, stack)? else { continue };
             let physical = stack.resources.get(id).ok_or_else(|| TemplateError::Unknown(id.to_owned()))?;
-            let parameters = (gap.parameters)(physical, &value, stack);
+            let parameters = given_only((gap.parameters)(physical, &value, stack));
             calls.push(Call { service: gap.service, operation: gap.operation, parameters });
         }
     }

@@ -74,7 +74,10 @@ async fn what_the_emulator_leaves_out_is_added_from_the_template() {
     let append_only = parameters("dynamodb:PutResourcePolicy");
     assert!(append_only["Policy"].as_str().unwrap().contains("dynamodb:UpdateItem"));
     assert_eq!(parameters("dynamodb:UpdateTimeToLive")["TimeToLiveSpecification"]["AttributeName"], "ExpiresAt");
-    let encryption = parameters("s3:PutBucketEncryption");
+    let is_ours = |(_, what, given): &&(String, String, Value)| {
+        what == "s3:PutBucketEncryption" && given["Bucket"] == "physical-EvidenceBucket"
+    };
+    let encryption = &calls.iter().find(is_ours).unwrap().2;
     let default = &encryption["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"];
     assert!(default["KMSMasterKeyID"].as_str().unwrap().ends_with(":key/physical-Key"));
 }
