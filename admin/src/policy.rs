@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 pub use facts::Fact;
 pub use question::{Asked, Asker, Calendar, Question, kind, time_zone};
-pub use set::{Explanation, Policies};
+pub use set::{Explanation, Policies, Said};
 pub use source::{SCHEMA, SourceProblem, source};
 
 /// A policy set is refused, or cannot be asked.

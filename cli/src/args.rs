@@ -1,5 +1,7 @@
 //! The command line as types: names, help, examples. No command does anything here.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use redress_common::arn::Arn;
@@ -94,6 +96,9 @@ Without --resource, the account itself is the resource.")]
     /// What Redress may do: the policy set in force, the switches, the limits.
     #[command(subcommand)]
     Settings(Settings),
+    /// Policy sets: which is in force, is one valid, what would one do.
+    #[command(subcommand)]
+    Policy(Policy),
     /// What nobody may touch, who answers for that, and until when.
     #[command(subcommand)]
     Exemption(Exemption),
@@ -446,6 +451,129 @@ pub(crate) struct Reason {
     /// Why; goes into the ledger.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// The policy set in force, with its version and hash.
+    #[command(
+        after_help = "Examples:\n  redress policy show\n  redress policy show --json | jq -r .Source > mine.cedar"
+    )]
+    Show,
+    /// Says whether a policy set is valid and, where it is not, why. Reads nothing but the file.
+    #[command(after_help = "Examples:\n  redress policy check mine.cedar\n  redress policy check --set standard")]
+    Check {
+        /// The file; `-` is standard input.
+        #[arg(required_unless_present = "set", conflicts_with = "set")]
+        file: Option<PathBuf>,
+        /// A shipped set.
+        #[arg(long)]
+        set: Option<PolicySet>,
+    },
+    /// What a policy set says about a finding, and why. Changes nothing.
+    #[command(after_help = POLICY_TEST)]
+    Test(Box<PolicyTest>),
+    /// Which of the last findings another policy set would treat otherwise than the one in force.
+    #[command(after_help = "Examples:
+  redress policy diff --file mine.cedar
+  redress policy diff --set standard --since 24h --account 111122223333
+  redress policy diff --file mine.cedar --last 500 --json | jq '.Changes[].Resource'")]
+    Diff {
+        #[command(flatten)]
+        set: OtherSet,
+        /// At most so many findings, the newest.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        last: u16,
+        /// Only findings decided since then: `90m`, `24h`, `7d`, or a time such as `2026-03-01T00:00:00Z`.
+        #[arg(long, default_value = "7d", value_parser = since)]
+        since: Timestamp,
+        /// Only findings of this account.
+        #[arg(long)]
+        account: Option<AccountId>,
+    },
+}
+
+const POLICY_TEST: &str = "\
+Examples:
+  redress policy test finding.json --set standard --evidence nothing
+  redress policy test event.json --file mine.cedar --at 2026-11-20T16:30:00Z --time-zone Europe/Berlin
+  redress policy test finding.json                     by what is in force: set, exemptions, settings, account
+  redress policy test --remediation <RemediationId> --file mine.cedar
+
+FINDING is an EventBridge event of Security Hub, Config or GuardDuty, or an ASFF finding as `aws securityhub get-findings`
+prints it. Without --set and --file, and with --remediation, the administrator account's tables are read; else nothing is.";
+
+/// A policy set that may not be in force.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct OtherSet {
+    /// A file with the policy set; `-` is standard input.
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+    /// A shipped set.
+    #[arg(long)]
+    pub(crate) set: Option<PolicySet>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTest {
+    /// The finding or event; `-` is standard input.
+    #[arg(value_name = "FINDING", required_unless_present = "remediation", conflicts_with = "remediation")]
+    pub(crate) finding: Option<PathBuf>,
+    /// The finding of this remediation, with the facts as they were then.
+    #[arg(long)]
+    pub(crate) remediation: Option<RemediationId>,
+    /// A shipped set instead of the one in force.
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) set: Option<PolicySet>,
+    /// A policy set from a file instead of the one in force.
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+}
+
+/// Facts to decide by, instead of those that are known.
+#[derive(Debug, Args)]
+pub(crate) struct Facts {
+    /// The time of the decision; by default now, or that of the remediation.
+    #[arg(long, value_name = "TIME", help_heading = "Facts")]
+    pub(crate) at: Option<Timestamp>,
+    /// The time zone of local times, such as `Europe/Berlin`.
+    #[arg(long, value_name = "NAME", help_heading = "Facts")]
+    pub(crate) time_zone: Option<String>,
+    /// As if this person asked, by their ARN.
+    #[arg(long, value_name = "ARN", conflicts_with = "campaign", help_heading = "Facts")]
+    pub(crate) by: Option<String>,
+    /// As if this campaign asked.
+    #[arg(long, value_name = "NAME", help_heading = "Facts")]
+    pub(crate) campaign: Option<String>,
+    /// As if the account were one of the pilot accounts.
+    #[arg(long, help_heading = "Facts")]
+    pub(crate) pilot: bool,
+    /// What Organizations says of the account: JSON with `Name`, `OuPath` (ids from the root down) and `Tags`.
+    #[arg(long, value_name = "FILE", help_heading = "Facts")]
+    pub(crate) account_facts: Option<PathBuf>,
+    /// What the guard found out about the resource: JSON such as `{"Tags":{"env":"dev"},"DependentCount":3}`; or `nothing`:
+    /// it looked and found nothing.
+    #[arg(long, value_name = "FILE", help_heading = "Facts")]
+    pub(crate) evidence: Option<PathBuf>,
+    /// What the change calendars say.
+    #[arg(long, help_heading = "Facts")]
+    pub(crate) calendar: Option<CalendarIs>,
+}
+
+/// What the change calendars say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CalendarIs {
+    /// There is none.
+    None,
+    /// All are open.
+    Open,
+    /// One is closed.
+    Closed,
+    /// It cannot be read.
+    Unreadable,
 }
 
 /// The policy sets that are shipped.

@@ -12,8 +12,7 @@ use crate::problem::Problem;
 const CATALOGUE: &str = include_str!("../../ssm-documents/catalogue.json");
 
 pub(crate) fn run(command: &Controls, style: Style) -> Result<Answer, Problem> {
-    let catalogue: Catalogue =
-        serde_json::from_str(CATALOGUE).map_err(|error| Problem::aws("read the catalogue of controls", &error))?;
+    let catalogue = catalogue()?;
     match command {
         Controls::List => Answer::new(&catalogue, list(&catalogue, style)),
         Controls::Show { control } => {
@@ -23,6 +22,11 @@ pub(crate) fn run(command: &Controls, style: Style) -> Result<Answer, Problem> {
             Answer::new(&json!({ "Control": control, "Entry": entry }), show(control, entry, style))
         }
     }
+}
+
+/// Every control.
+pub(crate) fn catalogue() -> Result<Catalogue, Problem> {
+    serde_json::from_str(CATALOGUE).map_err(|error| Problem::aws("read the catalogue of controls", &error))
 }
 
 fn list(catalogue: &Catalogue, style: Style) -> String {

@@ -18,6 +18,7 @@ mod host;
 mod lab;
 mod ledger;
 mod output;
+mod policy;
 mod problem;
 mod request;
 mod running;
@@ -60,6 +61,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
         Command::Undo(undo) => request::undo(undo, &Connection::new(global).await?, output).await,
         Command::Remediate(remediate) => request::remediate(remediate, &Connection::new(global).await?, output).await,
         Command::Settings(command) => settings::run(command, &Connection::new(global).await?, style).await,
+        Command::Policy(command) => policy::run(command, global, style).await,
         Command::Exemption(command) => exemption::run(command, &Connection::new(global).await?, style).await,
         Command::Breaker(command) => breaker::run(command, &Connection::new(global).await?, style).await,
         Command::Off(what) => settings::switch(Switch::Off, what, &Connection::new(global).await?, style).await,

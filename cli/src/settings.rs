@@ -77,7 +77,7 @@ async fn changed(request: &Request, connection: &Connection, style: Style) -> Re
 }
 
 impl PolicySet {
-    const fn name(self) -> PolicySetName {
+    pub(crate) const fn name(self) -> PolicySetName {
         match self {
             Self::Observe => PolicySetName::Observe,
             Self::Pilot => PolicySetName::Pilot,
