@@ -3,8 +3,7 @@
 use redress_admin::intake::Case;
 use redress_admin::policy::{self, Asked, Calendar, Explanation, Question, Said};
 use redress_common::aws::state_table::StateKey;
-use redress_common::contract::{GuardEvidence, Mode};
-use redress_common::finding::Trigger;
+use redress_common::contract::GuardEvidence;
 use redress_common::items::exemption::Exemptions;
 use redress_common::ledger::{Record, detail};
 use serde::Serialize;
@@ -140,9 +139,8 @@ fn replaced(mut asked: Asked, facts: &Facts) -> Result<Asked, Problem> {
         asked.time_zone = Some(zone.clone());
     }
     if let Some(by) = &facts.by {
-        let trigger = Trigger::Operator { by: by.clone(), mode: Mode::Apply };
         asked.by = policy::Asker::Analyst(by.clone());
-        asked.trigger = policy::kind(&trigger).to_owned();
+        asked.trigger = "Operator".to_owned();
     }
     if let Some(campaign) = &facts.campaign {
         asked.by = policy::Asker::Schedule(campaign.clone());
