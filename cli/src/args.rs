@@ -470,6 +470,27 @@ pub(crate) enum Policy {
         #[arg(long)]
         set: Option<PolicySet>,
     },
+    /// Brings a policy set of your own into force. It is checked here first, and again where it is stored.
+    #[command(
+        after_help = "Example:\n  redress policy diff --file mine.cedar && redress policy set mine.cedar --reason CHG-1234"
+    )]
+    Set {
+        /// The file; `-` is standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// Goes back to an earlier policy set.
+    #[command(
+        after_help = "Examples:\n  redress policy rollback --reason \"notifies too much\"\n  redress policy rollback --to 3 --reason \"the last good one\""
+    )]
+    Rollback {
+        /// A version of your own sets; left out, what was in force before.
+        #[arg(long)]
+        to: Option<u64>,
+        #[command(flatten)]
+        reason: Reason,
+    },
     /// What a policy set says about a finding, and why. Changes nothing.
     #[command(after_help = POLICY_TEST)]
     Test(Box<PolicyTest>),

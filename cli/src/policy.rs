@@ -1,6 +1,6 @@
-//! `redress policy`: which set is in force, whether one is valid, what it says about findings. Reads, changes nothing.
+//! `redress policy`: which set is in force, whether one is valid, what it says about findings.
 //!
-//! Nothing is decided here: the answers are [`redress_admin::policy`]'s own.
+//! Nothing is decided here: the answers are [`redress_admin::policy`]'s own. What is to change is asked of the api.
 
 mod diff;
 mod input;
@@ -15,8 +15,10 @@ use redress_common::aws::state_table::{self, Settings, Snapshot, StateKey};
 use redress_common::items::exemption::Exemptions;
 use redress_common::items::policy::PolicyItem;
 use redress_common::names;
-use serde_json::json;
+use redress_common::operate::Request;
+use serde_json::{Value, json};
 
+use crate::api;
 use crate::args::{Global, Policy, PolicySet};
 use crate::aws::Connection;
 use crate::output::{Answer, Style, Tone};
@@ -26,6 +28,18 @@ pub(crate) async fn run(command: Policy, global: &Global, style: Style) -> Resul
     match command {
         Policy::Show => show(&Connection::new(global).await?, style).await,
         Policy::Check { file, set } => check(&Given::read(file.as_deref(), set)?, style),
+        Policy::Set { file, reason } => {
+            let given = Given::read(Some(&file), None)?;
+            if Policies::load(&given.source).is_err() {
+                return check(&given, style);
+            }
+            let request = Request::PolicySet { source: given.source, reason: reason.reason };
+            changed(&request, &Connection::new(global).await?, style).await
+        }
+        Policy::Rollback { to, reason } => {
+            let request = Request::PolicyRollback { to, reason: reason.reason };
+            changed(&request, &Connection::new(global).await?, style).await
+        }
         Policy::Test(command) => test::run(*command, global, style).await,
         Policy::Diff { set, last, since, account } => {
             let new = Given::read(set.file.as_deref(), set.set)?.load()?;
@@ -127,6 +141,26 @@ async fn show(connection: &Connection, style: Style) -> Result<Answer, Problem> 
         ("Exemptions", in_force.exemptions.exemptions.len().to_string()),
     ]);
     Answer::new(&data, format!("{fields}\n{}", loaded.policies.source()))
+}
+
+/// Asks for a change, and says what is in force after it.
+async fn changed(request: &Request, connection: &Connection, style: Style) -> Result<Answer, Problem> {
+    let answer = api::call(connection, request).await?;
+    let of = |part: &str, field: &str| match &answer[part][field] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let own = |field: &str| of("Policy", field);
+    let head = if answer["Changed"] == true { "in force from now on" } else { "was in force already" };
+    let fields = style.fields(&[
+        ("Policy set", of("Settings", "PolicySet")),
+        ("Version", own("Version")),
+        ("SHA-256", style.hash(&own("Sha256")).to_owned()),
+        ("Reason", own("Reason")),
+        ("Ledger record", answer["RemediationId"].as_str().unwrap_or_default().to_owned()),
+    ]);
+    Answer::new(&answer, format!("{}\n{fields}", style.paint(Tone::Good, head)))
 }
 
 fn check(given: &Given, style: Style) -> Result<Answer, Problem> {

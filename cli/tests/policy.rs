@@ -72,6 +72,9 @@ fn what_is_wrong_is_shown_with_file_line_and_column() {
     assert_eq!(code(&output), 1);
     assert!(out(&output).contains(&format!("{name}:3:8: attribute `color`")), "{}", out(&output));
     assert!(out(&output).contains(&format!("{name}:4:1: the policy has no `@id`")), "{}", out(&output));
+    // The same before anything is sent anywhere.
+    let output = redress(&["set", &name, "--reason", "CHG-1"], "");
+    assert_eq!((code(&output), out(&output).contains(":3:8: ")), (1, true));
     let json: Value = serde_json::from_slice(&redress(&["check", "-", "--json"], bad).stdout).unwrap();
     assert_eq!((json["Valid"].as_bool(), json["Problems"][0]["Line"].as_u64()), (Some(false), Some(3)));
 }
