@@ -22,6 +22,7 @@ use redress_common::state::State;
 use serde_json::{Value, json};
 
 use crate::ports::Identity;
+use crate::reconcile::watch;
 use crate::report;
 use change::{Asking, Change, Step};
 use door::{Asked, HttpAnswer, Refused};
@@ -128,7 +129,8 @@ impl<D: Desk> Api<D> {
     ) -> Result<RemediationId, AppendError> {
         let id = RemediationId::of_rejected(format!("operator:{}:{}", asked.id, now.as_nanosecond()).as_bytes());
         let head = read.head(&self.me.account).map_err(StoreError::from)?;
-        let draft = self.draft(asked, id, change, State::Applied, now);
+        let mut draft = self.draft(asked, id, change, State::Applied, now);
+        draft.detail.extend(report::details([(detail::ITEMS, watch::items(&change.also))]));
         ledger_store::append_with(&self.desk, &self.me.account, head, vec![draft], None, change.also.clone()).await?;
         tracing::info!(%id, by = %asked.by, code = change.code, action = change.action, "changed");
         Ok(id)

@@ -5,6 +5,7 @@
 mod backlog;
 mod desk;
 mod organization;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
@@ -71,6 +72,7 @@ pub struct Aws {
     /// For the clients that most events do not need.
     base: aws_types::SdkConfig,
     lambda: OnceLock<aws_sdk_lambda::Client>,
+    config: OnceLock<aws_sdk_config::Client>,
     organizations: OnceLock<aws_sdk_organizations::Client>,
     workflows: OnceLock<aws_sdk_sfn::Client>,
     events: OnceLock<aws_sdk_eventbridge::Client>,
@@ -101,6 +103,7 @@ impl Aws {
             workflow: std::env::var("WORKFLOW_ARN").ok(),
             backlog: Backlog::new(dynamodb, names::BACKLOG_TABLE.to_owned()),
             lambda: OnceLock::new(),
+            config: OnceLock::new(),
             organizations: OnceLock::new(),
             workflows: OnceLock::new(),
             events: OnceLock::new(),
@@ -124,6 +127,10 @@ impl Aws {
         let session = sessions.credentials(place.partition, &place.account).await;
         session
             .map_err(|error: SessionError| StartError { transient: error.is_transient(), message: error.to_string() })
+    }
+
+    fn config(&self) -> &aws_sdk_config::Client {
+        self.config.get_or_init(|| aws_sdk_config::Client::new(&self.base))
     }
 
     fn unset(operation: &'static str, variable: &str) -> AwsFailure {

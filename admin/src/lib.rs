@@ -5,8 +5,8 @@
 //! `workflow`: [`workflow`], step by step; people answer by [`approval`]. All of them drive [`ports::Outside`], which is all
 //! that they see of AWS; [`aws`] is the real one. Nothing here knows what a control does to a resource.
 
-pub mod approval;
 pub mod api;
+pub mod approval;
 pub mod aws;
 pub mod batch;
 pub mod breaker;
@@ -19,6 +19,7 @@ pub mod orchestrate;
 pub mod outcome;
 pub mod policy;
 pub mod ports;
+pub mod reconcile;
 pub mod report;
 pub mod tell;
 pub mod workflow;

@@ -207,9 +207,15 @@ pub fn ended(claim: &Claim, state: State, duration_ms: i64, now: Timestamp) -> S
     .to_string()
 }
 
-/// A count as a line of CloudWatch's embedded metric format, with one dimension.
+/// One of something, as a line of CloudWatch's embedded metric format, with one dimension.
 #[must_use]
 pub fn count(name: &str, dimension: &str, value: &str, now: Timestamp) -> String {
+    many(name, 1, dimension, value, now)
+}
+
+/// So many of something, in the same way.
+#[must_use]
+pub fn many(name: &str, number: u32, dimension: &str, value: &str, now: Timestamp) -> String {
     json!({
         "_aws": {
             "Timestamp": now.as_millisecond(),
@@ -220,7 +226,7 @@ pub fn count(name: &str, dimension: &str, value: &str, now: Timestamp) -> String
             }],
         },
         dimension: value,
-        name: 1,
+        name: number,
     })
     .to_string()
 }

@@ -10,4 +10,5 @@ pub mod campaign;
 pub mod exemption;
 pub mod flight;
 pub mod policy;
+pub mod reconciler;
 pub mod settings;

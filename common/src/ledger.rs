@@ -41,6 +41,10 @@ pub mod detail {
     pub const GENERATION: &str = "Generation";
     /// What the guard found out that a change would touch: JSON.
     pub const IMPACT: &str = "Impact";
+    /// What items of the state table became by a change: `<key>:<fingerprint>`, separated by commas.
+    pub const ITEMS: &str = "Items";
+    /// The message of a dead-letter queue.
+    pub const MESSAGE_ID: &str = "MessageId";
     pub const MODE: &str = "Mode";
     pub const OUTCOME: &str = "Outcome";
     /// On the records of a dry run that makes a plan for an approval: the remediation that the plan is for.

@@ -168,7 +168,7 @@ fn letter(queue: Queue, message: aws_sdk_sqs::types::Message) -> Letter {
 }
 
 /// A finding as Security Hub's events carry it, as far as Redress reads it.
-fn asff(finding: &AwsSecurityFinding) -> Value {
+pub(super) fn asff(finding: &AwsSecurityFinding) -> Value {
     let resource = finding.resources().first();
     let severity = finding.severity();
     let mut value = json!({
@@ -190,6 +190,7 @@ fn asff(finding: &AwsSecurityFinding) -> Value {
             "SecurityControlId": finding.compliance().and_then(|compliance| compliance.security_control_id()),
         },
         "Workflow": { "Status": finding.workflow().and_then(|workflow| workflow.status()).map(|status| status.as_str()) },
+        "Note": finding.note().map(|note| json!({ "UpdatedBy": note.updated_by(), "UpdatedAt": note.updated_at() })),
     });
     drop_nulls(&mut value);
     value

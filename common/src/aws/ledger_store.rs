@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::failure::AwsFailure;
 use super::item::{self, Item, ItemError};
+use super::open::Open;
 use super::state_table::{self, Claim, Condition, Expect, Expression, Snapshot, StateKey};
 use crate::ids::{AccountId, RemediationId};
 use crate::ledger::{self, Head, Record, RecordDraft};
@@ -289,6 +290,49 @@ impl Dynamo {
     /// When they cannot be read.
     pub async fn records_of_resource(&self, resource: &str, limit: usize) -> Result<Vec<Record>, StoreError> {
         self.query(Some(RESOURCE_INDEX), "ResourceId", resource, false, limit).await
+    }
+
+    /// What is open ([`super::open`]).
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn open(&self, open: Open, before_ms: i64, limit: usize) -> Result<Vec<StateKey>, AwsFailure> {
+        super::open::query(&self.client, &self.state_table, open, before_ms, limit).await
+    }
+
+    /// The records of an account since then, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn records_of_account_since(
+        &self,
+        account: &AccountId,
+        since_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.audit_table)
+            .index_name(ACCOUNT_INDEX)
+            .key_condition_expression("#account = :account AND #at >= :since")
+            .expression_attribute_names("#account", "AccountId")
+            .expression_attribute_names("#at", "Timestamp")
+            .expression_attribute_values(":account", AttributeValue::S(account.to_string()))
+            .expression_attribute_values(":since", AttributeValue::N(since_ms.to_string()))
+            .scan_index_forward(false)
+            .into_paginator()
+            .items()
+            .send();
+        let mut records = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| AwsFailure::of("dynamodb:Query", &error))?;
+            records.push(decode_record(&item)?);
+            if records.len() == limit {
+                break;
+            }
+        }
+        Ok(records)
     }
 
     /// Puts a state item that nothing else depends on, whatever was there.

@@ -24,6 +24,7 @@ use crate::items::campaign::Campaign;
 use crate::items::exemption::Exemptions;
 use crate::items::flight::Flight;
 use crate::items::policy::PolicyItem;
+use crate::items::reconciler::Progress;
 pub use crate::items::settings::{Limits, PolicySetName, Settings, Switch};
 use crate::ledger::{Head, RemediationType, sha256_hex};
 use crate::state::State;
@@ -64,6 +65,8 @@ pub enum StateKey {
     Task(RemediationId),
     /// A campaign, by its name.
     Campaign(String),
+    /// How far the reconciler has looked.
+    Reconciler,
 }
 
 impl fmt::Display for StateKey {
@@ -84,6 +87,7 @@ impl fmt::Display for StateKey {
             Self::Approval(id) => write!(f, "approval#{id}"),
             Self::Task(id) => write!(f, "task#{id}"),
             Self::Campaign(name) => write!(f, "campaign#{name}"),
+            Self::Reconciler => f.write_str("reconciler"),
         }
     }
 }
@@ -372,6 +376,16 @@ pub fn encode<T: Serialize>(key: &StateKey, value: &T) -> Result<Item, ItemError
     Ok(item)
 }
 
+/// What an item is, in short: the SHA-256 of its attributes. An item that cannot be read has the fingerprint `unreadable`:
+/// nobody wrote it by our means.
+#[must_use]
+pub fn fingerprint(item: &Item) -> String {
+    let own = item.iter().filter(|(name, _)| ![KEY, open::OPEN].contains(&name.as_str()));
+    let own: Item = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let text = item::decode::<serde_json::Value>("an item", &own).map(|value| value.to_string());
+    text.map_or_else(|_| "unreadable".to_owned(), |text| sha256_hex(text.as_bytes()))
+}
+
 /// What was read of the table, all at one time.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -511,6 +525,20 @@ impl Snapshot {
     /// When it is not readable.
     pub fn campaign(&self, name: &str) -> Result<Option<Campaign>, ItemError> {
         self.get("a campaign", &StateKey::Campaign(name.to_owned()))
+    }
+
+    /// How far the reconciler has looked.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn progress(&self) -> Result<Progress, ItemError> {
+        Ok(self.get("the reconciler's progress", &StateKey::Reconciler)?.unwrap_or_default())
+    }
+
+    /// What an item is, in short ([`fingerprint`]); `None` when there is none.
+    #[must_use]
+    pub fn fingerprint(&self, key: &StateKey) -> Option<String> {
+        self.found.get(&key.to_string()).map(fingerprint)
     }
 
     fn get<T: serde::de::DeserializeOwned>(&self, what: &'static str, key: &StateKey) -> Result<Option<T>, ItemError> {

@@ -49,3 +49,73 @@ pub struct Campaign {
     /// Why it stands where it stands.
     pub reason: String,
 }
+
+impl Campaign {
+    /// How many findings are due by its pace, and until when they count as released, Unix milliseconds. No more than an
+    /// hour's at once: after a stop of a day nothing comes in a burst.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> (u32, i64) {
+        const HOUR_MS: i64 = 3_600_000;
+        let per_hour = i64::from(self.per_hour);
+        if self.status != CampaignStatus::Running || per_hour == 0 {
+            return (0, self.released_at);
+        }
+        let from = self.released_at.max(now.as_millisecond() - HOUR_MS);
+        let due = (now.as_millisecond() - from).max(0) * per_hour / HOUR_MS;
+        // What is left of the time goes to the next one.
+        (u32::try_from(due).unwrap_or(0), from + due * HOUR_MS / per_hour)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn campaign(per_hour: u32) -> Campaign {
+        Campaign {
+            version: 1,
+            name: "old".to_owned(),
+            status: CampaignStatus::Running,
+            control: "S3.8".parse().unwrap(),
+            accounts: Vec::new(),
+            per_hour,
+            planned: 9,
+            released: 0,
+            released_at: 0,
+            created_by: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            reason: String::new(),
+        }
+    }
+
+    fn minutes(minutes: i64) -> Timestamp {
+        Timestamp::from_millisecond(minutes * 60_000).unwrap()
+    }
+
+    #[test]
+    fn findings_are_due_at_the_pace_and_no_time_is_lost_between_runs() {
+        for per_hour in [1, 3, 7, 40, 1000] {
+            let (mut campaign, mut released) = (campaign(per_hour), 0);
+            for run in 1..=16 {
+                let (due, at) = campaign.due(minutes(run * 15));
+                (released, campaign.released_at) = (released + due, at);
+            }
+            let wanted = 4 * per_hour;
+            assert!(wanted - 1 <= released && released <= wanted, "{per_hour} an hour: {released} in four hours");
+        }
+    }
+
+    #[test]
+    fn after_a_long_stop_no_more_than_an_hours_findings_come_at_once() {
+        assert_eq!(campaign(40).due(minutes(60 * 24)).0, 40);
+    }
+
+    #[test]
+    fn a_campaign_that_does_not_run_releases_nothing() {
+        for status in [CampaignStatus::Planned, CampaignStatus::Paused, CampaignStatus::Done] {
+            assert_eq!(Campaign { status, ..campaign(40) }.due(minutes(60)).0, 0);
+        }
+        assert_eq!(campaign(0).due(minutes(60)).0, 0);
+    }
+}

@@ -1,0 +1,260 @@
+//! The reconciler: on a schedule, what no event told, or what nobody heard.
+//!
+//! Everything else in Redress is driven by events, and events are lost. Each part here reads what is, works out what to do
+//! about it in a pure function, and does that through the ways that are there already: a lost outcome is sent to the
+//! completion function again, a finding that never came goes onto the findings queue. So nothing here decides about a
+//! resource, everything done twice is a duplicate there, and a run that dies is made good by the next one.
+//!
+//! | part | calls of a run that finds nothing | for each thing that it finds |
+//! |---|---|---|
+//! | [`stuck`] | 2 `Query` | `BatchGetItem`; a place: `AssumeRole`, `DescribeAutomationExecutions`; a run: `GetAutomationExecution`; the repair |
+//! | [`missed`] | 1 `GetFindings` per 20 controls, 1 `DescribeAggregateComplianceByConfigRules` | `BatchGetItem` per 90 claims, a failing rule: `GetAggregateComplianceDetailsByConfigRule`; `SendMessage` |
+//! | [`letters`] | 2 `ReceiveMessage` | `BatchGetItem`, `Publish`, `TransactWriteItems`, `SendMessage`, `DeleteMessage` |
+//! | [`waiting`] | 2 `Query` | `BatchGetItem`, `Query`, then `SendMessage` and `DeleteItem` a finding |
+//! | [`watch`] | 1 `BatchGetItem` | `Query`, `Publish`, `TransactWriteItems` |
+//! | [`accounts`] | 1 `Query` | Organizations' calls, `PutItem` |
+//!
+//! and `BatchGetItem` and `PutItem` for how far it came. No part keeps another from being done.
+
+pub mod accounts;
+pub mod letters;
+pub mod missed;
+pub mod ports;
+pub mod stuck;
+pub mod waiting;
+pub mod watch;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use redress_common::aws::failure::AwsFailure;
+use redress_common::aws::item::ItemError;
+use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, TransactError, append_with};
+use redress_common::aws::state_table::{CatalogueError, Expect, Snapshot, StateKey, Subject};
+use redress_common::finding::SeverityLabel;
+use redress_common::ids::{AccountId, RemediationId};
+use redress_common::items::reconciler::Progress;
+use redress_common::ledger::{RecordDraft, RemediationType, detail};
+use redress_common::state::State;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::ports::{Identity, StartError};
+use crate::{report, tell};
+use ports::Watch;
+
+/// `BatchGetItem` takes 100 keys.
+const KEYS: usize = 90;
+
+/// A part could not be done, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// AWS does not answer.
+    #[error(transparent)]
+    Aws(#[from] AwsFailure),
+    /// The tables do not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An item is not what it should be.
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    /// Nothing could be written.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// An item could not be written.
+    #[error(transparent)]
+    Transact(#[from] TransactError),
+    /// Without a catalogue nothing can be said of any finding.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// A member account cannot be entered, or SSM does not answer there.
+    #[error(transparent)]
+    Member(#[from] StartError),
+}
+
+/// What a part did, by name, and how often it could not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// What was done.
+    pub done: BTreeMap<&'static str, u32>,
+    /// What was not.
+    pub failed: u32,
+}
+
+impl Counts {
+    fn done(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
+    }
+
+    fn failed(&mut self, what: &str, error: &dyn std::fmt::Display) {
+        tracing::error!(what, %error, "not repaired");
+        self.failed += 1;
+    }
+
+    fn or_failed<T, E: std::fmt::Display>(&mut self, what: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.failed(what, &error)).ok()
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        for (what, count) in other.done {
+            *self.done.entry(what).or_default() += count;
+        }
+        self.failed += other.failed;
+        self
+    }
+}
+
+/// A run that did not do all that it should. What it did stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of the reconciler's repairs or parts could not be done; the log says which")]
+pub struct Unfinished {
+    failed: u32,
+}
+
+/// An event that the function is invoked with: the schedule's, or one of AWS Organizations.
+#[derive(Debug, Deserialize)]
+struct Event {
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    detail: serde_json::Value,
+}
+
+/// The reconciler.
+#[derive(Debug)]
+pub struct Reconciler<W> {
+    outside: W,
+    me: Identity,
+}
+
+impl<W: Watch> Reconciler<W> {
+    /// One that acts through `outside`, as `me`.
+    #[must_use]
+    pub const fn new(outside: W, me: Identity) -> Self {
+        Self { outside, me }
+    }
+
+    /// Deal with an invocation.
+    ///
+    /// # Errors
+    /// When something could not be done: Lambda tries again, and at last tells of it.
+    pub async fn invoked(&self, event: serde_json::Value, now: Timestamp) -> Result<(), Unfinished> {
+        match serde_json::from_value::<Event>(event) {
+            Ok(event) if event.source == "aws.organizations" => {
+                let counts = self.changed_accounts(&event.detail, now).await;
+                if counts.failed == 0 { Ok(()) } else { Err(Unfinished { failed: counts.failed }) }
+            }
+            _ => self.run(now).await.map(drop),
+        }
+    }
+
+    /// Look at everything once.
+    ///
+    /// # Errors
+    /// When something could not be done. Every part was tried.
+    pub async fn run(&self, now: Timestamp) -> Result<Counts, Unfinished> {
+        let mut all = Counts::default();
+        let mut progress = match self.progress().await {
+            Ok(progress) => progress,
+            Err(error) => {
+                // Everything within the window is looked at again.
+                all.failed("progress", &error);
+                Progress::default()
+            }
+        };
+        all = Self::part("stuck", self.stuck(now).await, all, now);
+        all = Self::part("findings", self.missed_findings(&mut progress, now).await, all, now);
+        all = Self::part("rules", self.missed_results(&mut progress, now).await, all, now);
+        all = Self::part("letters", self.letters(now).await, all, now);
+        all = Self::part("backlog", self.backlog(now).await, all, now);
+        all = Self::part("campaigns", self.campaigns(now).await, all, now);
+        all = Self::part("watch", self.watch(&mut progress, now).await, all, now);
+        all = Self::part("accounts", self.accounts(now).await, all, now);
+        let kept = self.outside.put_if(&StateKey::Reconciler, &progress, Expect::Anything).await;
+        all.or_failed("progress", kept);
+        let done: u32 = all.done.values().sum();
+        tracing::info!(done, failed = all.failed, repairs = %json!(all.done), "reconciled");
+        report::metric(&report::count("ReconcilerRuns", "Function", redress_common::names::RECONCILER_FUNCTION, now));
+        if all.failed == 0 { Ok(all) } else { Err(Unfinished { failed: all.failed }) }
+    }
+
+    fn part(name: &'static str, result: Result<Counts, Broken>, mut all: Counts, now: Timestamp) -> Counts {
+        let counts = match result {
+            Ok(counts) => counts,
+            Err(error) => {
+                all.failed(name, &error);
+                return all;
+            }
+        };
+        for (what, count) in &counts.done {
+            report::metric(&report::many("Repairs", *count, "Repair", what, now));
+        }
+        all.and(counts)
+    }
+
+    async fn progress(&self) -> Result<Progress, StoreError> {
+        Ok(self.outside.read(&[StateKey::Reconciler]).await?.progress()?)
+    }
+
+    /// Reads items, however many; each key with the snapshot that it is in.
+    async fn read_each(&self, keys: Vec<StateKey>) -> Result<Vec<(StateKey, Snapshot)>, StoreError> {
+        let mut read = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(KEYS) {
+            let snapshot = self.outside.read(chunk).await?;
+            read.extend(chunk.iter().map(|key| (key.clone(), snapshot.clone())));
+        }
+        Ok(read)
+    }
+
+    /// Appends to an account's chain, wherever that ends now.
+    async fn append(
+        &self,
+        account: &AccountId,
+        records: Vec<RecordDraft>,
+        claim: Option<ClaimWrite>,
+        also: Vec<Also>,
+    ) -> Result<(), Broken> {
+        let chain = StateKey::Chain(account.clone());
+        let head = self.outside.read(&[chain]).await?.head(account)?;
+        append_with(&self.outside, account, head, records, claim, also).await?;
+        Ok(())
+    }
+
+    /// Writes down, with other items, what happened to something of ours, and tells people.
+    async fn note(&self, note: Note, also: Vec<Also>, now: Timestamp) -> Result<(), Broken> {
+        let Note { id, subject, state, code, reason, more } = note;
+        let mut record = report::draft(&self.me, id, &subject, state, now);
+        record.detail.extend(report::details([(detail::CODE, code.to_owned()), (detail::REASON, reason)]));
+        record.detail.extend(more);
+        record.notification_sent = tell::publish(&self.outside, id, &subject, state, now).await;
+        self.append(&subject.account, vec![record], None, also).await
+    }
+
+    /// About something of ours, in the administrator account.
+    fn subject(&self, resource: String, kind: &str, title: String, action: &str) -> Subject {
+        Subject {
+            finding_id: "none".to_owned(),
+            product_arn: None,
+            title,
+            severity: SeverityLabel::High,
+            account: self.me.account.clone(),
+            region: Some(self.me.home.clone()),
+            control: None,
+            resource_id: resource,
+            resource_type: kind.to_owned(),
+            action: action.to_owned(),
+            remediation_type: RemediationType::Automatic,
+            requested_by: "reconciler".to_owned(),
+        }
+    }
+}
+
+/// Something to write down and tell.
+struct Note {
+    id: RemediationId,
+    subject: Subject,
+    state: State,
+    code: &'static str,
+    reason: String,
+    more: report::Detail,
+}

@@ -1,0 +1,215 @@
+//! Findings that wait: for a free slot in their account and Region, or for their turn in a campaign.
+//!
+//! Completion brings the next one back when a remediation ends; this is for when it did not. Campaigns have no other
+//! motor. What is brought back is decided about anew, by the settings of now.
+
+use jiff::Timestamp;
+use redress_common::aws::ledger_store::{Also, AppendError, TransactError};
+use redress_common::aws::open::Open;
+use redress_common::aws::state_table::{Expect, Settings, Snapshot, StateKey, Switch};
+use redress_common::ids::RemediationId;
+use redress_common::items::breaker::BreakerScope;
+use redress_common::items::campaign::{Campaign, CampaignStatus};
+use redress_common::items::flight::Flight;
+use redress_common::ledger::detail;
+use redress_common::state::State;
+
+use super::ports::Watch;
+use super::{Broken, Counts, Note, Reconciler};
+use crate::report;
+
+/// Places and campaigns that one run looks at.
+const PLACES: usize = 100;
+/// Findings of one place or campaign that one run brings back.
+const BROUGHT: usize = 100;
+
+/// How many findings may be brought back to a place.
+#[must_use]
+pub fn free(flight: &Flight, settings: &Settings, now: Timestamp) -> usize {
+    let most = usize::try_from(settings.limits.in_flight).unwrap_or(usize::MAX);
+    most.saturating_sub(flight.running_at(now.as_millisecond())).min(BROUGHT)
+}
+
+/// Why a campaign's findings may not be released now.
+///
+/// # Errors
+/// When a breaker is not readable: then nothing is released either.
+pub fn stopped(
+    campaign: &Campaign,
+    settings: &Settings,
+    snapshot: &Snapshot,
+) -> Result<Option<String>, redress_common::aws::item::ItemError> {
+    let of_control = settings.controls.get(&campaign.control).copied().unwrap_or_default();
+    let switch = settings.switch.max(of_control);
+    if switch != Switch::On {
+        return Ok(Some(format!("the switch says {}", switch.as_str())));
+    }
+    for scope in breakers(campaign) {
+        if snapshot.breaker(&scope)?.opened_at.is_some() {
+            return Ok(Some(format!("the breaker of {scope} is open")));
+        }
+    }
+    Ok(None)
+}
+
+fn breakers(campaign: &Campaign) -> [BreakerScope; 2] {
+    [BreakerScope::Organisation, BreakerScope::Control(campaign.control.clone())]
+}
+
+impl<W: Watch> Reconciler<W> {
+    /// Brings back what waits for a slot that is free.
+    pub(super) async fn backlog(&self, now: Timestamp) -> Result<Counts, Broken> {
+        let mut counts = Counts::default();
+        let keys = self.outside.open(Open::Flight, i64::MAX, PLACES).await?;
+        for key in keys {
+            let done = self.backlog_of(&key, &mut counts, now).await;
+            counts.or_failed("backlog", done);
+        }
+        Ok(counts)
+    }
+
+    async fn backlog_of(&self, key: &StateKey, counts: &mut Counts, now: Timestamp) -> Result<(), Broken> {
+        let StateKey::Flight(account, region) = key else { return Ok(()) };
+        let snapshot = self.outside.read(&[key.clone(), StateKey::Settings]).await?;
+        let (flight, settings) = (snapshot.flight(account, region)?, snapshot.settings()?);
+        let free = free(&flight, &settings, now);
+        if free == 0 {
+            return Ok(());
+        }
+        let waiting = self.outside.waiting(&key.to_string(), free).await?;
+        for finding in &waiting {
+            self.outside.bring_back(finding).await?;
+            counts.done("brought-back");
+        }
+        if waiting.is_empty() && flight.waiting {
+            // Nothing waits any more; what ended long ago is dropped with the mark.
+            let mut next = flight.marked(false);
+            next.running.retain(|_, until| *until > now.as_millisecond());
+            match self.outside.put_if(key, &next, Expect::Version(flight.version)).await {
+                Ok(()) | Err(TransactError::AlsoLost(_) | TransactError::ClaimLost) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Releases what is due of the campaigns that run.
+    pub(super) async fn campaigns(&self, now: Timestamp) -> Result<Counts, Broken> {
+        let mut counts = Counts::default();
+        for key in self.outside.open(Open::Campaign, i64::MAX, PLACES).await? {
+            let StateKey::Campaign(name) = &key else { continue };
+            match self.release(name, &mut counts, now).await {
+                // An operator paused it meanwhile, or another run has it.
+                Ok(()) | Err(Broken::Append(AppendError::AlsoLost(_))) => {}
+                Err(error) => counts.failed("campaign", &error),
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The pace is written down before anything is released: a run that dies in between releases less, never more.
+    async fn release(&self, name: &str, counts: &mut Counts, now: Timestamp) -> Result<(), Broken> {
+        let key = StateKey::Campaign(name.to_owned());
+        let Some(campaign) = self.outside.read(std::slice::from_ref(&key)).await?.campaign(name)? else {
+            return Ok(());
+        };
+        let mut keys = vec![StateKey::Settings];
+        keys.extend(breakers(&campaign).map(StateKey::Breaker));
+        let snapshot = self.outside.read(&keys).await?;
+        let (due, released_at) = campaign.due(now);
+        if let Some(why) = stopped(&campaign, &snapshot.settings()?, &snapshot)? {
+            tracing::info!(campaign = name, why, "nothing is released");
+            return Ok(());
+        }
+        let wanted = usize::try_from(due).unwrap_or(0).min(BROUGHT);
+        let waiting = self.outside.waiting(&key.to_string(), wanted.max(1)).await?;
+        let due = waiting.len().min(wanted);
+        let status = if waiting.is_empty() { CampaignStatus::Done } else { campaign.status };
+        if due == 0 && status == campaign.status {
+            return Ok(());
+        }
+        let released = campaign.released.saturating_add(u32::try_from(due).unwrap_or(0));
+        let version = campaign.version + 1;
+        let next = Campaign { version, status, released, released_at, ..campaign.clone() };
+        let put = Also::put(key.clone(), &next, Expect::Version(campaign.version))?;
+        let (code, reason) = match status {
+            CampaignStatus::Done => ("campaign-done", format!("all {released} findings were released")),
+            _ => ("campaign-released", format!("{due} findings, at {} an hour", campaign.per_hour)),
+        };
+        let title = format!("Campaign {name}: {reason}");
+        let mut subject =
+            self.subject(format!("redress:campaign/{name}"), "Redress::Campaign", title, "Release findings");
+        subject.control = Some(campaign.control.clone());
+        let id = RemediationId::of_rejected(format!("campaign:{name}:{version}").as_bytes());
+        if status == CampaignStatus::Done {
+            let note = Note { id, subject, state: State::Notified, code, reason, more: report::Detail::new() };
+            self.note(note, vec![put], now).await?;
+            counts.done("campaign-done");
+            return Ok(());
+        }
+        let mut record = report::draft(&self.me, id, &subject, State::Applied, now);
+        record.detail.extend(report::details([(detail::CODE, code.to_owned()), (detail::REASON, reason)]));
+        self.append(&self.me.account, vec![record], None, vec![put]).await?;
+        for finding in &waiting[..due] {
+            self.outside.bring_back(finding).await?;
+            counts.done("released");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use redress_common::aws::state_table;
+    use redress_common::items::breaker::Breaker;
+
+    fn campaign() -> Campaign {
+        Campaign {
+            version: 1,
+            name: "old".to_owned(),
+            status: CampaignStatus::Running,
+            control: "S3.8".parse().unwrap(),
+            accounts: Vec::new(),
+            per_hour: 10,
+            planned: 9,
+            released: 0,
+            released_at: 0,
+            created_by: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_campaign_stands_still_while_its_switch_is_not_on_or_a_breaker_is_open() {
+        let key = StateKey::Breaker(BreakerScope::Control("S3.8".parse().unwrap()));
+        let open = Breaker { version: 1, opened_at: Some(1), ..Breaker::default() };
+        let open = Snapshot::new(std::slice::from_ref(&key), vec![state_table::encode(&key, &open).unwrap()]);
+        let (on, none) = (Settings::default(), Snapshot::default());
+        assert_eq!(stopped(&campaign(), &on, &none).unwrap(), None);
+        assert!(stopped(&campaign(), &on, &open).unwrap().unwrap().contains("control:S3.8"));
+        for switch in [Switch::Observe, Switch::Off] {
+            let everywhere = Settings { switch, ..Settings::default() };
+            let here = Settings { controls: [("S3.8".parse().unwrap(), switch)].into(), ..Settings::default() };
+            let elsewhere = Settings { controls: [("EC2.7".parse().unwrap(), switch)].into(), ..Settings::default() };
+            assert!(stopped(&campaign(), &everywhere, &none).unwrap().is_some());
+            assert!(stopped(&campaign(), &here, &none).unwrap().is_some());
+            assert_eq!(stopped(&campaign(), &elsewhere, &none).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn runs_whose_time_is_over_take_no_slot() {
+        let id = |name: &str| RemediationId::of_rejected(name.as_bytes());
+        let now = Timestamp::from_millisecond(1_000).unwrap();
+        let running = [(id("a"), 2_000), (id("b"), 900)].into();
+        let flight = Flight { running, ..Flight::default() };
+        let mut settings = Settings::default();
+        settings.limits.in_flight = 3;
+        assert_eq!(free(&flight, &settings, now), 2);
+        settings.limits.in_flight = 1;
+        assert_eq!(free(&flight, &settings, now), 0);
+    }
+}

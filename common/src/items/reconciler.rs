@@ -1,0 +1,21 @@
+//! Item `reconciler`: how far the reconciler has looked, so that each run goes on where the last one stopped.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Item `reconciler`. When it is lost, the reconciler looks at everything within its window again, which changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Progress {
+    /// Security Hub's findings that were updated before this, Unix milliseconds, have been looked at.
+    pub findings_until: i64,
+    /// Results of Config rules that were recorded before this, Unix milliseconds, have been looked at.
+    pub results_until: i64,
+    /// Where in the list of failing rules the last run stopped; empty when it came to its end.
+    pub rules_from: String,
+    /// What operators' items were when they were looked at last: SHA-256 by key.
+    pub known: BTreeMap<String, String>,
+    /// When they were looked at last, Unix milliseconds.
+    pub watched_at: i64,
+}
