@@ -67,6 +67,7 @@ pub struct Aws {
     topic: String,
     dead_letters: Option<String>,
     findings: Option<String>,
+    completions: Option<String>,
     workflow: Option<String>,
     backlog: Backlog,
     /// For the clients that most events do not need.
@@ -100,6 +101,7 @@ impl Aws {
             topic,
             dead_letters: std::env::var("FINDINGS_DLQ_URL").ok(),
             findings: std::env::var("FINDINGS_QUEUE_URL").ok(),
+            completions: std::env::var("COMPLETIONS_QUEUE_URL").ok(),
             workflow: std::env::var("WORKFLOW_ARN").ok(),
             backlog: Backlog::new(dynamodb, names::BACKLOG_TABLE.to_owned()),
             lambda: OnceLock::new(),
@@ -454,6 +456,13 @@ impl Outside for Aws {
                 return Ok(None);
             }
         }
+    }
+
+    async fn tell_end(&self, event: &serde_json::Value) -> Result<(), AwsFailure> {
+        const OPERATION: &str = "sqs:SendMessage";
+        let Some(queue) = &self.completions else { return Err(Self::unset(OPERATION, "COMPLETIONS_QUEUE_URL")) };
+        let sent = self.sqs.send_message().queue_url(queue).message_body(event.to_string()).send().await;
+        sent.map(drop).map_err(|error| AwsFailure::of(OPERATION, &error))
     }
 
     async fn stop_execution(&self, place: &Place, id: &str) -> Result<(), StartError> {

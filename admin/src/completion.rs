@@ -237,11 +237,6 @@ impl<O: Outside> Completion<O> {
         Self { outside, me }
     }
 
-    /// The world that it acts through.
-    pub(crate) const fn outside(&self) -> &O {
-        &self.outside
-    }
-
     /// Deal with the body of one queue message.
     ///
     /// # Errors

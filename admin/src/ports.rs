@@ -130,6 +130,8 @@ pub struct WorkflowInput {
     pub approval: Option<Asking>,
     /// Whether what cannot be verified is put back at once.
     pub roll_back: bool,
+    /// How long each runbook may take, seconds: then it is stopped. Longer than the runbook's own time-out.
+    pub run_seconds: u32,
     /// The parameters of the control runbook for `Apply`, by [`redress_common::contract::parameter`].
     pub parameters: BTreeMap<String, String>,
 }
@@ -234,6 +236,9 @@ pub trait Outside: Store {
         id: RemediationId,
         since: jiff::Timestamp,
     ) -> impl Future<Output = Result<Option<String>, StartError>> + Send;
+
+    /// Hand the end of an execution to the completion function, as SSM's event of it would.
+    fn tell_end(&self, event: &serde_json::Value) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 
     /// Stop an execution. One that has ended is no error.
     fn stop_execution(&self, place: &Place, id: &str) -> impl Future<Output = Result<(), StartError>> + Send;

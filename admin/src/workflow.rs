@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::approval::{asking_id, plan_id, roll_back_id};
 use crate::claim::{self, Bid, End, Purpose};
-use crate::completion::{self, Completion};
+use crate::completion;
 use crate::decide::REQUEST_SECONDS;
 use crate::ports::{Asking, Identity, Outside, Place, Start, StartError, WorkflowInput};
 use crate::{report, tell};
@@ -38,6 +38,8 @@ const AFTER_ASKING_MS: i64 = 10 * 60 * 1000;
 const BEFORE_TIMEOUT_MS: i64 = 60 * 1000;
 /// The question and its answers are remembered for so long after it ended.
 const REMEMBER_SECONDS: i64 = REQUEST_SECONDS;
+/// The outcome of a runbook that was never started. The state machine knows it.
+const NEVER_STARTED: &str = "NeverStarted";
 /// A runbook that was started is looked for from so long before its claim: clocks differ.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(300);
 
@@ -159,10 +161,11 @@ impl Ran {
         })
     }
 
-    fn failed(error: &str) -> Self {
+    /// Of what did not run. Its outcome is none that a runbook has.
+    fn never_started(error: &str) -> Self {
         Self {
             state: State::Failed,
-            outcome: String::new(),
+            outcome: NEVER_STARTED.to_owned(),
             pre_image_sha256: String::new(),
             change_sha256: String::new(),
             evidence_key: String::new(),
@@ -204,8 +207,8 @@ pub enum Failure {
     /// The same may succeed later.
     #[error("{0}")]
     Later(String),
-    /// The runbook that is being stopped has not ended yet.
-    #[error("runbook execution {0} has not ended yet")]
+    /// The end of the runbook is not recorded yet.
+    #[error("the end of runbook execution {0} is not recorded yet")]
     StillRunning(String),
     /// It will never be done.
     #[error("{0}")]
@@ -331,19 +334,15 @@ impl<'a> Case<'a> {
 /// The workflow function.
 #[derive(Debug)]
 pub struct Workflow<O> {
+    outside: O,
     me: Identity,
-    completion: Completion<O>,
 }
 
 impl<O: Outside> Workflow<O> {
     /// One that acts through `outside`, as `me`.
     #[must_use]
-    pub fn new(outside: O, me: Identity) -> Self {
-        Self { completion: Completion::new(outside, me.clone()), me }
-    }
-
-    const fn outside(&self) -> &O {
-        self.completion.outside()
+    pub const fn new(outside: O, me: Identity) -> Self {
+        Self { outside, me }
     }
 
     /// Does a step. What it answers is the state's result, unless the state waits for its token.
@@ -393,16 +392,16 @@ impl<O: Outside> Workflow<O> {
         if what == What::Plan {
             keys.push(key.clone());
         }
-        let snapshot = self.outside().read(&keys).await?;
+        let snapshot = self.outside.read(&keys).await?;
         let held = snapshot.claim(&key)?;
         if held.as_ref().is_some_and(is_ending) {
             return Err(Failure::Later(format!("the end of the last work under {key} is being recorded")));
         }
         if held.as_ref().is_some_and(|claim| claim.ended.contains(&id)) {
             // A worker before this one started it, and it has ended meanwhile.
-            let ran = Ran::of(&self.outside().records(id).await?);
+            let ran = Ran::of(&self.outside.records(id).await?);
             let ran = ran.ok_or_else(|| Failure::Refused(format!("remediation {id} ended without a record")))?;
-            self.outside().end_task(&task(token, case, now), &json!(ran)).await?;
+            self.outside.end_task(&task(token, case, now), &json!(ran)).await?;
             return Ok(Tried::Done(json!(ran)));
         }
         switched_on(&snapshot, case, what.mode())?;
@@ -417,11 +416,11 @@ impl<O: Outside> Workflow<O> {
         let also = Also::put(StateKey::Task(id), &task(token, case, now), Expect::Anything)?;
         let record = self.claimed(case, what, &granted, &start, now);
         let head = snapshot.head(account)?;
-        let written = append_with(self.outside(), account, head, vec![record], Some(write), vec![also]).await;
+        let written = append_with(&self.outside, account, head, vec![record], Some(write), vec![also]).await;
         if let Tried::Overtaken = tried(written)? {
             return Ok(Tried::Overtaken);
         }
-        self.outside().start(&case.place, &start).await?;
+        self.outside.start(&case.place, &start).await?;
         Ok(Tried::Done(json!({ "Started": id })))
     }
 
@@ -436,7 +435,10 @@ impl<O: Outside> Workflow<O> {
         now: Timestamp,
     ) -> Result<Claim, Failure> {
         let lost = || Failure::Refused(format!("the claim on {} is not remediation {}'s any more", case.arn, case.id));
-        let lease_until = now.as_millisecond() + self.me.times.lease_ms;
+        // Whoever comes for the resource meanwhile waits for longer than the runbook may take ([`claim::may_have`]).
+        let (lease_ms, run_ms) = (self.me.times.lease_ms, self.me.times.run_ms);
+        let beyond_ms = i64::from(case.input.run_seconds) * 1000 - run_ms;
+        let lease_until = now.as_millisecond() + lease_ms + beyond_ms.max(0);
         let again = |claim: &Claim| Claim {
             fence: Fence(claim.fence.0 + 1),
             state: State::Claimed,
@@ -503,36 +505,63 @@ impl<O: Outside> Workflow<O> {
     /// Finds out what became of a runbook that nobody heard of in time, and stops it when it runs.
     async fn stop(&self, case: &Case<'_>, what: What, now: Timestamp) -> Result<Tried<Value>, Failure> {
         let (id, key) = case.work(what);
-        let snapshot = self.outside().read(&[key.clone(), case.chain()]).await?;
+        let snapshot = self.outside.read(&[key.clone(), case.chain()]).await?;
         let held = snapshot.claim(&key)?;
         if held.as_ref().is_some_and(|claim| claim.ended.contains(&id)) {
-            let ran = Ran::of(&self.outside().records(id).await?);
-            return Ok(Tried::Done(json!(ran.unwrap_or_else(|| Ran::failed("it ended without a record")))));
+            let ran = Ran::of(&self.outside.records(id).await?);
+            let ran = ran.ok_or_else(|| Failure::Refused(format!("remediation {id} ended without a record")))?;
+            return Ok(Tried::Done(json!(ran)));
         }
-        let Some(claim) = held.filter(|claim| claim.remediation_id == id) else {
-            return Ok(Tried::Done(json!(Ran::failed("it was never started"))));
+        let since = held.as_ref().map_or(now.as_millisecond(), |claim| claim.claimed_at);
+        let since = Timestamp::from_millisecond(since).unwrap_or(now) - CLOCKS;
+        let Some(execution) = self.outside.find_execution(&case.place, id, since).await? else {
+            return self.never_started(case, what, &snapshot, held, now).await;
         };
-        let since = Timestamp::from_millisecond(claim.claimed_at).unwrap_or(now) - CLOCKS;
-        let Some(execution) = self.outside().find_execution(&case.place, id, since).await? else {
-            let why = "the runbook was never started; nothing was changed";
-            let end = End { state: State::Failed, compliant: false, changed: false, undone: false };
-            let record = self.failed(case, id, &claim.subject, "never-started", why, now);
-            return self.end(case, &snapshot, key, &claim, end, record, Vec::new(), json!(Ran::failed(why)), now).await;
-        };
-        let status = self.outside().execution(&case.place, &execution).await?.status;
+        let status = self.outside.execution(&case.place, &execution).await?.status;
         if !completion::is_the_end(&status) {
             tracing::warn!(remediation = %id, execution, "stopped: it did not end in time");
-            self.outside().stop_execution(&case.place, &execution).await?;
+            self.outside.stop_execution(&case.place, &execution).await?;
             return Err(Failure::StillRunning(execution));
         }
-        // Its event was lost, or is still on its way: then that one will be a duplicate.
+        // Its event was lost, or is still on its way: then one of the two is a duplicate.
         let event = json!({
             "source": "aws.ssm", "account": case.place.account, "region": case.place.region,
             "detail": { "ExecutionId": execution, "Definition": names::CONTROL_DOCUMENT, "Status": status },
         });
-        let told = self.completion.message(&event.to_string(), now).await;
-        told.map_err(|error| Failure::Later(error.to_string()))?;
-        Ok(Tried::Overtaken)
+        self.outside.tell_end(&event).await?;
+        Err(Failure::StillRunning(execution))
+    }
+
+    /// A runbook that there is not. Its own remediation, where it has one, ends here; the workflow's goes on to
+    /// [`Step::Fail`].
+    async fn never_started(
+        &self,
+        case: &Case<'_>,
+        what: What,
+        snapshot: &Snapshot,
+        held: Option<Claim>,
+        now: Timestamp,
+    ) -> Result<Tried<Value>, Failure> {
+        let (id, key) = case.work(what);
+        let why = "the runbook was never started; nothing was changed by it";
+        let answer = json!(Ran::never_started(why));
+        let Some(claim) = held.filter(|_| what != What::Apply) else { return Ok(Tried::Done(answer)) };
+        let mut record = report::draft(&self.me, id, &claim.subject, State::Failed, now);
+        record.error_message = why.to_owned();
+        record.detail.extend(report::details([(detail::CODE, "never-started".to_owned())]));
+        if what == What::RollBack {
+            record.notification_sent = tell::publish(&self.outside, id, &claim.subject, State::Failed, now).await;
+        }
+        if claim.remediation_id == id {
+            let end = End { state: State::Failed, compliant: false, changed: false, undone: false };
+            return self.end(case, snapshot, key, &claim, end, record, Vec::new(), answer, now).await;
+        }
+        if Ran::of(&self.outside.records(id).await?).is_none() {
+            let head = snapshot.head(&case.input.account)?;
+            let written = append_with(&self.outside, &case.input.account, head, vec![record], None, vec![]).await;
+            written.map_err(|error| Failure::Later(error.to_string()))?;
+        }
+        Ok(Tried::Done(answer))
     }
 
     // ------------------------------------------------------------------------------------------ asking
@@ -544,7 +573,7 @@ impl<O: Outside> Workflow<O> {
         let hash = plan.plan().ok_or_else(|| refused("there is no plan to ask about"))?;
         let asking_id = asking_id(&case.claim_key, case.id);
         let keys = [case.key(), case.chain(), StateKey::Approval(case.id)];
-        let snapshot = self.outside().read(&keys).await?;
+        let snapshot = self.outside.read(&keys).await?;
         let claim = snapshot.claim(&case.key())?;
         let claim = case.open(claim.as_ref());
         let known = snapshot.approval(case.id)?;
@@ -555,7 +584,7 @@ impl<O: Outside> Workflow<O> {
             // Answered before this worker came to it.
             Some(approval) if approval.status != ApprovalStatus::Pending => {
                 let answer = json!({ "Status": approval.status });
-                self.outside().end_task(&task, &answer).await?;
+                self.outside.end_task(&task, &answer).await?;
                 return Ok(Tried::Done(answer));
             }
             // Asked by a worker that died: only who is told of the answer changes.
@@ -566,7 +595,7 @@ impl<O: Outside> Workflow<O> {
                     claim: Claim { fence: Fence(claim.fence.0 + 1), ..claim.clone() },
                 });
                 let head = head.clone();
-                let written = append_with(self.outside(), &case.input.account, head, vec![], write, vec![also]).await;
+                let written = append_with(&self.outside, &case.input.account, head, vec![], write, vec![also]).await;
                 if let Tried::Overtaken = tried(written)? {
                     return Ok(Tried::Overtaken);
                 }
@@ -592,7 +621,7 @@ impl<O: Outside> Workflow<O> {
                 record.detail.extend(asked_details(&approval, "plan-made"));
                 let account = &case.input.account;
                 let also = vec![question, also];
-                let written = append_with(self.outside(), account, head, vec![record], Some(write), also).await;
+                let written = append_with(&self.outside, account, head, vec![record], Some(write), also).await;
                 if let Tried::Overtaken = tried(written)? {
                     return Ok(Tried::Overtaken);
                 }
@@ -609,7 +638,7 @@ impl<O: Outside> Workflow<O> {
         approval: &Approval,
         now: Timestamp,
     ) -> Result<Tried<Value>, Failure> {
-        let records = self.outside().records(case.id).await?;
+        let records = self.outside.records(case.id).await?;
         let told = |record: &Record| {
             record.draft.execution_status == State::AwaitingApproval
                 && record.draft.notification_sent
@@ -621,13 +650,13 @@ impl<O: Outside> Workflow<O> {
         let (mut message, attributes) = report::notification(case.id, &approval.subject, State::AwaitingApproval, now);
         // What would be changed is for those who may read evidence; the message says where to look.
         message.action = format!("{}: answer with `redress approvals show {}`", message.action, case.id);
-        self.outside().publish(&message, &attributes).await?;
+        self.outside.publish(&message, &attributes).await?;
         let mut record = report::draft(&self.me, case.id, &approval.subject, State::AwaitingApproval, now);
         record.timestamp += 1;
         record.notification_sent = true;
         record.detail.extend(asked_details(approval, "asked"));
-        let head = self.outside().read(&[case.chain()]).await?.head(&case.input.account)?;
-        let written = append_with(self.outside(), &case.input.account, head, vec![record], None, vec![]).await;
+        let head = self.outside.read(&[case.chain()]).await?.head(&case.input.account)?;
+        let written = append_with(&self.outside, &case.input.account, head, vec![record], None, vec![]).await;
         written.map_err(|error| Failure::Later(error.to_string()))?;
         Ok(Tried::Done(json!({ "Asked": case.id })))
     }
@@ -642,7 +671,7 @@ impl<O: Outside> Workflow<O> {
             region: case.input.region.clone(),
             indicators: Vec::new(),
         };
-        self.outside().guard(&case.place, &request).await.unwrap_or_else(|error| {
+        self.outside.guard(&case.place, &request).await.unwrap_or_else(|error| {
             tracing::warn!(remediation = %case.id, %error, "the guard did not answer");
             let unanswered = vec![format!("all of it: {}", report::sanitised(&error.message))];
             GuardEvidence { unanswered, ..GuardEvidence::default() }
@@ -651,7 +680,7 @@ impl<O: Outside> Workflow<O> {
 
     /// The state machine stopped to wait. An answer that was given in time counts, also when its news was lost.
     async fn time_is_up(&self, case: &Case<'_>, now: Timestamp) -> Result<Tried<Value>, Failure> {
-        let snapshot = self.outside().read(&[case.key(), case.chain(), StateKey::Approval(case.id)]).await?;
+        let snapshot = self.outside.read(&[case.key(), case.chain(), StateKey::Approval(case.id)]).await?;
         let approval = snapshot.approval(case.id)?;
         let approval = approval.ok_or_else(|| Failure::Refused("nobody was asked".to_owned()))?;
         if approval.status != ApprovalStatus::Pending {
@@ -663,7 +692,7 @@ impl<O: Outside> Workflow<O> {
         };
         let mut record = report::draft(&self.me, case.id, &approval.subject, State::Expired, now);
         record.detail.extend(asked_details(&approval, "expired"));
-        record.notification_sent = tell::publish(self.outside(), case.id, &approval.subject, State::Expired, now).await;
+        record.notification_sent = tell::publish(&self.outside, case.id, &approval.subject, State::Expired, now).await;
         let expired = closed(&approval, ApprovalStatus::Expired)?;
         let end = End { state: State::Expired, compliant: false, changed: false, undone: false };
         self.end(case, &snapshot, case.key(), &claim, end, record, vec![expired], answer, now).await
@@ -673,7 +702,7 @@ impl<O: Outside> Workflow<O> {
 
     async fn nothing(&self, case: &Case<'_>, given: &Given, now: Timestamp) -> Result<Tried<Value>, Failure> {
         let (plan, plan_key) = case.work(What::Plan);
-        let snapshot = self.outside().read(&[case.key(), case.chain(), plan_key.clone()]).await?;
+        let snapshot = self.outside.read(&[case.key(), case.chain(), plan_key.clone()]).await?;
         let answer = json!({ "Status": "Nothing" });
         let Some(claim) = snapshot.claim(&case.key())?.filter(|claim| case.open(Some(claim)).is_some()) else {
             return Ok(Tried::Done(answer));
@@ -684,7 +713,7 @@ impl<O: Outside> Workflow<O> {
         let why = if compliant { "" } else { "the resource does not exist any more; nothing was changed" };
         let mut record = report::draft(&self.me, case.id, &claim.subject, state, now);
         record.error_message = why.to_owned();
-        record.notification_sent = tell::publish(self.outside(), case.id, &claim.subject, state, now).await;
+        record.notification_sent = tell::publish(&self.outside, case.id, &claim.subject, state, now).await;
         record.detail.extend(report::details([
             (detail::OUTCOME, ran.outcome.clone()),
             (detail::PLAN_ID, plan.to_string()),
@@ -699,7 +728,7 @@ impl<O: Outside> Workflow<O> {
 
     /// What was approved is not there any more. The outcome itself was recorded by who saw it.
     async fn void(&self, case: &Case<'_>, now: Timestamp) -> Result<Tried<Value>, Failure> {
-        let snapshot = self.outside().read(&[case.chain(), StateKey::Approval(case.id)]).await?;
+        let snapshot = self.outside.read(&[case.chain(), StateKey::Approval(case.id)]).await?;
         let answer = json!({ "Status": ApprovalStatus::Void });
         let Some(approval) = snapshot.approval(case.id)?.filter(|approval| is_alive(approval.status)) else {
             return Ok(Tried::Done(answer));
@@ -709,7 +738,7 @@ impl<O: Outside> Workflow<O> {
         let mut record = report::draft(&self.me, case.id, &approval.subject, State::Failed, now);
         record.error_message = "the resource, or what would be changed, is not what was approved".to_owned();
         record.detail.extend(asked_details(&approval, "plan-void"));
-        let written = append_with(self.outside(), &case.input.account, head, vec![record], None, vec![also]).await;
+        let written = append_with(&self.outside, &case.input.account, head, vec![record], None, vec![also]).await;
         Ok(match tried(written)? {
             Tried::Done(_) => Tried::Done(answer),
             Tried::Overtaken => Tried::Overtaken,
@@ -717,7 +746,7 @@ impl<O: Outside> Workflow<O> {
     }
 
     async fn fail(&self, case: &Case<'_>, given: &Given, now: Timestamp) -> Result<Tried<Value>, Failure> {
-        let snapshot = self.outside().read(&[case.key(), case.chain(), StateKey::Approval(case.id)]).await?;
+        let snapshot = self.outside.read(&[case.key(), case.chain(), StateKey::Approval(case.id)]).await?;
         let answer = json!({ "Status": State::Failed });
         let Some(claim) = snapshot.claim(&case.key())?.filter(|claim| case.open(Some(claim)).is_some()) else {
             return Ok(Tried::Done(answer));
@@ -732,33 +761,15 @@ impl<O: Outside> Workflow<O> {
             Some(approval) => vec![closed(&approval, ApprovalStatus::Void)?],
             None => Vec::new(),
         };
-        // Nobody knows what a runbook did that was started and not found again.
-        let end = End { state: State::Failed, compliant: false, changed: claim.state == State::Claimed, undone: false };
-        let record = self.failed(case, case.id, &claim.subject, "workflow-failed", &why, now);
-        let mut record = record;
-        record.notification_sent = tell::publish(self.outside(), case.id, &claim.subject, State::Failed, now).await;
+        // Nobody knows what a runbook did whose end nobody knows.
+        let never_started = given.apply.as_ref().is_some_and(|ran| ran.outcome == NEVER_STARTED);
+        let changed = claim.state == State::Claimed && !never_started;
+        let end = End { state: State::Failed, compliant: false, changed, undone: false };
+        let mut record = report::draft(&self.me, case.id, &claim.subject, State::Failed, now);
+        record.error_message = report::sanitised(&why);
+        record.detail.extend(report::details([(detail::CODE, "workflow-failed".to_owned())]));
+        record.notification_sent = tell::publish(&self.outside, case.id, &claim.subject, State::Failed, now).await;
         self.end(case, &snapshot, case.key(), &claim, end, record, also, answer, now).await
-    }
-
-    fn failed(
-        &self,
-        case: &Case<'_>,
-        id: RemediationId,
-        subject: &Subject,
-        code: &str,
-        why: &str,
-        now: Timestamp,
-    ) -> RecordDraft {
-        let mut record = report::draft(&self.me, id, subject, State::Failed, now);
-        record.error_message = report::sanitised(why);
-        record.detail.extend(report::details([
-            (detail::CODE, code.to_owned()),
-            (
-                detail::PLAN_FOR,
-                if id == plan_id(&case.claim_key, case.id) { case.id.to_string() } else { String::new() },
-            ),
-        ]));
-        record
     }
 
     /// Writes an end down, and gives the claim back with it.
@@ -778,7 +789,7 @@ impl<O: Outside> Workflow<O> {
         let head = snapshot.head(&case.input.account)?;
         let write =
             ClaimWrite { key, condition: Condition::unchanged(Some(claim)), claim: claim::finish(claim, end, seen) };
-        let written = append_with(self.outside(), &case.input.account, head, vec![record], Some(write), also).await;
+        let written = append_with(&self.outside, &case.input.account, head, vec![record], Some(write), also).await;
         Ok(match tried(written)? {
             Tried::Done(_) => Tried::Done(answer),
             Tried::Overtaken => Tried::Overtaken,

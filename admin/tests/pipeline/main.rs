@@ -1,7 +1,9 @@
 //! What the two functions do with real events, over a world in memory: claims, records, messages and calls.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod approvals;
 mod endings;
+mod machine;
 mod world;
 
 use jiff::{SignedDuration, Timestamp};

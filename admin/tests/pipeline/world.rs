@@ -48,6 +48,7 @@ struct Inner {
     waiting: BTreeMap<(String, String), Waiting>,
     brought_back: Vec<Waiting>,
     stopped: Vec<String>,
+    ends: Vec<serde_json::Value>,
 }
 
 #[derive(Default)]
@@ -103,6 +104,46 @@ impl World {
 
     pub(crate) fn count(&self, scope: &BreakerScope, hour: i64) -> Count {
         self.snapshot(&[StateKey::Count(scope.clone(), hour)]).count(scope, hour).unwrap()
+    }
+
+    /// What a task of this token was answered with.
+    pub(crate) fn answered(&self, token: &str) -> Option<serde_json::Value> {
+        let inner = self.0.lock().unwrap();
+        inner.tasks_ended.iter().find(|(task, _)| task.token == token).map(|(_, answer)| answer.clone())
+    }
+
+    pub(crate) fn approval(&self, id: RemediationId) -> Option<redress_common::items::approval::Approval> {
+        self.snapshot(&[StateKey::Approval(id)]).approval(id).unwrap()
+    }
+
+    pub(crate) fn has(&self, key: &StateKey) -> bool {
+        self.0.lock().unwrap().items.contains_key(&key.to_string())
+    }
+
+    pub(crate) fn task(&self, key: &StateKey) -> Task {
+        let StateKey::Task(id) = key else { panic!("{key} is no task") };
+        self.snapshot(std::slice::from_ref(key)).task(*id).unwrap().unwrap()
+    }
+
+    /// Somebody ends a task.
+    pub(crate) fn tell(&self, task: &Task, answer: &serde_json::Value) {
+        self.0.lock().unwrap().tasks_ended.push((task.clone(), answer.clone()));
+    }
+
+    pub(crate) fn stopped(&self) -> Vec<String> {
+        self.0.lock().unwrap().stopped.clone()
+    }
+
+    /// What the completions queue got of the workflow.
+    pub(crate) fn take_ends(&self) -> Vec<serde_json::Value> {
+        std::mem::take(&mut self.0.lock().unwrap().ends)
+    }
+
+    /// The execution of a start runs, and has not ended.
+    pub(crate) fn runs(&self, start: &Start) {
+        let parameters = start.parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let execution = Execution { status: "InProgress".to_owned(), parameters, ..Execution::default() };
+        self.0.lock().unwrap().executions.insert(start.id.to_string(), execution);
     }
 
     pub(crate) fn tasks_ended(&self) -> Vec<serde_json::Value> {
@@ -420,9 +461,19 @@ impl Outside for &World {
         Ok(known.then(|| id.to_string()))
     }
 
+    async fn tell_end(&self, event: &serde_json::Value) -> Result<(), AwsFailure> {
+        self.call("SendMessage").await;
+        self.0.lock().unwrap().ends.push(event.clone());
+        Ok(())
+    }
+
     async fn stop_execution(&self, _: &Place, id: &str) -> Result<(), StartError> {
         self.call("StopAutomationExecution").await;
-        self.0.lock().unwrap().stopped.push(id.to_owned());
+        let mut inner = self.0.lock().unwrap();
+        inner.stopped.push(id.to_owned());
+        if let Some(execution) = inner.executions.get_mut(id) {
+            execution.status = "Cancelled".to_owned();
+        }
         Ok(())
     }
 

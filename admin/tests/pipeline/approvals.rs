@@ -1,0 +1,557 @@
+//! Approvals, from the question to the end of what was asked about, through the deployed state machine.
+
+use std::collections::BTreeMap;
+
+use redress_admin::approval::{self, Answer, NotCounted, asking_id, person, plan_id, roll_back_id};
+use redress_admin::claim::{self, Bid, Purpose, Times};
+use redress_admin::ports::{Asking, Start, WorkflowInput};
+use redress_common::aws::state_table::{Claim, Subject};
+use redress_common::contract::plan_sha256;
+use redress_common::finding::SeverityLabel;
+use redress_common::ids::Generation;
+use redress_common::items::approval::{Approval, ApprovalStatus, Task};
+use redress_common::ledger::RemediationType;
+
+use super::machine::Execution;
+use super::*;
+
+const ANNA: &str = "arn:aws:sts::999988887777:assumed-role/Redress-Operator/anna";
+const JO: &str = "arn:aws:sts::999988887777:assumed-role/Redress-Operator/jo";
+const MINUTE: i64 = 60;
+
+fn id() -> RemediationId {
+    RemediationId::of_request(&bucket_key(), "asked by jo")
+}
+
+fn the_plan() -> String {
+    plan_sha256(&"a".repeat(64), &"b".repeat(64))
+}
+
+fn subject() -> Subject {
+    Subject {
+        finding_id: "finding-1".to_owned(),
+        product_arn: None,
+        title: "S3 buckets should block public access".to_owned(),
+        severity: SeverityLabel::High,
+        account: "111122223333".parse().unwrap(),
+        region: Some("eu-central-1".parse().unwrap()),
+        control: Some("S3.8".parse().unwrap()),
+        resource_id: "arn:aws:s3:::payroll-exports".to_owned(),
+        resource_type: "AWS::S3::Bucket".to_owned(),
+        action: "Block public access".to_owned(),
+        remediation_type: RemediationType::Manual,
+        requested_by: JO.to_owned(),
+    }
+}
+
+fn input(asking: Option<Asking>, roll_back: bool) -> WorkflowInput {
+    let parameters = BTreeMap::from(
+        [
+            (parameter::REMEDIATION_ID, id().to_string()),
+            (parameter::CONTROL, "S3.8".to_owned()),
+            (parameter::RESOURCE_ARN, "arn:aws:s3:::payroll-exports".to_owned()),
+            (parameter::RESOURCE_NAME, "payroll-exports".to_owned()),
+            (parameter::MODE, "Apply".to_owned()),
+            (parameter::FENCE, "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    WorkflowInput {
+        remediation_id: id(),
+        account: "111122223333".parse().unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+        approval: asking,
+        roll_back,
+        run_seconds: 1200,
+        parameters,
+    }
+}
+
+fn asking(needed: u32, four_eyes: bool) -> Option<Asking> {
+    Some(Asking { needed, four_eyes, policies: vec!["team.ask".to_owned()], seconds: 3600 })
+}
+
+/// A workflow whose claim the orchestrator has just taken.
+struct Case {
+    world: World,
+    execution: Execution,
+}
+
+impl Case {
+    fn new(input: &WorkflowInput) -> Self {
+        let world = World::new(&standard());
+        let bid = Bid {
+            id: id(),
+            generation: Generation(1),
+            manual: true,
+            mode: Mode::Apply,
+            subject: subject(),
+            undoes: None,
+            purpose: Purpose::Ask { lease_ms: 4_000_000 },
+            keep_seconds: None,
+        };
+        world.put(&claim_key(), &claim::grant(None, bid, Times::default(), now()).unwrap());
+        Self { world, execution: Execution::new(serde_json::to_value(input).unwrap()) }
+    }
+
+    fn asked() -> Self {
+        Self::new(&input(asking(1, false), false))
+    }
+
+    async fn goes(&mut self, seconds: i64) -> Option<String> {
+        self.execution.run(&self.world, later(seconds)).await
+    }
+
+    /// The runbook that was started last ends.
+    async fn ends(&self, outcome: Outcome, seconds: i64) -> Start {
+        let event = self.world.end(Some(outcome));
+        complete(&self.world, &event, later(seconds)).await;
+        self.world.started().last().unwrap().1.clone()
+    }
+
+    /// To the question.
+    async fn planned(&mut self) {
+        assert_eq!(self.goes(0).await, None);
+        let start = self.ends(Outcome::Planned, 5).await;
+        assert_eq!(mode(&start), Some(Mode::DryRun));
+        assert_eq!(self.goes(6).await, None);
+        assert_eq!(self.approval().status, ApprovalStatus::Pending);
+    }
+
+    fn approval(&self) -> Approval {
+        self.world.approval(id()).unwrap()
+    }
+
+    fn claim(&self) -> Claim {
+        self.world.claim(&claim_key()).unwrap()
+    }
+
+    async fn answer_at(&self, who: &str, approve: bool, seconds: i64) -> Result<Approval, NotCounted> {
+        self.answers(who, approve, &the_plan(), seconds).await
+    }
+
+    async fn answers(&self, who: &str, approve: bool, plan: &str, seconds: i64) -> Result<Approval, NotCounted> {
+        let answer = Answer { remediation: id(), approve, plan_sha256: plan, reason: "looked at it" };
+        let caller = who.parse().unwrap();
+        approval::answer(&&self.world, &identity(), &caller, &answer, |_, _| Ok(()), later(seconds)).await
+    }
+
+    fn states(&self) -> Vec<State> {
+        let of_this = |record: &&redress_common::ledger::Record| record.draft.remediation_id == id();
+        self.world.records().iter().filter(of_this).map(|record| record.draft.execution_status).collect()
+    }
+
+    /// Nothing but the dry run was started.
+    fn nothing_was_changed(&self) {
+        for (_, start) in self.world.started() {
+            assert_eq!(mode(&start), Some(Mode::DryRun));
+        }
+        self.world.verify();
+    }
+
+    fn code(&self) -> String {
+        let records = self.world.records();
+        let last = records.iter().rev().find(|record| record.draft.remediation_id == id()).unwrap();
+        last.detail(detail::CODE).unwrap_or_default().to_owned()
+    }
+}
+
+fn code<T>(result: Result<T, NotCounted>) -> &'static str {
+    result.err().unwrap().code()
+}
+
+#[tokio::test]
+async fn what_is_approved_is_exactly_what_is_applied_and_verified() {
+    let mut case = Case::asked();
+    case.planned().await;
+    let question = case.approval();
+    assert_eq!((question.plan_sha256.as_str(), question.plan_id), (the_plan().as_str(), plan_id(&bucket_key(), id())));
+    assert_eq!(case.claim().state, State::AwaitingApproval);
+    let told = case.world.told();
+    let asked = told.last().unwrap();
+    assert_eq!(asked.status, "AwaitingApproval");
+    assert!(asked.action.contains(&format!("redress approvals show {}", id())), "{}", asked.action);
+    assert!(!serde_json::to_string(asked).unwrap().contains(&the_plan()), "the plan is not for everybody");
+
+    let answered = case.answer_at(ANNA, true, MINUTE).await.unwrap();
+    assert_eq!(answered.status, ApprovalStatus::Approved);
+    assert_eq!(case.goes(62).await, None);
+    let applied = case.ends(Outcome::Verified, 70).await;
+    assert_eq!((mode(&applied), applied.id), (Some(Mode::Apply), id()));
+    assert_eq!(sent(&applied, parameter::PLAN_SHA256), the_plan());
+    assert_eq!(case.goes(71).await.as_deref(), Some("Succeed"));
+    assert_eq!(
+        case.states(),
+        [
+            State::Planned,
+            State::AwaitingApproval,
+            State::AwaitingApproval,
+            State::Claimed,
+            State::Applied,
+            State::Verified
+        ]
+    );
+    let claim = case.claim();
+    assert_eq!((claim.status, claim.undoable), (ClaimStatus::Done, Some(id())));
+    let approved = case.world.records().into_iter().find(|record| record.detail(detail::ANSWERED_BY).is_some());
+    assert_eq!(approved.unwrap().detail(detail::ANSWERED_BY), Some(ANNA));
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn an_undo_of_what_was_approved_finds_all_it_needs() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.answer_at(ANNA, true, MINUTE).await.unwrap();
+    case.goes(62).await;
+    case.ends(Outcome::Verified, 70).await;
+    take(&case.world, &undo_of(id(), "u-1"), later(100)).await.unwrap();
+    let undo = case.world.started().last().unwrap().1.clone();
+    assert_eq!(mode(&undo), Some(Mode::Restore));
+    let records = case.world.records();
+    let claimed = records
+        .iter()
+        .find(|record| record.draft.remediation_id == id() && record.draft.execution_status == State::Claimed);
+    let evidence = claimed.unwrap().detail(detail::EVIDENCE_KEY).unwrap();
+    assert_eq!(sent(&undo, parameter::SOURCE_EVIDENCE_KEY), evidence);
+}
+
+#[tokio::test]
+async fn what_one_person_denies_is_not_done_and_stays_so() {
+    let mut case = Case::new(&input(asking(2, false), false));
+    case.planned().await;
+    assert_eq!(case.answer_at(ANNA, true, 60).await.unwrap().status, ApprovalStatus::Pending);
+    assert_eq!(case.answer_at(JO, false, 61).await.unwrap().status, ApprovalStatus::Denied);
+    assert_eq!(case.goes(62).await.as_deref(), Some("Succeed"));
+    case.nothing_was_changed();
+    let claim = case.claim();
+    assert_eq!((claim.state, claim.held), (State::Denied, true));
+    assert_eq!(case.states().last(), Some(&State::Denied));
+    assert_eq!(case.world.told().last().unwrap().status, "Denied");
+}
+
+#[tokio::test]
+async fn defect_15_when_the_wait_ends_the_answer_is_no() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.execution.time_ends();
+    assert_eq!(case.goes(3606).await.as_deref(), Some("Succeed"));
+    case.nothing_was_changed();
+    assert_eq!((case.approval().status, case.claim().state), (ApprovalStatus::Expired, State::Expired));
+    assert_eq!(code(case.answer_at(ANNA, true, 3607).await), "expired");
+    assert_eq!(case.goes(3608).await.as_deref(), Some("Succeed"));
+    case.nothing_was_changed();
+}
+
+#[tokio::test]
+async fn an_answer_after_the_time_counts_no_more_also_while_the_workflow_still_waits() {
+    let mut case = Case::asked();
+    case.planned().await;
+    let until = Timestamp::from_millisecond(case.approval().expires_at_ms).unwrap();
+    assert!(until < later(3606), "there is time to tell the workflow");
+    assert_eq!(code(case.answer_at(ANNA, true, (until - now()).get_seconds()).await), "expired");
+    case.nothing_was_changed();
+}
+
+#[tokio::test]
+async fn defect_15_when_asking_fails_nothing_is_done() {
+    // Nobody can be told.
+    let mut case = Case::asked();
+    case.goes(0).await;
+    case.ends(Outcome::Planned, 5).await;
+    case.world.fail_publish();
+    assert_eq!(case.goes(6).await.as_deref(), Some("Fail"));
+    case.nothing_was_changed();
+    assert_eq!((case.claim().state, case.claim().status), (State::Failed, ClaimStatus::Done));
+    assert_eq!((case.approval().status, case.code().as_str()), (ApprovalStatus::Void, "workflow-failed"));
+    assert_eq!(code(case.answer_at(ANNA, true, 7).await), "void");
+
+    // The dry run fails, or says nothing of what it would do.
+    for outcome in [Outcome::Failed, Outcome::Unverified, Outcome::Drifted] {
+        let mut case = Case::asked();
+        case.goes(0).await;
+        case.ends(outcome, 5).await;
+        assert_eq!(case.goes(6).await.as_deref(), Some("Fail"), "{outcome:?}");
+        case.nothing_was_changed();
+        assert_eq!(case.states(), [State::Failed], "{outcome:?}");
+    }
+
+    // The dry run cannot be started.
+    let mut case = Case::asked();
+    case.world.fail_start(false);
+    assert_eq!(case.goes(0).await.as_deref(), Some("Fail"));
+    case.nothing_was_changed();
+    assert_eq!(case.states(), [State::Failed]);
+}
+
+#[tokio::test]
+async fn defect_15_an_answer_that_comes_too_fast_is_not_lost() {
+    let mut case = Case::asked();
+    // Before the question is there: the person is told so, and asks again.
+    assert_eq!(code(case.answer_at(ANNA, true, 0).await), "not-found");
+    case.planned().await;
+    // The moment it is there, before the machine has seen the step end: the token is stored with the question.
+    let asked = StateKey::Task(asking_id(&bucket_key(), id()));
+    assert!(case.world.has(&asked));
+    case.answer_at(ANNA, true, 6).await.unwrap();
+    assert_eq!(case.goes(7).await, None);
+    assert_eq!(mode(&case.world.started().last().unwrap().1), Some(Mode::Apply));
+}
+
+#[tokio::test]
+async fn the_same_answer_twice_is_one_and_another_one_comes_too_late() {
+    let mut case = Case::asked();
+    case.planned().await;
+    let first = case.answer_at(ANNA, true, 60).await.unwrap();
+    let again = case.answer_at(ANNA, true, 61).await.unwrap();
+    assert_eq!(first, again);
+    assert_eq!(code(case.answer_at(ANNA, false, 62).await), "answered");
+    assert_eq!(code(case.answer_at(JO, false, 62).await), "answered");
+    assert_eq!(case.goes(63).await, None);
+    // Once more, while the change is made: the runbook's end is not what was answered.
+    case.answer_at(ANNA, true, 64).await.unwrap();
+    assert_eq!(case.goes(65).await, None);
+    case.ends(Outcome::Verified, 70).await;
+    assert_eq!(case.goes(71).await.as_deref(), Some("Succeed"));
+    case.answer_at(ANNA, true, 5000).await.unwrap();
+    assert_eq!(case.world.started().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_plan_than_the_one_asked_about_does_not_count() {
+    let mut case = Case::asked();
+    case.planned().await;
+    let other = plan_sha256(&"a".repeat(64), &"c".repeat(64));
+    assert_eq!(code(case.answers(ANNA, true, &other, 60).await), "plan-changed");
+    assert_eq!(code(case.answers(ANNA, false, "", 60).await), "plan-changed");
+    assert_eq!(case.approval().votes, []);
+}
+
+#[tokio::test]
+async fn four_eyes_are_those_of_two_people() {
+    let mut case = Case::new(&input(asking(1, true), false));
+    case.planned().await;
+    assert_eq!(code(case.answer_at(JO, true, 60).await), "four-eyes");
+    // The same person by another role is the same person.
+    let other_role = JO.replace("Redress-Operator", "Administrator");
+    assert_eq!(code(case.answer_at(&other_role, true, 60).await), "four-eyes");
+    assert_eq!(person(JO), person("arn:aws:iam::999988887777:user/staff/jo"));
+    assert_eq!(case.answer_at(ANNA, true, 61).await.unwrap().status, ApprovalStatus::Approved);
+
+    // Two of two: nobody counts twice.
+    let mut case = Case::new(&input(asking(2, true), false));
+    case.planned().await;
+    for role in ["Redress-Operator", "Administrator"] {
+        let anna = ANNA.replace("Redress-Operator", role);
+        assert_eq!(case.answer_at(&anna, true, 60).await.unwrap().votes.len(), 1);
+    }
+    assert_eq!(case.approval().status, ApprovalStatus::Pending);
+}
+
+#[tokio::test]
+async fn policy_has_the_last_word_on_a_yes_and_none_on_a_no() {
+    let mut case = Case::asked();
+    case.planned().await;
+    let plan = the_plan();
+    let yes = Answer { remediation: id(), approve: true, plan_sha256: &plan, reason: "because" };
+    let no = Answer { approve: false, ..yes.clone() };
+    let caller = ANNA.parse().unwrap();
+    let forbids = |_: &Approval, _: &redress_common::aws::state_table::Snapshot| Err("not your team".to_owned());
+    let refused = approval::answer(&&case.world, &identity(), &caller, &yes, forbids, later(60)).await;
+    assert_eq!(code(refused), "not-permitted");
+    let denied = approval::answer(&&case.world, &identity(), &caller, &no, forbids, later(60)).await.unwrap();
+    assert_eq!(denied.status, ApprovalStatus::Denied);
+}
+
+#[tokio::test]
+async fn a_resource_that_drifted_since_voids_what_was_approved() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.answer_at(ANNA, true, 60).await.unwrap();
+    case.goes(61).await;
+    case.ends(Outcome::Drifted, 65).await;
+    assert_eq!(case.goes(66).await.as_deref(), Some("Succeed"));
+    assert_eq!(case.approval().status, ApprovalStatus::Void);
+    assert_eq!((case.states().last(), case.code().as_str()), (Some(&State::Failed), "plan-void"));
+    assert_eq!(case.claim().undoable, None, "nothing was changed");
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn what_needs_nothing_any_more_is_not_asked_about() {
+    for (outcome, state) in [(Outcome::AlreadyCompliant, State::Verified), (Outcome::NotFound, State::Failed)] {
+        let mut case = Case::asked();
+        case.goes(0).await;
+        case.ends(outcome, 5).await;
+        assert_eq!(case.goes(6).await.as_deref(), Some("Succeed"));
+        assert_eq!((case.world.approval(id()), case.states()), (None, vec![state]));
+        assert_eq!(case.claim().status, ClaimStatus::Done);
+        case.nothing_was_changed();
+    }
+}
+
+#[tokio::test]
+async fn the_switch_holds_also_for_what_was_approved_before() {
+    for switch in [Switch::Off, Switch::Observe] {
+        let mut case = Case::asked();
+        case.planned().await;
+        case.answer_at(ANNA, true, 60).await.unwrap();
+        case.world.put(&StateKey::Settings, &Settings { switch, ..standard() });
+        assert_eq!(case.goes(61).await.as_deref(), Some("Fail"));
+        case.nothing_was_changed();
+        let records = case.world.records();
+        assert!(records.last().unwrap().draft.error_message.contains("switch"), "{:?}", records.last());
+        assert_eq!(case.claim().status, ClaimStatus::Done);
+    }
+}
+
+#[tokio::test]
+async fn an_approval_that_is_not_in_the_table_is_none_whatever_the_workflow_was_told() {
+    let mut case = Case::asked();
+    case.planned().await;
+    let asked = StateKey::Task(asking_id(&bucket_key(), id()));
+    let task: Task = case.world.task(&asked);
+    case.world.tell(&task, &serde_json::json!({ "Status": "Approved" }));
+    assert_eq!(case.goes(60).await.as_deref(), Some("Fail"));
+    case.nothing_was_changed();
+}
+
+#[tokio::test]
+async fn a_yes_in_time_counts_though_its_news_was_lost() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.world.fail_next("SendTaskSuccess");
+    assert_eq!(code(case.answer_at(ANNA, true, 60).await), "not-sent");
+    assert_eq!(case.approval().status, ApprovalStatus::Approved);
+    case.execution.time_ends();
+    assert_eq!(case.goes(3606).await, None);
+    assert_eq!(mode(&case.world.started().last().unwrap().1), Some(Mode::Apply));
+
+    // Or it is given again.
+    let mut case = Case::asked();
+    case.planned().await;
+    case.world.fail_next("SendTaskSuccess");
+    assert_eq!(code(case.answer_at(ANNA, true, 60).await), "not-sent");
+    case.answer_at(ANNA, true, 61).await.unwrap();
+    assert_eq!(case.goes(62).await, None);
+    assert_eq!(case.world.started().len(), 2);
+}
+
+#[tokio::test]
+async fn a_step_that_is_done_again_starts_nothing_twice_and_only_the_last_worker_is_told() {
+    for failing in 1..4 {
+        let mut case = Case::asked();
+        for _ in 0..failing {
+            case.world.fail_start(true);
+        }
+        assert_eq!(case.goes(0).await, None);
+        assert_eq!(case.world.started().len(), 1);
+        case.ends(Outcome::Planned, 5).await;
+        assert_eq!(case.goes(6).await, None, "the last token was answered");
+        assert_eq!(case.approval().status, ApprovalStatus::Pending);
+        case.world.verify();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_after_the_start_is_succeeded_by_one_that_knows_the_end() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.answer_at(ANNA, true, 60).await.unwrap();
+    case.goes(61).await;
+    case.ends(Outcome::Verified, 65).await;
+    // The first worker's answer was lost: the machine runs the step again, with another token.
+    let request = serde_json::json!({
+        "Step": "Run", "What": "Apply", "Token": "another",
+        "Given": {
+            "RemediationId": id(), "Account": "111122223333", "Region": "eu-central-1", "RunSeconds": 1200, "RollBack": false,
+            "Approval": asking(1, false), "Parameters": input(None, false).parameters,
+            "Plan": { "State": "Notified", "Outcome": "Planned", "PreImageSha256": "a".repeat(64), "ChangeSha256": "b".repeat(64) },
+        },
+    });
+    let request = serde_json::from_value(request).unwrap();
+    redress_admin::workflow::Workflow::new(&case.world, identity()).step(&request, later(66)).await.unwrap();
+    assert_eq!(case.world.answered("another").unwrap()["State"], "Verified");
+    assert_eq!(case.world.started().len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_verified_is_put_back_where_the_workflow_says_so() {
+    for roll_back in [true, false] {
+        let mut case = Case::new(&input(None, roll_back));
+        case.goes(0).await;
+        case.ends(Outcome::Planned, 5).await;
+        assert_eq!(case.goes(6).await, None);
+        case.ends(Outcome::Unverified, 10).await;
+        let ended = case.goes(11).await;
+        let last = case.world.started().last().unwrap().1.clone();
+        if !roll_back {
+            assert_eq!((ended.as_deref(), mode(&last)), (Some("Succeed"), Some(Mode::Apply)));
+            continue;
+        }
+        assert_eq!((ended, mode(&last), last.id), (None, Some(Mode::Restore), roll_back_id(&bucket_key(), id())));
+        let applied = case.world.started()[1].1.clone();
+        assert_eq!(sent(&last, parameter::SOURCE_EVIDENCE_KEY), sent(&applied, parameter::EVIDENCE_KEY));
+        case.ends(Outcome::Restored, 15).await;
+        assert_eq!(case.goes(16).await.as_deref(), Some("Succeed"));
+        assert_eq!(case.states().last(), Some(&State::RolledBack));
+        case.world.verify();
+    }
+}
+
+#[tokio::test]
+async fn a_runbook_that_does_not_end_in_time_is_stopped_and_what_it_did_is_put_back() {
+    let mut case = Case::new(&input(None, true));
+    case.goes(0).await;
+    case.ends(Outcome::Planned, 5).await;
+    case.goes(6).await;
+    let start = case.world.started().last().unwrap().1.clone();
+    case.world.runs(&start);
+    case.execution.time_ends();
+    assert_eq!(case.goes(1300).await, None);
+    assert_eq!(case.world.stopped(), [id().to_string()]);
+    assert_eq!(mode(&case.world.started().last().unwrap().1), Some(Mode::Restore));
+    assert_eq!(case.states(), [State::Claimed, State::Failed]);
+    case.ends(Outcome::Restored, 1310).await;
+    assert_eq!(case.goes(1311).await.as_deref(), Some("Succeed"));
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn a_runbook_whose_end_nobody_heard_of_is_found() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.answer_at(ANNA, true, 60).await.unwrap();
+    case.goes(61).await;
+    case.world.end(Some(Outcome::Verified));
+    case.execution.time_ends();
+    assert_eq!(case.goes(1300).await.as_deref(), Some("Succeed"));
+    assert_eq!((case.states().last(), case.world.stopped().len()), (Some(&State::Verified), 0));
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn a_runbook_that_was_never_started_is_a_failure_that_changed_nothing() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.answer_at(ANNA, true, 60).await.unwrap();
+    case.world.fail_start(false);
+    assert_eq!(case.goes(61).await.as_deref(), Some("Fail"));
+    case.nothing_was_changed();
+    assert_eq!((case.claim().state, case.claim().undoable), (State::Failed, None));
+    assert_eq!((case.code().as_str(), case.approval().status), ("workflow-failed", ApprovalStatus::Void));
+    let error = case.world.records().last().unwrap().draft.error_message.clone();
+    assert!(error.contains("not now"), "why SSM refused: {error}");
+}
+
+#[tokio::test]
+async fn a_claim_that_another_remediation_has_by_now_is_left_alone() {
+    let mut case = Case::asked();
+    case.planned().await;
+    case.answer_at(ANNA, true, 60).await.unwrap();
+    let other = Claim { remediation_id: RemediationId::of_rejected(b"other"), ..case.claim() };
+    case.world.put(&claim_key(), &other);
+    assert_eq!(case.goes(61).await.as_deref(), Some("Fail"));
+    case.nothing_was_changed();
+    assert_eq!(case.claim(), other);
+}
