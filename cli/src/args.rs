@@ -90,6 +90,9 @@ pub(crate) enum Command {
 
 Without --resource, the account itself is the resource.")]
     Remediate(Remediate),
+    /// What waits for a person's yes: the exact change, and the answer.
+    #[command(subcommand)]
+    Approvals(Approvals),
     /// What Redress can fix.
     #[command(subcommand)]
     Controls(Controls),
@@ -300,6 +303,49 @@ pub(crate) struct Wait {
     /// How many seconds to wait.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approvals {
+    /// What waits for an answer.
+    #[command(after_help = "Examples:
+  redress approvals list
+  redress approvals list --all --json | jq '.[].Status'")]
+    List {
+        /// Also what was answered, has expired or is void.
+        #[arg(long)]
+        all: bool,
+    },
+    /// What would be done, where, why, what it would touch, and the exact change.
+    #[command(after_help = "Example:\n  redress approvals show 3f2b6c1e-8a57-5d0c-9f5e-1d2c3b4a5968")]
+    Show {
+        /// The remediation.
+        id: RemediationId,
+        #[command(flatten)]
+        reader: Reader,
+    },
+    /// Says yes: exactly the plan that was shown is applied, unless the resource was changed since.
+    #[command(after_help = "Examples:
+  redress approvals approve <RemediationId> --plan 9f86d081884c --reason \"agreed with the team\" --wait
+  redress approvals approve <RemediationId> --reason \"agreed with the team\"")]
+    Approve(Answering),
+    /// Says no: nothing is changed, and rules leave the resource alone until a person asks.
+    #[command(after_help = "Example:\n  redress approvals deny <RemediationId> --reason \"the site needs it\"")]
+    Deny(Answering),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Answering {
+    /// The remediation.
+    pub(crate) id: RemediationId,
+    /// The beginning of the hash of the plan that you saw: an answer to another one is refused.
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) plan: Option<String>,
+    /// Why; goes into the ledger.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 //! setting itself and assumes no role that could: what it asks for goes the same way as any finding.
 
 mod api;
+mod approvals;
 mod args;
 mod audit;
 mod aws;
@@ -54,6 +55,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
     let style = output.style();
     match arguments.command {
         Command::Lab(command) => lab::run(command, output).await,
+        Command::Approvals(command) => approvals::run(command, &Connection::new(global).await?, output).await,
         Command::Controls(command) => controls::run(&command, style),
         Command::Completion { shell } => completion(shell),
         Command::Audit(command) => audit::run(command, &Connection::new(global).await?, style).await,

@@ -120,6 +120,19 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
     answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
 }
 
+/// Waits for the end of a remediation that somebody asked for before.
+pub(crate) async fn follow(
+    id: RemediationId,
+    what: String,
+    resource: String,
+    wait: &Wait,
+    connection: &Connection,
+    output: Output,
+) -> Result<Answer, Problem> {
+    let asked = Asked { what, resource, known: Known::Ids(vec![id]), at: Timestamp::now() };
+    answer(asked, wait, &Ledger::new(connection), output).await
+}
+
 /// The record that says what there is to undo, or why there is nothing.
 fn undoable(id: RemediationId, records: &[Record]) -> Result<&Record, Problem> {
     let last = records.last().ok_or_else(|| unknown(id))?;
