@@ -308,11 +308,13 @@ impl Outside for Aws {
         const OPERATION: &str = "sns:Publish";
         let text = serde_json::to_string(message).map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
         let mut request = self.sns.publish().topic_arn(&self.topic).message(text);
+        let urgency = if attributes.urgent { "high" } else { "normal" };
         for (name, value) in [
-            ("Status", &attributes.status),
+            ("Status", attributes.status.as_str()),
             ("AccountId", &attributes.account),
             ("Severity", &attributes.severity),
             ("Control", &attributes.control),
+            ("Urgency", urgency),
         ] {
             let attribute =
                 aws_sdk_sns::types::MessageAttributeValue::builder().data_type("String").string_value(value);

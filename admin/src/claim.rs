@@ -58,6 +58,8 @@ pub struct Bid {
     pub undoes: Option<RemediationId>,
     /// What it is wanted for.
     pub purpose: Purpose,
+    /// It was brought back from the backlog.
+    pub released: bool,
     /// For how long the table keeps the item after now; `None` for ever.
     pub keep_seconds: Option<i64>,
 }
@@ -74,6 +76,8 @@ pub enum Purpose {
     },
     /// To tell people.
     Tell,
+    /// To mark that the finding is in the backlog.
+    Wait,
 }
 
 impl Purpose {
@@ -81,7 +85,7 @@ impl Purpose {
         match self {
             Self::Start => State::Claimed,
             Self::Ask { .. } => State::AwaitingApproval,
-            Self::Tell => State::Planned,
+            Self::Tell | Self::Wait => State::Planned,
         }
     }
 }
@@ -109,6 +113,7 @@ pub fn may_have(existing: Option<&Claim>, bid: &Bid, times: Times, now: Timestam
         (true, true) => Err(Refused::Duplicate),
         (false, true) => Err(Refused::InProgress(claim.remediation_id)),
         // The lease ended, or it was given back: the same remediation goes on where it was.
+        (true, false) if claim.status == ClaimStatus::Waiting && !bid.released => Err(Refused::Duplicate),
         (true, false) if claim.status != ClaimStatus::Done => Ok(()),
         (true, false) => Err(Refused::Duplicate),
         (false, false) if claim.ended.contains(&bid.id) => Err(Refused::Duplicate),
@@ -127,22 +132,23 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -
     let now = now.as_millisecond();
     let lease_ms = match bid.purpose {
         Purpose::Ask { lease_ms } => lease_ms,
-        Purpose::Start | Purpose::Tell => times.lease_ms,
+        Purpose::Start | Purpose::Tell | Purpose::Wait => times.lease_ms,
     };
-    let works = bid.purpose != Purpose::Tell;
+    let works = matches!(bid.purpose, Purpose::Start | Purpose::Ask { .. });
     let again = existing.filter(|claim| claim.remediation_id == bid.id);
     let mut recent: Vec<i64> = existing.map(|claim| claim.recent.clone()).unwrap_or_default();
     recent.retain(|at| now - at < WINDOW_MS);
     // Only fixes count: putting one back is no sign of a resource that will not stay fixed. A worker that died counted
     // already; one that gave back took its count with it.
-    if works && bid.mode == Mode::Apply && again.is_none_or(|claim| claim.status == ClaimStatus::Released) {
+    let counted = again.is_some_and(|claim| !matches!(claim.status, ClaimStatus::Released | ClaimStatus::Waiting));
+    if works && bid.mode == Mode::Apply && !counted {
         recent.push(now);
     }
     Ok(Claim {
         remediation_id: bid.id,
         generation: existing.map_or(bid.generation, |claim| claim.generation.max(bid.generation)),
         fence: Fence(existing.map_or(0, |claim| claim.fence.0) + 1),
-        status: ClaimStatus::Leased,
+        status: if bid.purpose == Purpose::Wait { ClaimStatus::Waiting } else { ClaimStatus::Leased },
         state: bid.purpose.state(),
         lease_until: now + lease_ms,
         claimed_at: again.map_or(now, |claim| claim.claimed_at),
@@ -154,6 +160,7 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -
         held: existing.is_some_and(|claim| claim.held) && !(bid.manual && works && bid.mode == Mode::Apply),
         recent,
         ended: existing.map(|claim| claim.ended.clone()).unwrap_or_default(),
+        notice: existing.filter(|_| !works).and_then(|claim| claim.notice.clone()),
         expires_at: bid.keep_seconds.map(|seconds| now / 1000 + seconds),
     })
 }
@@ -239,6 +246,7 @@ pub(crate) mod tests {
             subject: subject(),
             undoes: None,
             purpose: Purpose::Start,
+            released: false,
             keep_seconds: None,
         }
     }
@@ -282,6 +290,20 @@ pub(crate) mod tests {
             assert_eq!(grant(Some(&waits), bid("b", 6), TIMES, at(ms)), Err(Refused::InProgress(id("a"))));
         }
         assert!(grant(Some(&waits), bid("b", 6), TIMES, at(90_000_000)).is_ok());
+    }
+
+    #[test]
+    fn a_finding_in_the_backlog_goes_on_when_it_is_brought_back_and_not_before() {
+        let waits = grant(None, Bid { purpose: Purpose::Wait, ..bid("a", 5) }, TIMES, at(0)).unwrap();
+        assert_eq!((waits.status, waits.recent.len()), (ClaimStatus::Waiting, 0));
+        assert_eq!(grant(Some(&waits), bid("a", 5), TIMES, at(1)), Err(Refused::Duplicate));
+        assert_eq!(grant(Some(&waits), bid("a", 5), TIMES, at(TIMES.run_ms * 9)), Err(Refused::Duplicate));
+        let back = grant(Some(&waits), Bid { released: true, ..bid("a", 5) }, TIMES, at(2)).unwrap();
+        assert_eq!((back.fence, back.recent.len()), (Fence(2), 1));
+        let newer = grant(Some(&waits), bid("b", 6), TIMES, at(3)).unwrap();
+        let newer = finish(&newer, VERIFIED, at(4));
+        let late = grant(Some(&newer), Bid { released: true, ..bid("a", 5) }, TIMES, at(5));
+        assert_eq!(late, Err(Refused::Duplicate), "what came in its place is newer");
     }
 
     #[test]

@@ -1,37 +1,133 @@
 //! What is done about a case: the plan.
 //!
-//! Pure, and total: a case, the settings, the claims and the policies give a plan. Everything that is unreadable
-//! leads to telling people, never to acting.
+//! Pure, and total: a case, the state table's items, the policies and what was found out give a plan. What is found out
+//! only where it matters ([`Need`]) is asked for by the plan itself, so that a duplicate costs nothing. Everything that
+//! is unreadable leads to telling people, never to acting.
 
 use jiff::Timestamp;
-use redress_common::aws::state_table::{Claim, PolicySetName, Settings, StateKey, Subject};
+use redress_common::aws::ledger_store::Also;
+use redress_common::aws::state_table::{Claim, ClaimStatus, Expect, Settings, StateKey, Subject};
+use redress_common::catalogue::Risk;
 use redress_common::contract::{GuardEvidence, Mode};
 use redress_common::finding::WorkflowStatus;
-use redress_common::ids::RemediationId;
+use redress_common::ids::{Generation, RemediationId};
+use redress_common::items::account::AccountFacts;
 use redress_common::items::exemption::Exemptions;
+use redress_common::items::flight::Flight;
 use redress_common::state::State;
 
-use crate::claim::{self, Bid, Purpose, Refused, Times};
-use crate::guard;
+use crate::breaker::{self, Admission, Opening, Standing};
+use crate::claim::{self, Bid, Purpose, Refused, Times, WINDOW_MS};
+use crate::guard::{self, Stop};
 use crate::intake::Case;
-use crate::policy::{Asked, Calendar, Disposition, Policies, PolicyError, Question};
+use crate::policy::{Asked, Calendar, Disposition, Fact, Policies, PolicyError, Question, Verdict};
+use crate::ports::Asking;
 
 /// One-time work is remembered for 30 days: longer than any queue keeps a message.
 pub const REQUEST_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// A claim outlives the question that people are asked by this: the workflow records that nobody answered.
+const AFTER_ASKING_MS: i64 = 60 * 60 * 1000;
+/// A finding that says it is of a later time than this from now counts as of this time: or one would stand for ever.
+const FUTURE_MS: i64 = 5 * 60 * 1000;
+
+/// The items of the state table that many cases share.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shared {
+    /// What operators set.
+    pub settings: Settings,
+    /// What nobody may touch.
+    pub exemptions: Exemptions,
+    /// The breakers and counts of the case's scopes.
+    pub standings: Vec<Standing>,
+    /// What runs in the case's account and Region.
+    pub flight: Flight,
+}
+
+/// They cannot be read. Then nothing may be changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// The settings.
+    #[error("the settings are not readable, so nothing is changed: {0}")]
+    Settings(String),
+    /// Another one.
+    #[error("the state table is not readable, so nothing is changed: {0}")]
+    Other(String),
+}
+
+impl Unreadable {
+    /// A slug that stays the same between releases.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(_) => "settings-unreadable",
+            Self::Other(_) => "state-unreadable",
+        }
+    }
+}
+
+/// Something that is found out only where it matters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Lookup<T> {
+    /// It was not asked for.
+    #[default]
+    Unasked,
+    /// It is known.
+    Found(T),
+    /// It was asked for, and there was no answer: why.
+    Failed(String),
+}
+
+impl<T> Lookup<T> {
+    /// It, when it is known.
+    pub const fn found(&self) -> Option<&T> {
+        match self {
+            Self::Found(value) => Some(value),
+            Self::Unasked | Self::Failed(_) => None,
+        }
+    }
+
+    const fn is_unasked(&self) -> bool {
+        matches!(self, Self::Unasked)
+    }
+}
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// What Organizations says of the account.
+    pub account: Lookup<AccountFacts>,
+    /// Whether the change calendars are open.
+    pub calendar: Lookup<bool>,
+    /// What the member's guard says of the resource.
+    pub evidence: Lookup<GuardEvidence>,
+}
+
+/// What has to be found out before the case can be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// [`Facts::account`].
+    Account,
+    /// [`Facts::calendar`].
+    Calendar,
+    /// [`Facts::evidence`].
+    Guard,
+}
 
 /// What is known when a case is decided. `None` and `Err` are answers, too.
 #[derive(Debug)]
 pub struct Known<'a> {
-    /// The settings, or why they are not readable.
-    pub settings: Result<Settings, String>,
+    /// The shared items, or why they are not readable.
+    pub shared: Result<&'a Shared, Unreadable>,
     /// The claim on the resource.
     pub claim: Option<&'a Claim>,
     /// The item of the person's request.
     pub request: Option<&'a Claim>,
     /// How long work may take.
     pub times: Times,
-    /// How a policy set is had.
-    pub policies: fn(PolicySetName) -> Result<&'static Policies, PolicyError>,
+    /// The policy set in force.
+    pub policies: Result<&'a Policies, PolicyError>,
+    /// What was found out.
+    pub facts: &'a Facts,
 }
 
 /// What policy said, for the ledger.
@@ -47,6 +143,10 @@ pub struct Basis {
     pub disposition: &'static str,
     /// What policy was asked ([`Asked::text`]).
     pub question: Option<String>,
+    /// What the guard found out, as JSON, or why it did not.
+    pub impact: String,
+    /// A threat list names the resource, or the other side.
+    pub urgent: bool,
 }
 
 /// What is done.
@@ -54,10 +154,32 @@ pub struct Basis {
 pub enum Plan {
     /// Nothing: it was dealt with, or is being dealt with.
     Duplicate,
-    /// Nothing yet: another remediation of the resource is under way, and the finding is newer than its start.
-    Later(RemediationId),
+    /// Nothing: people were told the same of the resource lately.
+    Repeated(&'static str),
+    /// Something has to be found out first; then it is decided again.
+    Need(Need),
+    /// A budget is used up: the breaker opens, and then it is decided again.
+    Open(Opening),
+    /// It is put into the backlog of its account and Region.
+    Wait {
+        /// The claim to mark; `None` when another remediation has it.
+        mark: Option<(StateKey, Box<Bid>)>,
+        /// What it waits for.
+        reason: String,
+    },
     /// People are told, or (for [`State::Ignored`]) it is only written down.
     Tell(Tell),
+    /// People are asked: the workflow is started.
+    Ask {
+        /// The claim to take.
+        key: StateKey,
+        /// With what.
+        bid: Box<Bid>,
+        /// What policy said.
+        basis: Basis,
+        /// How people are asked.
+        asking: Asking,
+    },
     /// The control runbook is started.
     Start {
         /// The claim to take.
@@ -66,6 +188,8 @@ pub enum Plan {
         bid: Box<Bid>,
         /// What policy said.
         basis: Basis,
+        /// What changes with it: what is in flight, the counts, the breakers whose probe it is.
+        also: Vec<Also>,
     },
 }
 
@@ -89,54 +213,268 @@ pub struct Tell {
 /// The plan of a case.
 #[must_use]
 pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
-    let manual = case.trigger.is_manual();
-    // A dry run stands in nobody's way; everything else that starts needs the claim.
-    let (key, existing) = match case.mode {
-        Mode::DryRun => (case.request_key(), known.request),
-        Mode::Apply | Mode::Restore => (case.claim_key(), known.claim),
-    };
-    let start = bid(case, Purpose::Start);
-    let handled =
-        known.request.is_some_and(|request| claim::may_have(Some(request), &start, known.times, now).is_err());
-    if manual && handled {
-        return Plan::Duplicate;
+    let desk = Desk::new(case, known, now);
+    desk.taken().unwrap_or_else(|| desk.plan())
+}
+
+/// A case and what is known of it.
+struct Desk<'a> {
+    case: &'a Case,
+    known: &'a Known<'a>,
+    now: Timestamp,
+    manual: bool,
+    /// The claim that its start needs, and how it stands.
+    key: StateKey,
+    existing: Option<&'a Claim>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(case: &'a Case, known: &'a Known<'a>, now: Timestamp) -> Self {
+        // A dry run stands in nobody's way; everything else that starts needs the claim.
+        let (key, existing) = match case.mode {
+            Mode::DryRun => (case.request_key(), known.request),
+            Mode::Apply | Mode::Restore => (case.claim_key(), known.claim),
+        };
+        Self { case, known, now, manual: case.trigger.is_manual(), key, existing }
     }
-    match claim::may_have(existing, &start, known.times, now) {
-        Ok(()) => {}
-        Err(Refused::Duplicate) => return Plan::Duplicate,
-        Err(Refused::InProgress(_)) if !manual && existing.is_some_and(|c| case.generation.0 <= c.claimed_at) => {
-            return Plan::Duplicate;
+
+    /// What is done when the case was dealt with, or somebody has its claim.
+    fn taken(&self) -> Option<Plan> {
+        let start = self.bid(&self.key, Purpose::Start);
+        let may_have = |claim| claim::may_have(claim, &start, self.known.times, self.now);
+        if self.known.request.is_some() && may_have(self.known.request).is_err() {
+            return Some(Plan::Duplicate);
         }
-        Err(Refused::InProgress(other)) if !manual => return Plan::Later(other),
-        Err(Refused::InProgress(other)) => {
-            let reason = format!("remediation {other} of this resource is under way; ask again when it has ended");
-            return tell(case, State::Notified, "in-progress", reason, Basis::default());
+        match may_have(self.existing) {
+            Ok(()) => None,
+            Err(Refused::Duplicate) => Some(Plan::Duplicate),
+            Err(Refused::InProgress(other)) if self.manual => {
+                let reason = format!("remediation {other} of this resource is under way; ask again when it has ended");
+                Some(self.tell(State::Notified, "in-progress", reason, Basis::default()))
+            }
+            Err(Refused::InProgress(other)) => {
+                let known = |claim: &Claim| {
+                    claim.state == State::AwaitingApproval || self.case.generation.0 <= claim.claimed_at
+                };
+                if self.existing.is_some_and(known) {
+                    return Some(Plan::Duplicate);
+                }
+                Some(Plan::Wait { mark: None, reason: format!("remediation {other} of this resource is under way") })
+            }
         }
     }
-    let (settings, unreadable) = match &known.settings {
-        Ok(settings) => (settings.clone(), None),
-        Err(why) => (Settings::default(), Some(why)),
-    };
-    if let Some(why) = unreadable {
-        let reason = format!("the settings are not readable, so nothing is changed: {why}");
-        return tell(case, State::Notified, "settings-unreadable", reason, Basis::default());
+
+    fn plan(&self) -> Plan {
+        let case = self.case;
+        let shared = match &self.known.shared {
+            Ok(shared) => *shared,
+            Err(error) => return self.tell(State::Notified, error.code(), error.to_string(), Basis::default()),
+        };
+        if let (WorkflowStatus::Suppressed | WorkflowStatus::Resolved, Mode::Apply) = (case.workflow, case.mode) {
+            let suppressed = case.workflow == WorkflowStatus::Suppressed;
+            let reason =
+                format!("the finding is {} in Security Hub", if suppressed { "suppressed" } else { "resolved" });
+            return self.tell(self.quietly(), "workflow", reason, Basis::default());
+        }
+        let asked = Asked::from(&self.question(shared));
+        let answer = self.known.policies.clone().and_then(|policies| {
+            policies.ask_again(&asked, &shared.exemptions).map(|verdict| (verdict, policies.sha256().to_owned()))
+        });
+        let (verdict, sha256) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let reason = format!("policy cannot be asked, so nothing is changed: {error}");
+                return self.tell(State::Notified, "policy-unreadable", reason, Basis::default());
+            }
+        };
+        let evidence = &self.known.facts.evidence;
+        let basis = Basis {
+            set: shared.settings.policy_set.as_str(),
+            sha256,
+            policies: verdict.policies.iter().cloned().collect(),
+            disposition: verdict.disposition.as_str(),
+            question: asked.text(),
+            impact: impact(evidence),
+            urgent: evidence.found().is_some_and(|evidence| !evidence.threats.is_empty()),
+        };
+        let acts = matches!(verdict.disposition, Disposition::Act | Disposition::Approve);
+        let mut also = Vec::new();
+        if acts || !verdict.missing.is_empty() {
+            match self.admitted(shared, &verdict, &basis) {
+                Ok(admitted) => also = admitted,
+                Err(plan) => return *plan,
+            }
+        }
+        match verdict.disposition {
+            Disposition::Ignore => self.tell(self.quietly(), "ignore", "no policy asks for anything".to_owned(), basis),
+            Disposition::Notify => {
+                let (code, reason) = self.told(shared, &verdict);
+                self.tell(State::Notified, code, reason, basis)
+            }
+            Disposition::Act | Disposition::Approve => self.acts(shared, &verdict, basis, also),
+        }
     }
-    if let (WorkflowStatus::Suppressed | WorkflowStatus::Resolved, Mode::Apply) = (case.workflow, case.mode) {
-        let state = if manual { State::Notified } else { State::Ignored };
-        let reason = format!(
-            "the finding is {} in Security Hub",
-            if case.workflow == WorkflowStatus::Suppressed { "suppressed" } else { "resolved" }
-        );
-        return tell(case, state, "workflow", reason, Basis::default());
+
+    /// What stands in the way of acting, from what costs nothing to what costs a call. What is written with a start.
+    fn admitted(&self, shared: &Shared, verdict: &Verdict, basis: &Basis) -> Result<Vec<Also>, Box<Plan>> {
+        let (case, facts, settings) = (self.case, self.known.facts, &shared.settings);
+        let lacks = |facts: &[Fact]| facts.iter().any(|fact| verdict.missing.contains(fact));
+        if facts.account.is_unasked() && (lacks(&Fact::OF_ACCOUNT) || !settings.ous.is_empty()) {
+            return Err(Box::new(Plan::Need(Need::Account)));
+        }
+        if facts.calendar.is_unasked() && lacks(&[Fact::Calendar]) {
+            return Err(Box::new(Plan::Need(Need::Calendar)));
+        }
+        let stopped = |stop: Stop| Box::new(self.tell(State::Notified, stop.code(), stop.to_string(), basis.clone()));
+        let ou_path = facts.account.found().map(|account| account.ou_path.as_slice());
+        if let Some(stop) = guard::switched(settings, ou_path, case) {
+            return Err(stopped(stop));
+        }
+        if let Some(stop) = guard::stop(settings, self.existing, case, self.now) {
+            return Err(stopped(stop));
+        }
+        let also = self.room(shared, basis)?;
+        let changes = case.mode == Mode::Apply && verdict.missing.is_empty();
+        if facts.evidence.is_unasked() && (lacks(&Fact::OF_GUARD) || (changes && self.is_guarded())) {
+            return Err(Box::new(Plan::Need(Need::Guard)));
+        }
+        Ok(also)
     }
-    // Until the guard is asked.
-    let evidence = GuardEvidence::default();
-    let verdict = (known.policies)(settings.policy_set).and_then(|policies| {
-        let question = Question {
+
+    /// Whether the breakers and the place that it would run in let it start; what is written with it then.
+    fn room(&self, shared: &Shared, basis: &Basis) -> Result<Vec<Also>, Box<Plan>> {
+        let (case, limits, now_ms) = (self.case, &shared.settings.limits, self.now.as_millisecond());
+        let damaged = |error: &dyn std::fmt::Display| {
+            Box::new(self.tell(State::Notified, "state-unreadable", error.to_string(), basis.clone()))
+        };
+        let mut also = Vec::new();
+        if !self.manual {
+            let counted = self.existing.is_some_and(|claim| {
+                let was_started = claim.state == State::Claimed || claim.status == ClaimStatus::Released;
+                claim.remediation_id == case.id && was_started
+            });
+            let run_ms = self.known.times.run_ms;
+            match breaker::admit(&shared.standings, limits, case.id, !counted, run_ms, now_ms) {
+                Ok(Admission::Start(counted)) => also = counted,
+                Ok(Admission::Open(opening)) => return Err(Box::new(Plan::Open(opening))),
+                Ok(Admission::Stopped(reason)) => {
+                    return Err(Box::new(self.tell(State::Notified, "breaker-open", reason, basis.clone())));
+                }
+                Err(error) => return Err(damaged(&error)),
+            }
+            // People's requests use the room that rules must leave.
+            let most = usize::try_from(limits.in_flight).unwrap_or(usize::MAX);
+            if !shared.flight.running.contains_key(&case.id) && shared.flight.running_at(now_ms) >= most {
+                let mark = Some((self.key.clone(), Box::new(self.bid(&self.key, Purpose::Wait))));
+                let reason = format!("{most} remediations run in this account and Region, which is the limit");
+                return Err(Box::new(Plan::Wait { mark, reason }));
+            }
+        }
+        let flight = shared.flight.with(case.id, now_ms + self.known.times.run_ms, now_ms);
+        let key = StateKey::Flight(case.account.clone(), case.region.clone());
+        also.push(Also::put(key, &flight, Expect::Version(shared.flight.version)).map_err(|error| damaged(&error))?);
+        Ok(also)
+    }
+
+    /// Whether the guard looks at the resource before it is changed, also where policy does not speak of it.
+    fn is_guarded(&self) -> bool {
+        !self.manual || self.case.risk != Risk::Reversible
+    }
+
+    /// Policy says to act, or to ask; and nothing but the guard's evidence may stand in the way.
+    fn acts(&self, shared: &Shared, verdict: &Verdict, basis: Basis, also: Vec<Also>) -> Plan {
+        let case = self.case;
+        let mut asks = verdict.disposition == Disposition::Approve;
+        match &self.known.facts.evidence {
+            Lookup::Failed(why) if !self.manual => {
+                let reason = format!("what a change would touch cannot be found out, so nothing is changed: {why}");
+                return self.tell(State::Notified, "guard-unreadable", reason, basis);
+            }
+            Lookup::Found(evidence) if !self.manual => {
+                if let Some(stop) = guard::owned(evidence) {
+                    return self.tell(State::Notified, stop.code(), stop.to_string(), basis);
+                }
+                // On what is tagged critical no rule acts unasked.
+                asks |= evidence.critical.is_some();
+            }
+            _ => {}
+        }
+        if !asks {
+            let bid = Box::new(self.bid(&self.key, Purpose::Start));
+            return Plan::Start { key: self.key.clone(), bid, basis, also };
+        }
+        if case.mode != Mode::Apply {
+            let reason = "policy asks for an approval, which only a remediation can have".to_owned();
+            return self.tell(State::Notified, "approval-needed", reason, basis);
+        }
+        let seconds = shared.settings.limits.approval_seconds;
+        let lease_ms = i64::from(seconds) * 1000 + AFTER_ASKING_MS;
+        let asking = Asking {
+            needed: verdict.approvers.max(1),
+            four_eyes: verdict.four_eyes,
+            policies: basis.policies.clone(),
+            seconds,
+        };
+        Plan::Ask {
+            key: self.key.clone(),
+            bid: Box::new(self.bid(&self.key, Purpose::Ask { lease_ms })),
+            basis,
+            asking,
+        }
+    }
+
+    /// Why people are told, and no more.
+    fn told(&self, shared: &Shared, verdict: &Verdict) -> (&'static str, String) {
+        let facts = self.known.facts;
+        let exemption = verdict
+            .exemption
+            .as_ref()
+            .filter(|_| verdict.error.is_none())
+            .and_then(|id| shared.exemptions.exemptions.iter().find(|exemption| exemption.id == *id));
+        if let Some(exemption) = exemption {
+            let (id, owner, until) = (&exemption.id, &exemption.owner, exemption.expires_at);
+            return ("exempt", format!("exemption `{id}` of {owner} until {until}: {}", exemption.reason));
+        }
+        let lacks = |facts: &[Fact]| facts.iter().any(|fact| verdict.missing.contains(fact));
+        let failed = |why: &str| {
+            let error = verdict.error.as_deref().unwrap_or_default();
+            format!("{error}, so nothing is changed{}{why}", if why.is_empty() { "" } else { ": " })
+        };
+        if lacks(&Fact::OF_ACCOUNT) {
+            return ("account-unknown", failed(why(&facts.account)));
+        } else if lacks(&Fact::OF_GUARD) {
+            return ("guard-unreadable", failed(why(&facts.evidence)));
+        } else if lacks(&[Fact::Calendar]) {
+            return ("calendar-unreadable", failed(why(&facts.calendar)));
+        }
+        if let Some(error) = &verdict.error {
+            return ("notify", format!("a policy could not be evaluated, so nothing is changed: {error}"));
+        }
+        let owned = facts.evidence.found().filter(|_| !self.manual).and_then(guard::owned);
+        if let Some(stop) = owned {
+            return (stop.code(), stop.to_string());
+        }
+        if facts.calendar.found() == Some(&false) {
+            return ("calendar-closed", "a change calendar is closed, and policy says to tell people then".to_owned());
+        }
+        ("notify", "policy says to tell people, and no more".to_owned())
+    }
+
+    fn question<'q>(&'q self, shared: &'q Shared) -> Question<'q> {
+        let (case, settings, facts) = (self.case, &shared.settings, self.known.facts);
+        let calendar = match facts.calendar {
+            _ if settings.change_calendars.is_empty() => Calendar::None,
+            Lookup::Found(true) => Calendar::Open,
+            Lookup::Found(false) => Calendar::Closed,
+            Lookup::Unasked | Lookup::Failed(_) => Calendar::Unreadable,
+        };
+        Question {
             trigger: &case.trigger,
+            campaign: case.campaign.as_deref(),
             mode: case.mode,
             pilot: settings.pilot_accounts.contains(&case.account),
             account: &case.account,
+            account_facts: facts.account.found(),
             region: &case.region,
             arn: case.arn.as_str(),
             kind: &case.subject.resource_type,
@@ -144,73 +482,79 @@ pub fn decide(case: &Case, known: &Known<'_>, now: Timestamp) -> Plan {
             severity: case.severity,
             risk: case.risk,
             frameworks: &case.frameworks,
-            campaign: None,
-            account_facts: None,
-            evidence: Some(&evidence),
-            now,
+            evidence: facts.evidence.found(),
+            now: self.now,
             time_zone: settings.time_zone.as_deref(),
-            first_seen: case.event_time,
-            calendar: Calendar::None,
-            breaker_open: false,
+            first_seen: case.first_seen,
+            calendar,
+            breaker_open: shared.standings.iter().any(|standing| standing.breaker.opened_at.is_some()),
+        }
+    }
+
+    /// A rule's finding about which there is nothing to say is written down; a person gets an answer.
+    const fn quietly(&self) -> State {
+        if self.manual { State::Notified } else { State::Ignored }
+    }
+
+    fn tell(&self, state: State, code: &'static str, reason: String, basis: Basis) -> Plan {
+        // What a person asked for and does not get must not touch the claim that others work with. Nor may a claim be
+        // ended whose runbook may run: its worker died, and now something says no.
+        let may_run = self.known.claim.is_some_and(|claim| {
+            claim.remediation_id == self.case.id && claim.status == ClaimStatus::Leased && claim.state != State::Planned
+        });
+        let key = if self.manual || may_run { self.case.request_key() } else { self.case.claim_key() };
+        let told_lately = |claim: &Claim| {
+            let notice = claim.notice.as_ref();
+            notice.is_some_and(|last| last.code == code && self.now.as_millisecond() - last.at < WINDOW_MS)
         };
-        let asked = Asked::from(&question);
-        policies.ask_again(&asked, &Exemptions::default()).map(|verdict| (verdict, policies.sha256(), asked))
-    });
-    let (verdict, sha256, asked) = match verdict {
-        Ok(answer) => answer,
-        Err(error) => {
-            let reason = format!("policy cannot be asked, so nothing is changed: {error}");
-            return tell(case, State::Notified, "policy-unreadable", reason, Basis::default());
+        if !self.manual && !may_run && !self.case.released && self.known.claim.is_some_and(told_lately) {
+            return Plan::Repeated(code);
         }
-    };
-    let basis = Basis {
-        set: settings.policy_set.as_str(),
-        sha256: sha256.to_owned(),
-        policies: verdict.policies.into_iter().collect(),
-        disposition: verdict.disposition.as_str(),
-        question: asked.text(),
-    };
-    match verdict.disposition {
-        Disposition::Ignore => {
-            let state = if manual { State::Notified } else { State::Ignored };
-            tell(case, state, "ignore", "no policy asks for anything".to_owned(), basis)
+        let bid = Box::new(self.bid(&key, Purpose::Tell));
+        Plan::Tell(Tell { key, bid, state, code, reason, basis })
+    }
+
+    fn bid(&self, key: &StateKey, purpose: Purpose) -> Bid {
+        let case = self.case;
+        Bid {
+            id: case.id,
+            generation: case.generation.min(Generation(self.now.as_millisecond() + FUTURE_MS)),
+            manual: self.manual,
+            mode: case.mode,
+            subject: case.subject.clone(),
+            undoes: case.source.as_ref().map(|source| source.remediation),
+            purpose,
+            released: case.released,
+            keep_seconds: matches!(key, StateKey::Request(_)).then_some(REQUEST_SECONDS),
         }
-        Disposition::Notify => {
-            let reason = verdict.error.map_or_else(
-                || "policy says to tell people, and no more".to_owned(),
-                |error| format!("a policy could not be evaluated, so nothing is changed: {error}"),
-            );
-            tell(case, State::Notified, "notify", reason, basis)
-        }
-        Disposition::Approve => {
-            let reason = "policy asks for an approval; approvals are not built yet, so nothing is changed".to_owned();
-            tell(case, State::Notified, "approval-needed", reason, basis)
-        }
-        Disposition::Act => match guard::stop(&settings, existing, manual, case.mode, now) {
-            Some(stop) => tell(case, State::Notified, stop.code(), stop.to_string(), basis),
-            None => Plan::Start { key, bid: Box::new(start), basis },
-        },
     }
 }
 
-fn tell(case: &Case, state: State, code: &'static str, reason: String, basis: Basis) -> Plan {
-    // What a person asked for and does not get must not touch the claim that others work with.
-    let key = if case.trigger.is_manual() { case.request_key() } else { case.claim_key() };
-    Plan::Tell(Tell { key, bid: Box::new(bid(case, Purpose::Tell)), state, code, reason, basis })
+fn why<T>(lookup: &Lookup<T>) -> &str {
+    match lookup {
+        Lookup::Failed(why) => why,
+        Lookup::Unasked | Lookup::Found(_) => "",
+    }
 }
 
-fn bid(case: &Case, purpose: Purpose) -> Bid {
-    let manual = case.trigger.is_manual();
-    Bid {
-        id: case.id,
-        // A request of a person says nothing of the world's state.
-        generation: case.generation,
-        manual,
-        mode: case.mode,
-        subject: case.subject.clone(),
-        undoes: case.source.as_ref().map(|source| source.remediation),
-        purpose,
-        keep_seconds: (manual && (purpose == Purpose::Tell || case.mode == Mode::DryRun)).then_some(REQUEST_SECONDS),
+/// The ledger keeps no more of the guard's evidence, in bytes.
+const IMPACT: usize = 4 * 1024;
+
+/// The guard's evidence for the ledger: the whole of it, or as much of the lists as fits.
+fn impact(evidence: &Lookup<GuardEvidence>) -> String {
+    match evidence {
+        Lookup::Unasked => String::new(),
+        Lookup::Failed(why) => format!("unknown: {why}").chars().take(IMPACT / 4).collect(),
+        Lookup::Found(evidence) => {
+            let few = GuardEvidence {
+                dependents: evidence.dependents.iter().take(5).cloned().collect(),
+                tags: std::collections::BTreeMap::new(),
+                ..evidence.clone()
+            };
+            let none = GuardEvidence { dependents: Vec::new(), unanswered: Vec::new(), ..few.clone() };
+            let texts = [evidence, &few, &none].map(|evidence| serde_json::to_string(evidence).unwrap_or_default());
+            texts.into_iter().find(|text| text.len() <= IMPACT).unwrap_or_else(|| "too long to keep".to_owned())
+        }
     }
 }
 
@@ -219,12 +563,13 @@ fn bid(case: &Case, purpose: Purpose) -> Bid {
 pub fn refusal(id: RemediationId, subject: Subject, code: &'static str, reason: String) -> Tell {
     let bid = Bid {
         id,
-        generation: redress_common::ids::Generation(0),
+        generation: Generation(0),
         manual: true,
         mode: Mode::DryRun,
         subject,
         undoes: None,
         purpose: Purpose::Tell,
+        released: false,
         keep_seconds: Some(REQUEST_SECONDS),
     };
     Tell { key: StateKey::Request(id), bid: Box::new(bid), state: State::Failed, code, reason, basis: Basis::default() }
@@ -237,124 +582,368 @@ mod tests {
     use crate::fixture;
     use crate::intake::case_of;
     use proptest::prelude::*;
-    use redress_common::aws::state_table::{ClaimStatus, Switch};
+    use redress_common::aws::state_table::{Notice, PolicySetName, Snapshot, Switch};
+    use redress_common::contract::Ownership;
     use redress_common::finding::{CustomAction, Finding, Trigger};
+    use redress_common::items::breaker::Breaker;
+    use redress_common::items::exemption::Exemption;
 
     fn case(trigger: Trigger) -> Case {
         case_of(&Finding { trigger, ..fixture::finding() }, &fixture::catalogue()).unwrap()
     }
 
-    fn known(set: PolicySetName) -> Known<'static> {
-        let settings = Settings { policy_set: set, ..Settings::default() };
-        Known {
-            settings: Ok(settings),
-            claim: None,
-            request: None,
-            times: Times::default(),
-            policies: Policies::shipped,
+    fn person() -> Case {
+        case(Trigger::CustomAction(CustomAction::Remediate))
+    }
+
+    /// All that is known, as values that tests change.
+    #[derive(Clone)]
+    struct Scene {
+        shared: Result<Shared, Unreadable>,
+        claim: Option<Claim>,
+        request: Option<Claim>,
+        policies: Result<&'static Policies, PolicyError>,
+        facts: Facts,
+    }
+
+    impl Scene {
+        fn new(set: PolicySetName) -> Self {
+            let rule = case(Trigger::Config);
+            let standings = breaker::standings(&Snapshot::default(), &rule.account, &rule.control, 0).unwrap();
+            let settings = Settings { policy_set: set, ..Settings::default() };
+            let facts = Facts { evidence: Lookup::Found(GuardEvidence::default()), ..Facts::default() };
+            Self {
+                shared: Ok(Shared { settings, standings, ..Shared::default() }),
+                claim: None,
+                request: None,
+                policies: Policies::shipped(set),
+                facts,
+            }
         }
+
+        fn shared(mut self, change: impl FnOnce(&mut Shared)) -> Self {
+            change(self.shared.as_mut().unwrap());
+            self
+        }
+
+        fn claim(mut self, claim: Claim) -> Self {
+            self.claim = Some(claim);
+            self
+        }
+
+        fn facts(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+            change(&mut self.facts);
+            self
+        }
+
+        fn decide(&self, case: &Case) -> Plan {
+            let known = Known {
+                shared: self.shared.as_ref().map_err(Clone::clone),
+                claim: self.claim.as_ref(),
+                request: self.request.as_ref(),
+                times: Times::default(),
+                policies: self.policies.clone(),
+                facts: &self.facts,
+            };
+            decide(case, &known, now())
+        }
+
+        fn told(&self, case: &Case) -> (State, &'static str) {
+            match self.decide(case) {
+                Plan::Tell(tell) => (tell.state, tell.code),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn standard() -> Scene {
+        Scene::new(PolicySetName::Standard)
     }
 
     fn now() -> Timestamp {
         fixture::finding().event_time
     }
 
-    fn told(plan: Plan) -> (State, &'static str) {
-        match plan {
-            Plan::Tell(tell) => (tell.state, tell.code),
-            other => panic!("{other:?}"),
-        }
+    fn bid(case: &Case) -> Bid {
+        let scene = standard();
+        let known = Known {
+            shared: Err(Unreadable::Other(String::new())),
+            claim: None,
+            request: None,
+            times: Times::default(),
+            policies: Err(PolicyError::Absent),
+            facts: &scene.facts,
+        };
+        let desk = Desk::new(case, &known, now());
+        desk.bid(&desk.key, Purpose::Start)
     }
 
     #[test]
     fn policy_that_says_act_starts_with_its_basis() {
-        let plan = decide(&case(Trigger::Config), &known(PolicySetName::Standard), now());
-        let Plan::Start { basis, key, .. } = plan else { panic!("{plan:?}") };
+        let plan = standard().decide(&case(Trigger::Config));
+        let Plan::Start { basis, key, also, .. } = plan else { panic!("{plan:?}") };
         assert_eq!(basis.policies, ["standard.act-on-reversible"]);
         assert_eq!(basis.sha256.len(), 64);
         assert_eq!(key, case(Trigger::Config).claim_key());
+        let changed: Vec<_> = also.iter().map(|also| also.key().to_string()).collect();
+        assert_eq!(changed.len(), 3, "two budgets and the flight: {changed:?}");
     }
 
     #[test]
     fn defect_08_unreadable_settings_change_nothing() {
-        for trigger in [Trigger::Config, Trigger::CustomAction(CustomAction::Remediate)] {
-            let known = Known { settings: Err("torn".to_owned()), ..known(PolicySetName::Standard) };
-            assert_eq!(told(decide(&case(trigger), &known, now())), (State::Notified, "settings-unreadable"));
+        for case in [case(Trigger::Config), person()] {
+            let scene = Scene { shared: Err(Unreadable::Settings("torn".to_owned())), ..standard() };
+            assert_eq!(scene.told(&case), (State::Notified, "settings-unreadable"));
+            let scene = Scene { shared: Err(Unreadable::Other("torn".to_owned())), ..standard() };
+            assert_eq!(scene.told(&case), (State::Notified, "state-unreadable"));
         }
     }
 
     #[test]
     fn defect_08_a_policy_set_that_does_not_load_changes_nothing() {
-        let broken = |_| Err(PolicyError::Absent);
-        let known = Known { policies: broken, ..known(PolicySetName::Standard) };
-        assert_eq!(told(decide(&case(Trigger::Config), &known, now())), (State::Notified, "policy-unreadable"));
+        let scene = Scene { policies: Err(PolicyError::Absent), ..standard() };
+        assert_eq!(scene.told(&case(Trigger::Config)), (State::Notified, "policy-unreadable"));
+    }
+
+    #[test]
+    fn defect_08_an_account_whose_units_are_not_known_is_stopped_by_any_units_switch() {
+        let scene = standard().shared(|shared| shared.settings.ous = [("ou-z".to_owned(), Switch::Off)].into());
+        assert!(matches!(scene.decide(&person()), Plan::Need(Need::Account)));
+        let unknown = scene.clone().facts(|facts| facts.account = Lookup::Failed("throttled".to_owned()));
+        assert_eq!(unknown.told(&person()), (State::Notified, "switched-off"));
+        let elsewhere = |path: &[&str]| AccountFacts {
+            account: person().account,
+            name: "a".to_owned(),
+            ou_path: path.iter().map(ToString::to_string).collect(),
+            tags: [].into(),
+            read_at: now().as_millisecond(),
+        };
+        let out = scene.clone().facts(|facts| facts.account = Lookup::Found(elsewhere(&["r-1", "ou-a"])));
+        assert!(matches!(out.decide(&person()), Plan::Start { .. }));
+        let within = scene.facts(|facts| facts.account = Lookup::Found(elsewhere(&["r-1", "ou-z", "ou-a"])));
+        assert_eq!(within.told(&person()), (State::Notified, "switched-off"), "the whole path counts, not the parent");
+    }
+
+    #[test]
+    fn without_a_word_of_units_nobody_asks_organizations() {
+        assert!(matches!(standard().decide(&case(Trigger::Config)), Plan::Start { .. }));
+    }
+
+    #[test]
+    fn an_exemption_by_unit_asks_for_the_account_and_holds_when_it_is_not_known() {
+        let exemption = Exemption {
+            id: "legacy".to_owned(),
+            control: None,
+            account: None,
+            ou: Some("ou-z".to_owned()),
+            resource: None,
+            owner: "web team".to_owned(),
+            reason: "moves in June".to_owned(),
+            expires_at: now() + jiff::SignedDuration::from_hours(1),
+            created_by: "arn:aws:iam::999988887777:role/Admin".to_owned(),
+            created_at: now(),
+        };
+        let scene = standard().shared(|shared| shared.exemptions.exemptions.push(exemption.clone()));
+        assert!(matches!(scene.decide(&case(Trigger::Config)), Plan::Need(Need::Account)));
+        let unknown = scene.clone().facts(|facts| facts.account = Lookup::Failed("throttled".to_owned()));
+        assert_eq!(unknown.told(&case(Trigger::Config)), (State::Notified, "account-unknown"));
+        let own = Exemption { ou: None, account: Some(person().account), ..exemption };
+        let own = standard().shared(|shared| shared.exemptions.exemptions.push(own));
+        let Plan::Tell(tell) = own.decide(&case(Trigger::Config)) else { panic!() };
+        assert_eq!(tell.code, "exempt");
+        assert!(tell.reason.contains("web team") && tell.reason.contains("moves in June"), "{}", tell.reason);
+    }
+
+    #[test]
+    fn the_guard_is_asked_before_a_rule_acts_and_its_silence_is_no_consent() {
+        let unasked = standard().facts(|facts| facts.evidence = Lookup::Unasked);
+        assert!(matches!(unasked.decide(&case(Trigger::Config)), Plan::Need(Need::Guard)));
+        assert!(matches!(unasked.decide(&person()), Plan::Start { .. }), "what can be undone, a person may do");
+        let silent = standard().facts(|facts| facts.evidence = Lookup::Failed("timed out".to_owned()));
+        assert_eq!(silent.told(&case(Trigger::Config)), (State::Notified, "guard-unreadable"));
+        let disruptive = Case { risk: Risk::Disruptive, ..person() };
+        assert!(matches!(unasked.decide(&disruptive), Plan::Need(Need::Guard)));
+        let plan = silent.decide(&disruptive);
+        let Plan::Start { basis, .. } = plan else { panic!("{plan:?}") };
+        assert_eq!(basis.impact, "unknown: timed out");
+    }
+
+    #[test]
+    fn what_cloudformation_manages_is_told_with_where_to_mend_it() {
+        let owned_by = Ownership {
+            manager: "CloudFormation".to_owned(),
+            name: "web".to_owned(),
+            hint: "change stack web".to_owned(),
+            vouched: true,
+        };
+        let owned = |evidence: &mut Facts| {
+            let found = GuardEvidence { owned_by: Some(owned_by.clone()), ..GuardEvidence::default() };
+            evidence.evidence = Lookup::Found(found);
+        };
+        for set in PolicySetName::SHIPPED {
+            let pilot = |shared: &mut Shared| shared.settings.pilot_accounts = [person().account].into();
+            let Plan::Tell(tell) = Scene::new(set).facts(owned).shared(pilot).decide(&case(Trigger::Config)) else {
+                panic!("{set:?}")
+            };
+            assert!(tell.code == "owned" && tell.reason.contains("change stack web"), "{set:?} {}", tell.reason);
+        }
+        assert!(matches!(standard().facts(owned).decide(&person()), Plan::Start { .. }), "a person may");
+    }
+
+    #[test]
+    fn what_is_tagged_critical_is_asked_about_before_a_rule_acts() {
+        let critical = |facts: &mut Facts| {
+            let found = GuardEvidence { critical: Some("tier=0".to_owned()), ..GuardEvidence::default() };
+            facts.evidence = Lookup::Found(found);
+        };
+        let plan = standard().facts(critical).decide(&case(Trigger::Config));
+        let Plan::Ask { bid, asking, basis, .. } = plan else { panic!("{plan:?}") };
+        assert_eq!((asking.needed, asking.seconds), (1, 86_400));
+        assert!(basis.impact.contains("tier=0"));
+        assert_eq!(bid.purpose, Purpose::Ask { lease_ms: 90_000_000 });
     }
 
     #[test]
     fn defect_09_a_custom_action_passes_the_same_policy_switch_and_claim() {
-        let asked = case(Trigger::CustomAction(CustomAction::Remediate));
-        assert_eq!(told(decide(&asked, &known(PolicySetName::Observe), now())), (State::Notified, "notify"));
-        let off = Settings { switch: Switch::Off, policy_set: PolicySetName::Standard, ..Settings::default() };
-        let off = Known { settings: Ok(off), ..known(PolicySetName::Standard) };
-        assert_eq!(told(decide(&asked, &off, now())), (State::Notified, "switched-off"));
+        assert_eq!(Scene::new(PolicySetName::Observe).told(&person()), (State::Notified, "notify"));
+        let off = standard().shared(|shared| shared.settings.switch = Switch::Off);
+        assert_eq!(off.told(&person()), (State::Notified, "switched-off"));
         let busy = Claim { lease_until: i64::MAX, status: ClaimStatus::Leased, ..fixture::claim() };
-        let busy = Known { claim: Some(&busy), ..known(PolicySetName::Standard) };
-        assert_eq!(told(decide(&asked, &busy, now())), (State::Notified, "in-progress"));
+        assert_eq!(standard().claim(busy).told(&person()), (State::Notified, "in-progress"));
     }
 
     #[test]
     fn defect_14_suppressed_findings_are_left_alone_whoever_asks() {
         for workflow in [WorkflowStatus::Suppressed, WorkflowStatus::Resolved] {
             let rule = Case { workflow, ..case(Trigger::Import) };
-            assert_eq!(told(decide(&rule, &known(PolicySetName::Standard), now())), (State::Ignored, "workflow"));
-            let person = Case { workflow, ..case(Trigger::CustomAction(CustomAction::Remediate)) };
-            assert_eq!(told(decide(&person, &known(PolicySetName::Standard), now())), (State::Notified, "workflow"));
+            assert_eq!(standard().told(&rule), (State::Ignored, "workflow"));
+            let person = Case { workflow, ..person() };
+            assert_eq!(standard().told(&person), (State::Notified, "workflow"));
         }
     }
 
     #[test]
     fn defect_22_the_update_of_a_finding_that_was_just_fixed_starts_nothing() {
+        let later = now() + jiff::SignedDuration::from_secs(2);
         let fixed = claim::finish(
-            &claim::grant(None, bid(&case(Trigger::Config), Purpose::Start), Times::default(), now()).unwrap(),
+            &claim::grant(None, bid(&case(Trigger::Config)), Times::default(), now()).unwrap(),
             claim::End { state: State::Verified, compliant: true, changed: true, undone: false },
-            now() + jiff::SignedDuration::from_secs(2),
+            later,
         );
         let update = Case { workflow: WorkflowStatus::Resolved, ..case(Trigger::Import) };
-        let known = Known { claim: Some(&fixed), ..known(PolicySetName::Standard) };
-        assert!(matches!(decide(&update, &known, now() + jiff::SignedDuration::from_secs(3)), Plan::Duplicate));
+        assert!(matches!(standard().claim(fixed).decide(&update), Plan::Duplicate));
     }
 
     #[test]
     fn a_dry_run_is_not_blocked_by_a_remediation_under_way() {
         let busy = Claim { lease_until: i64::MAX, ..fixture::claim() };
         let dry = case(Trigger::CustomAction(CustomAction::DryRun));
-        let plan = decide(&dry, &Known { claim: Some(&busy), ..known(PolicySetName::Observe) }, now());
+        let plan = Scene::new(PolicySetName::Observe).claim(busy).decide(&dry);
         let Plan::Start { key, .. } = plan else { panic!("{plan:?}") };
         assert_eq!(key, dry.request_key());
     }
 
     #[test]
-    fn a_finding_newer_than_the_remediation_under_way_comes_back_later() {
+    fn a_finding_newer_than_the_remediation_under_way_waits_for_its_end() {
         let mut new = case(Trigger::Config);
         let start = now().as_millisecond();
         let busy = Claim { lease_until: i64::MAX, claimed_at: start, ..fixture::claim() };
-        let known = Known { claim: Some(&busy), ..known(PolicySetName::Standard) };
+        let scene = standard().claim(busy.clone());
         new.generation.0 = start;
-        assert!(matches!(decide(&new, &known, now()), Plan::Duplicate));
+        assert!(matches!(scene.decide(&new), Plan::Duplicate));
         new.generation.0 = start + 1;
-        assert!(matches!(decide(&new, &known, now()), Plan::Later(other) if other == busy.remediation_id));
+        assert!(matches!(scene.decide(&new), Plan::Wait { mark: None, .. }));
+        let asked = standard().claim(Claim { state: State::AwaitingApproval, ..busy });
+        assert!(matches!(asked.decide(&new), Plan::Duplicate), "people are asked about it already");
+        assert_eq!(asked.told(&person()), (State::Notified, "in-progress"));
     }
 
     #[test]
-    fn an_approval_that_nobody_can_give_yet_changes_nothing() {
-        let case = Case { risk: redress_common::catalogue::Risk::Destructive, ..case(Trigger::Config) };
-        assert_eq!(told(decide(&case, &known(PolicySetName::Standard), now())), (State::Notified, "approval-needed"));
+    fn a_rule_waits_for_a_free_place_and_a_person_does_not() {
+        let full = standard().shared(|shared| {
+            shared.settings.limits.in_flight = 2;
+            for name in ["a", "b"] {
+                let id = RemediationId::of_rejected(name.as_bytes());
+                shared.flight = shared.flight.with(id, now().as_millisecond() + 1000, now().as_millisecond());
+            }
+        });
+        let Plan::Wait { mark: Some((key, bid)), .. } = full.decide(&case(Trigger::Config)) else { panic!() };
+        assert_eq!((key, bid.purpose), (case(Trigger::Config).claim_key(), Purpose::Wait));
+        assert!(matches!(full.decide(&person()), Plan::Start { .. }), "the room that rules leave is for people");
+        let own = full.clone().shared(|shared| {
+            let id = case(Trigger::Config).id;
+            shared.flight.running.insert(id, i64::MAX);
+        });
+        assert!(matches!(own.decide(&case(Trigger::Config)), Plan::Start { .. }), "its place is its own");
+        let over = full.shared(|shared| shared.flight.running.values_mut().for_each(|until| *until = 0));
+        assert!(matches!(over.decide(&case(Trigger::Config)), Plan::Start { .. }), "whose time is over, is gone");
+    }
+
+    #[test]
+    fn an_open_breaker_stops_rules_and_no_person() {
+        let open = standard().shared(|shared| {
+            shared.standings[0].breaker =
+                Breaker { version: 1, opened_at: Some(1), probe_at: i64::MAX, ..Breaker::default() };
+        });
+        assert_eq!(open.told(&case(Trigger::Config)), (State::Notified, "breaker-open"));
+        assert!(matches!(open.decide(&person()), Plan::Start { .. }));
+        let full = standard().shared(|shared| shared.standings[1].count.starts = 200);
+        assert!(matches!(full.decide(&case(Trigger::Config)), Plan::Open(_)));
+    }
+
+    #[test]
+    fn what_people_were_told_they_are_not_told_again_within_a_day() {
+        let at = now().as_millisecond() - 1000;
+        let notice = |code: &str| Some(Notice { code: code.to_owned(), at });
+        let told = Claim { status: ClaimStatus::Done, notice: notice("notify"), ..fixture::claim() };
+        let scene = Scene::new(PolicySetName::Observe).claim(told.clone());
+        assert!(matches!(scene.decide(&case(Trigger::Config)), Plan::Repeated("notify")));
+        assert_eq!(scene.told(&person()), (State::Notified, "notify"), "who asks gets an answer");
+        let other = Claim { notice: notice("flapping"), ..told.clone() };
+        assert_eq!(Scene::new(PolicySetName::Observe).claim(other).told(&case(Trigger::Config)).1, "notify");
+        let old = Claim { notice: Some(Notice { code: "notify".to_owned(), at: at - WINDOW_MS }), ..told.clone() };
+        assert_eq!(Scene::new(PolicySetName::Observe).claim(old).told(&case(Trigger::Config)).1, "notify");
+        let back = Case { released: true, ..case(Trigger::Config) };
+        assert_eq!(scene.told(&back).1, "notify", "what waited gets its end");
+    }
+
+    #[test]
+    fn a_claim_whose_runbook_may_run_is_not_ended_by_a_switch() {
+        let rule = case(Trigger::Config);
+        let dead =
+            claim::grant(None, bid(&rule), Times::default(), now() - jiff::SignedDuration::from_hours(1)).unwrap();
+        let off = standard().claim(dead).shared(|shared| shared.settings.switch = Switch::Off);
+        let Plan::Tell(tell) = off.decide(&rule) else { panic!() };
+        assert_eq!((tell.key, tell.code), (rule.request_key(), "switched-off"));
+    }
+
+    #[test]
+    fn defect_17_a_finding_of_the_future_does_not_block_its_resource_for_ever() {
+        let hostile = Case { generation: Generation(i64::MAX), ..case(Trigger::Import) };
+        let granted = claim::grant(None, bid(&hostile), Times::default(), now()).unwrap();
+        assert_eq!(granted.generation.0, now().as_millisecond() + FUTURE_MS);
+        assert_eq!(bid(&hostile).id, hostile.id, "and is still one and the same remediation");
+    }
+
+    #[test]
+    fn the_ledger_keeps_as_much_of_the_evidence_as_fits() {
+        let dependent = redress_common::contract::Dependent {
+            resource_type: "AWS::EC2::Instance".to_owned(),
+            id: "i-0123456789abcdef0".to_owned(),
+        };
+        let tags = (0..50).map(|nth| (format!("tag-{nth}"), "v".repeat(200))).collect();
+        let large =
+            GuardEvidence { tags, dependents: vec![dependent; 50], dependent_count: 77, ..GuardEvidence::default() };
+        let text = impact(&Lookup::Found(large));
+        assert!(text.len() <= IMPACT && text.contains("77") && text.contains("i-0123456789abcdef0"), "{text}");
+        assert_eq!(impact(&Lookup::Unasked), "");
     }
 
     proptest! {
         #[test]
         fn what_is_switched_off_suppressed_or_observed_is_never_changed(
-            set in 0..3_usize, which in 0..6_usize, off: bool, suppressed: bool, held: bool, pilot: bool,
+            set in 0..3_usize, which in 0..6_usize, off: bool, suppressed: bool, held: bool, pilot: bool, open: bool,
+            old: bool, evidence in 0..3_usize,
         ) {
             let trigger = [
                 Trigger::Config, Trigger::Import, Trigger::GuardDuty, Trigger::CustomAction(CustomAction::Remediate),
@@ -364,22 +953,33 @@ mod tests {
             if suppressed {
                 case.workflow = WorkflowStatus::Suppressed;
             }
-            case.generation.0 = i64::MAX;
-            let mut settings = Settings { policy_set: PolicySetName::SHIPPED[set], ..Settings::default() };
-            if off {
-                settings.switch = Switch::Off;
-            }
-            if pilot {
-                settings.pilot_accounts.insert(case.account.clone());
-            }
-            let claim = Claim { held, status: ClaimStatus::Done, ..fixture::claim() };
-            let known = Known { settings: Ok(settings), claim: Some(&claim), request: None, times: Times::default(), policies: Policies::shipped };
-            if let Plan::Start { .. } = decide(&case, &known, now()) {
+            case.generation.0 = now().as_millisecond();
+            let claim = Claim { held, status: ClaimStatus::Done, state: State::Notified, ..fixture::claim() };
+            let scene = Scene::new(PolicySetName::SHIPPED[set]).claim(claim).shared(|shared| {
+                if off {
+                    shared.settings.switch = Switch::Off;
+                }
+                if pilot {
+                    shared.settings.pilot_accounts.insert(case.account.clone());
+                }
+                if open {
+                    shared.standings[2].breaker.opened_at = Some(0);
+                    shared.standings[2].breaker.probe_at = i64::MAX;
+                }
+                if old {
+                    shared.settings.acting_since = Some(now() + jiff::SignedDuration::from_hours(1));
+                }
+            }).facts(|facts| facts.evidence = match evidence {
+                0 => Lookup::Unasked,
+                1 => Lookup::Failed("no".to_owned()),
+                _ => Lookup::Found(GuardEvidence::default()),
+            });
+            if let Plan::Start { .. } = scene.decide(&case) {
                 prop_assert!(!off);
                 if case.mode == Mode::Apply {
                     prop_assert!(!suppressed);
                     prop_assert!(set != 0);
-                    prop_assert!(case.trigger.is_manual() || !held);
+                    prop_assert!(case.trigger.is_manual() || (!held && !open && !old && evidence == 2));
                     prop_assert!(case.trigger.is_manual() || set == 2 || pilot);
                 }
             }

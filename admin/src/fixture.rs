@@ -73,6 +73,7 @@ pub(crate) fn claim() -> Claim {
         held: false,
         recent: vec![],
         ended: vec![],
+        notice: None,
         expires_at: None,
     }
 }

@@ -14,7 +14,7 @@ use redress_common::ids::{AccountId, ClaimKey, ControlId, Generation, Region, Re
 use redress_common::ledger::{Record, RemediationType, detail};
 use redress_common::state::State;
 
-use crate::policy;
+use crate::{breaker, policy};
 
 /// Everything that the orchestrator needs to decide on one remediation and to start it.
 #[derive(Debug, Clone)]
@@ -33,6 +33,14 @@ pub struct Case {
     pub workflow: WorkflowStatus,
     /// When the event was made.
     pub event_time: Timestamp,
+    /// When the finding was first seen.
+    pub first_seen: Timestamp,
+    /// It was put aside, and brought back.
+    pub released: bool,
+    /// The campaign that brought it back.
+    pub campaign: Option<String>,
+    /// What the finding says of the other side, for a threat list.
+    pub indicators: Vec<String>,
     /// What is kept of it until the end.
     pub subject: Subject,
     /// The account of the resource.
@@ -198,26 +206,35 @@ pub const fn asked(trigger: &Trigger) -> Mode {
 
 /// The items that a finding will need as far as can be told without a catalogue: saves a read on a cold start.
 #[must_use]
-pub fn likely_keys(finding: &Finding) -> Vec<StateKey> {
+pub fn likely_keys(finding: &Finding, now: Timestamp) -> Vec<StateKey> {
     let Check::Control(control) = &finding.check else { return Vec::new() };
     [Scope::Regional, Scope::Global]
         .into_iter()
         .flat_map(|scope| {
             let key = ClaimKey::new(&finding.account, &region(finding, scope), control, &finding.resource.arn);
-            keys(&key, identity(finding, &key), finding.trigger.is_manual())
+            let id = identity(finding, &key);
+            keys(&finding.account, region(finding, scope), control, key, id, now)
         })
         .collect()
 }
 
 /// The items that a case needs.
 #[must_use]
-pub fn case_keys(case: &Case) -> Vec<StateKey> {
-    keys(&case.key, case.id, case.trigger.is_manual())
+pub fn case_keys(case: &Case, now: Timestamp) -> Vec<StateKey> {
+    keys(&case.account, case.region.clone(), &case.control, case.key.clone(), case.id, now)
 }
 
-fn keys(key: &ClaimKey, id: RemediationId, manual: bool) -> Vec<StateKey> {
-    let claim = StateKey::Claim(key.clone());
-    if manual { vec![claim, StateKey::Request(id)] } else { vec![claim] }
+fn keys(
+    account: &AccountId,
+    region: Region,
+    control: &ControlId,
+    key: ClaimKey,
+    id: RemediationId,
+    now: Timestamp,
+) -> Vec<StateKey> {
+    let mut keys = breaker::keys(account, control, now.as_millisecond());
+    keys.extend([StateKey::Claim(key), StateKey::Request(id), StateKey::Flight(account.clone(), region)]);
+    keys
 }
 
 /// The case of a finding.
@@ -249,6 +266,10 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         generation: finding.generation,
         workflow: finding.workflow,
         event_time: finding.event_time,
+        first_seen: finding.first_seen,
+        released: false,
+        campaign: None,
+        indicators: finding.indicators.clone(),
         subject: Subject {
             region: Some(region.clone()),
             control: Some(control.clone()),
@@ -328,6 +349,10 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
         generation: Generation(0),
         workflow: WorkflowStatus::New,
         event_time: undo.event_time,
+        first_seen: undo.event_time,
+        released: false,
+        campaign: None,
+        indicators: Vec::new(),
         subject: Subject {
             finding_id: started.draft.finding_id.clone(),
             product_arn: started.detail(detail::PRODUCT_ARN).and_then(|arn| arn.parse().ok()),
@@ -453,8 +478,9 @@ mod tests {
         let catalogue = fixture::catalogue();
         for trigger in [Trigger::Import, Trigger::CustomAction(CustomAction::DryRun)] {
             let finding = Finding { trigger, ..fixture::finding() };
-            let likely = likely_keys(&finding);
-            for key in case_keys(&case_of(&finding, &catalogue).unwrap()) {
+            let now = finding.event_time;
+            let likely = likely_keys(&finding, now);
+            for key in case_keys(&case_of(&finding, &catalogue).unwrap(), now) {
                 assert!(likely.contains(&key), "{key}");
             }
         }

@@ -12,6 +12,7 @@ pub mod batch;
 pub mod breaker;
 pub mod claim;
 pub mod completion;
+mod context;
 pub mod decide;
 pub mod guard;
 pub mod intake;

@@ -4,35 +4,46 @@
 //!
 //! | path | calls |
 //! |---|---|
-//! | start | `BatchGetItem`, `TransactWriteItems` (Planned, Claimed, claim, chain head), `AssumeRole` (kept per account), `StartAutomationExecution` |
+//! | start | `BatchGetItem`, `Invoke` of the member's guard, `TransactWriteItems` (Planned, Claimed, claim, chain head, flight, counts), `AssumeRole` (kept per account), `StartAutomationExecution` |
+//! | approval | the same, with `StartExecution` of the workflow for the last |
 //! | duplicate | `BatchGetItem` |
+//! | the same again | `BatchGetItem`: people were told so within a day |
 //! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified) |
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
+//! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
 //! | refused input | as only told, and `SendMessage` to the dead-letter queue |
-//! | undo | `Query` (what is to be undone), then as start |
-//! | start that fails | as start, then `Publish`, `TransactWriteItems`, and `SendMessage` unless it is to be tried again |
+//! | undo | `Query` (what is to be undone), then as start, without the guard |
+//! | start that fails | as start, then `Publish`, `BatchGetItem`, `TransactWriteItems`, and `SendMessage` unless it is to be tried again |
+//! | breaker opens | `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems`, then as only told |
 //!
-//! A Config finding on a cold start costs a second `BatchGetItem`: its control is not known before the catalogue is.
+//! `Organizations` is asked once a day for an account, and only where a policy, an exemption or a switch speaks of units
+//! or account tags; the change calendars once a minute, where a policy speaks of them. The guard is asked for rules before
+//! anything is changed or asked for, for people when the control is not reversible, and where policy speaks of its
+//! evidence. A Config finding on a cold start costs a second `BatchGetItem`: its control is not known before the catalogue
+//! is; so does the first finding after the operators' own policy set came into force.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use redress_common::aws::ledger_store::{AppendError, ClaimWrite, StoreError, append};
-use redress_common::aws::state_table::{CatalogueError, Claim, Snapshot, StateKey, Subject};
+use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append, append_with};
+use redress_common::aws::state_table::{
+    CatalogueError, Claim, Expect, Notice, PolicySetName, Snapshot, StateKey, Subject,
+};
 use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, parameter};
-use redress_common::finding::{Finding, Inbound, ParseError, SeverityLabel, Trigger, parse};
+use redress_common::finding::{Finding, Inbound, ParseError, SeverityLabel, Trigger, parse, released};
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::ledger::{Head, RecordDraft, detail};
 use redress_common::names;
 use redress_common::state::State;
 
 use crate::claim;
-use crate::decide::{Basis, Known, Plan, Tell, decide, refusal};
+use crate::context::{self, Context, at_hand, place, shared};
+use crate::decide::{Basis, Known, Plan, REQUEST_SECONDS, Shared, Tell, decide, refusal};
 use crate::intake::{self, Case, NoCase, NotUndoable, Undo};
-use crate::policy::Policies;
-use crate::ports::{Identity, Outside, Place, Start, StartError};
+use crate::ports::{Asking, Identity, Outside, Start, StartError, Waiting, WorkflowInput};
 use crate::{report, tell};
 
 /// A catalogue older than this is read again, with whatever else is read.
@@ -55,12 +66,9 @@ pub enum Retry {
     /// SSM or STS said "not now".
     #[error(transparent)]
     Start(#[from] StartError),
-    /// What cannot be handled could not be kept either.
+    /// What cannot be handled now, or ever, could not be kept.
     #[error(transparent)]
-    DeadLetter(#[from] redress_common::aws::failure::AwsFailure),
-    /// Another remediation of the resource is under way, and this finding is newer.
-    #[error("remediation {0} of the same resource is under way")]
-    InProgress(RemediationId),
+    Keep(#[from] redress_common::aws::failure::AwsFailure),
 }
 
 impl Retry {
@@ -82,6 +90,9 @@ pub struct Orchestrator<O> {
     outside: O,
     me: Identity,
     catalogue: Mutex<Option<(Arc<Catalogue>, Timestamp)>>,
+    context: Context,
+    /// The set in force was the operators' own when the settings were read last: it is read with the rest.
+    own_set: AtomicBool,
 }
 
 /// The account that an event came from: the one thing that EventBridge vouches for.
@@ -100,14 +111,32 @@ fn sender(body: &str) -> Result<AccountId, ParseError> {
 /// Where a case comes from, so that it can be made again when the claim changed hands.
 enum Origin<'a> {
     Finding(&'a Finding),
+    Released(&'a Finding, Option<&'a str>),
     Undo(&'a Undo),
+}
+
+/// Whether a case is dealt with, or has to be decided once more.
+enum Round {
+    Done,
+    Again,
+}
+
+/// What was granted and decided, on the way to a start.
+struct Going<'a> {
+    case: &'a Case,
+    write: ClaimWrite,
+    basis: Basis,
+    head: Head,
+    also: Vec<Also>,
+    /// How people are asked before; `None` when they are not.
+    asking: Option<Asking>,
 }
 
 impl<O: Outside> Orchestrator<O> {
     /// One that acts through `outside`, as `me`.
     #[must_use]
     pub fn new(outside: O, me: Identity) -> Self {
-        Self { outside, me, catalogue: Mutex::new(None) }
+        Self { outside, me, catalogue: Mutex::new(None), context: Context::default(), own_set: AtomicBool::new(false) }
     }
 
     /// Deal with the body of one queue message.
@@ -132,8 +161,8 @@ impl<O: Outside> Orchestrator<O> {
                 }
                 self.work(body, &Origin::Undo(&undo), now).await
             }
-            Ok(Inbound::Released { finding, campaign: _ }) => match self.sent_by_us(body) {
-                Ok(()) => self.work(body, &Origin::Finding(&finding), now).await,
+            Ok(Inbound::Released { finding, campaign }) => match self.sent_by_us(body) {
+                Ok(()) => self.work(body, &Origin::Released(&finding, campaign.as_deref()), now).await,
                 Err(error) => self.refuse_input(body, "", error.code(), error.to_string(), now).await,
             },
             Ok(Inbound::Findings(findings)) => {
@@ -181,62 +210,142 @@ impl<O: Outside> Orchestrator<O> {
     async fn work(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<(), Retry> {
         for round in 1.. {
             match self.once(body, origin, now).await {
+                Ok(Round::Again) if round < ROUNDS => {}
                 Err(error) if error.is_overtaken() && round < ROUNDS => pause(round).await,
-                done => return done,
+                done => return done.map(drop),
             }
         }
         Ok(())
     }
 
-    async fn once(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<(), Retry> {
+    async fn once(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<Round, Retry> {
+        let done = |()| Round::Done;
         let (case, snapshot) = match origin {
-            Origin::Finding(finding) => match self.case_of_finding(finding, now).await? {
-                (Ok(case), snapshot) if case.mode == Mode::Restore => {
-                    return self.undo_last(body, finding, &case, &snapshot, now).await;
+            Origin::Finding(finding) | Origin::Released(finding, _) => {
+                match self.case_of_finding(finding, now).await? {
+                    (Ok(case), snapshot) if case.mode == Mode::Restore => {
+                        return self.undo_last(body, finding, &case, &snapshot, now).await;
+                    }
+                    (Ok(case), snapshot) => (came(case, origin), snapshot),
+                    (Err(error), _) => return self.no_case(body, finding, &error, now).await.map(done),
                 }
-                (Ok(case), snapshot) => (case, snapshot),
-                (Err(error), _) => return self.no_case(body, finding, &error, now).await,
-            },
+            }
             Origin::Undo(undo) => {
                 let records = self.outside.records(undo.remediation).await?;
-                let (catalogue, _) = self.read(&[StateKey::Settings], now).await?;
+                let (catalogue, _) = self.read(vec![StateKey::Settings], now).await?;
                 match intake::case_of_undo(undo, &records, &catalogue) {
                     Ok(case) => {
-                        let mut keys = vec![StateKey::Settings, StateKey::Chain(case.account.clone())];
-                        keys.extend(intake::case_keys(&case));
-                        (case, self.outside.read(&keys).await?)
+                        let mut keys = always(&case.account);
+                        keys.extend(intake::case_keys(&case, now));
+                        let (_, snapshot) = self.read(keys, now).await?;
+                        (case, snapshot)
                     }
-                    Err(error) => return self.refuse_undo(body, undo, &error, now).await,
+                    Err(error) => return self.refuse_undo(body, undo, &error, now).await.map(done),
                 }
             }
         };
         let held = snapshot.claim(&case.claim_key()).map_err(StoreError::from)?;
         let request = snapshot.claim(&case.request_key()).map_err(StoreError::from)?;
-        let known = Known {
-            settings: snapshot.settings().map_err(|error| error.to_string()),
-            claim: held.as_ref(),
-            request: request.as_ref(),
-            times: self.me.times,
-            policies: Policies::shipped,
-        };
         let head = snapshot.head(&case.account).map_err(StoreError::from)?;
-        match decide(&case, &known, now) {
-            Plan::Duplicate => {
+        let shared = shared(&snapshot, &case, now);
+        let settings = shared.as_ref().map(|shared| shared.settings.clone()).unwrap_or_default();
+        let in_force = context::policies(settings.policy_set, &snapshot);
+        let mut facts = at_hand(&snapshot, &case, now);
+        let plan = loop {
+            let known = Known {
+                shared: shared.as_ref().map_err(Clone::clone),
+                claim: held.as_ref(),
+                request: request.as_ref(),
+                times: self.me.times,
+                policies: in_force.as_deref().map_err(Clone::clone),
+                facts: &facts,
+            };
+            match decide(&case, &known, now) {
+                Plan::Need(need) => {
+                    let calendars = &settings.change_calendars;
+                    self.context.find_out(&self.outside, need, &case, calendars, &mut facts, now).await;
+                }
+                plan => break plan,
+            }
+        };
+        let existing = |key: &StateKey| if *key == case.claim_key() { held.as_ref() } else { request.as_ref() };
+        let going = |key: StateKey, bid, basis, also, asking| {
+            let before = existing(&key);
+            let granted = claim::grant(before, bid, self.me.times, now).ok()?;
+            let write = ClaimWrite { condition: claim::condition(before), key, claim: granted };
+            Some(Going { case: &case, write, basis, head: head.clone(), also, asking })
+        };
+        let going = match plan {
+            Plan::Duplicate | Plan::Need(_) => {
                 tracing::info!(remediation = %case.id, "duplicate");
-                Ok(())
+                return Ok(Round::Done);
             }
-            Plan::Later(other) => Err(Retry::InProgress(other)),
+            Plan::Repeated(code) => {
+                tracing::info!(remediation = %case.id, code, "told before");
+                report::metric(&report::count("Repeated", "Code", code, now));
+                return Ok(Round::Done);
+            }
+            Plan::Open(opening) => {
+                tell::opened(&self.outside, &self.me, &opening, now).await?;
+                return Ok(Round::Again);
+            }
+            Plan::Wait { mark, reason } => {
+                let mark = mark.map(|(key, bid)| going(key, *bid, Basis::default(), Vec::new(), None));
+                let write = match mark {
+                    Some(None) => return Ok(Round::Done),
+                    Some(Some(going)) => Some(going.write),
+                    None => None,
+                };
+                let Ok(shared) = &shared else { return Ok(Round::Done) };
+                return self.wait(origin, &case, shared, write, head, &reason, now).await.map(done);
+            }
             Plan::Tell(tell) => {
-                let existing = if tell.key == case.claim_key() { held } else { request };
-                self.tell(tell, existing.as_ref(), head, None, Some(case.event_time), now).await
+                let existing = existing(&tell.key);
+                return self.tell(tell, existing, head, None, Some(case.event_time), now).await.map(done);
             }
-            Plan::Start { key, bid, basis } => {
-                let existing = if key == case.claim_key() { held } else { request };
-                let Ok(granted) = claim::grant(existing.as_ref(), *bid, self.me.times, now) else { return Ok(()) };
-                let write = ClaimWrite { key, condition: claim::condition(existing.as_ref()), claim: granted };
-                self.start(body, &case, write, &basis, head, now).await
-            }
+            Plan::Start { key, bid, basis, also } => going(key, *bid, basis, also, None),
+            Plan::Ask { key, bid, basis, asking } => going(key, *bid, basis, Vec::new(), Some(asking)),
+        };
+        match going {
+            Some(going) => self.start(body, going, now).await.map(done),
+            None => Ok(Round::Done),
         }
+    }
+
+    /// Put a finding into the backlog of its account and Region, and write that down. The end of what runs there brings it
+    /// back; so the mark on what is in flight is written over the version that was read, or all is decided anew.
+    #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
+    async fn wait(
+        &self,
+        origin: &Origin<'_>,
+        case: &Case,
+        shared: &Shared,
+        write: Option<ClaimWrite>,
+        head: Head,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), Retry> {
+        let (Origin::Finding(finding) | Origin::Released(finding, _)) = origin else { return Ok(()) };
+        let flight = StateKey::Flight(case.account.clone(), case.region.clone());
+        self.outside
+            .defer(&Waiting {
+                place: flight.to_string(),
+                order: Waiting::order(case.severity.score, case.event_time, case.id),
+                body: released(&self.me.account, &self.me.home, finding, case.campaign.as_deref(), now),
+                expires_at: now.as_second() + REQUEST_SECONDS,
+            })
+            .await?;
+        let mut planned = report::draft(&self.me, case.id, &case.subject, State::Planned, now);
+        planned.detail.extend(report::details([
+            (detail::CODE, "waiting".to_owned()),
+            (detail::REASON, reason.to_owned()),
+            (detail::GENERATION, case.generation.to_string()),
+        ]));
+        let read = Expect::Version(shared.flight.version);
+        let marked = Also::put(flight, &shared.flight.marked(true), read).map_err(StoreError::from)?;
+        append_with(&self.outside, &case.account, head, vec![planned], write, vec![marked]).await?;
+        report::metric(&report::count("Decisions", "Code", "waiting", now));
+        Ok(())
     }
 
     /// The case of a finding, and what was read for it.
@@ -245,32 +354,42 @@ impl<O: Outside> Orchestrator<O> {
         finding: &Finding,
         now: Timestamp,
     ) -> Result<(Result<Case, NoCase>, Snapshot), Retry> {
-        let mut keys = vec![StateKey::Settings, StateKey::Chain(finding.account.clone())];
-        let fixed = keys.clone();
+        let mut keys = always(&finding.account);
         match self.cached().and_then(|catalogue| intake::case_of(finding, &catalogue).ok()) {
-            Some(case) => keys.extend(intake::case_keys(&case)),
-            None => keys.extend(intake::likely_keys(finding)),
+            Some(case) => keys.extend(intake::case_keys(&case, now)),
+            None => keys.extend(intake::likely_keys(finding, now)),
         }
-        let (catalogue, snapshot) = self.read(&keys, now).await?;
+        let (catalogue, snapshot) = self.read(keys, now).await?;
         let case = intake::case_of(finding, &catalogue);
-        let wanted = case.as_ref().map(intake::case_keys).unwrap_or_default();
+        let wanted = case.as_ref().map(|case| intake::case_keys(case, now)).unwrap_or_default();
         if wanted.iter().all(|key| snapshot.covers(key)) {
             return Ok((case, snapshot));
         }
-        let keys: Vec<StateKey> = fixed.into_iter().chain(wanted).collect();
-        Ok((case, self.outside.read(&keys).await?))
+        let keys = always(&finding.account).into_iter().chain(wanted).collect();
+        Ok((case, self.read(keys, now).await?.1))
     }
 
-    /// Read items, and the catalogue with them when the one at hand is old.
-    async fn read(&self, keys: &[StateKey], now: Timestamp) -> Result<(Arc<Catalogue>, Snapshot), Retry> {
+    /// Read items; with them the catalogue when the one at hand is old, and the operators' own policy set when it is in
+    /// force.
+    async fn read(&self, mut keys: Vec<StateKey>, now: Timestamp) -> Result<(Arc<Catalogue>, Snapshot), Retry> {
         let at_hand = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fresh = at_hand.filter(|(_, read)| (now.as_millisecond() - read.as_millisecond()).abs() < CATALOGUE_MS);
-        if let Some((catalogue, _)) = fresh {
-            return Ok((catalogue, self.outside.read(keys).await?));
+        if fresh.is_none() {
+            keys.push(StateKey::Catalogue);
         }
-        let mut keys = keys.to_vec();
-        keys.push(StateKey::Catalogue);
-        let snapshot = self.outside.read(&keys).await?;
+        if self.own_set.load(Ordering::Relaxed) {
+            keys.push(StateKey::Policy);
+        }
+        let mut snapshot = self.outside.read(&keys).await?;
+        let own = snapshot.settings().is_ok_and(|settings| settings.policy_set == PolicySetName::Custom);
+        self.own_set.store(own, Ordering::Relaxed);
+        if own && !snapshot.covers(&StateKey::Policy) {
+            keys.push(StateKey::Policy);
+            snapshot = self.outside.read(&keys).await?;
+        }
+        if let Some((catalogue, _)) = fresh {
+            return Ok((catalogue, snapshot));
+        }
         let catalogue = Arc::new(snapshot.catalogue()?);
         *self.catalogue.lock().unwrap_or_else(PoisonError::into_inner) = Some((catalogue.clone(), now));
         Ok((catalogue, snapshot))
@@ -289,11 +408,13 @@ impl<O: Outside> Orchestrator<O> {
         case: &Case,
         snapshot: &Snapshot,
         now: Timestamp,
-    ) -> Result<(), Retry> {
+    ) -> Result<Round, Retry> {
         let held = snapshot.claim(&case.claim_key()).map_err(StoreError::from)?;
         let Some(remediation) = held.and_then(|claim| claim.undoable) else {
             let error = NotUndoable::Nothing(case.subject.resource_id.clone());
-            return self.refuse(body, case.id, case.subject.clone(), "not-undoable", error.to_string(), now).await;
+            let refused =
+                self.refuse(body, case.id, case.subject.clone(), "not-undoable", error.to_string(), now).await;
+            return refused.map(|()| Round::Done);
         };
         let undo = Undo {
             remediation,
@@ -305,24 +426,18 @@ impl<O: Outside> Orchestrator<O> {
         Box::pin(self.once(body, &Origin::Undo(&undo), now)).await
     }
 
-    /// Claim, write down, start.
-    async fn start(
-        &self,
-        body: &str,
-        case: &Case,
-        write: ClaimWrite,
-        basis: &Basis,
-        head: Head,
-        now: Timestamp,
-    ) -> Result<(), Retry> {
-        let granted = write.claim.clone();
+    /// Claim, write down, start: the control runbook, or the workflow that asks people first.
+    async fn start(&self, body: &str, going: Going<'_>, now: Timestamp) -> Result<(), Retry> {
+        let Going { case, write, basis, head, also, asking } = going;
+        let (key, granted) = (write.key.clone(), write.claim.clone());
         let start = start_of(&self.me, case, &granted);
-        let key = write.key.clone();
-        let records = self.planned_and_claimed(case, &granted, &start, basis, now);
-        let head = append(&self.outside, &case.account, head, records, Some(write)).await?;
-        let place =
-            Place { partition: case.arn.partition(), account: case.account.clone(), region: case.region.clone() };
-        let Err(error) = self.outside.start(&place, &start).await else { return Ok(()) };
+        let records = self.planned_and_claimed(case, &granted, &start, &basis, now);
+        append_with(&self.outside, &case.account, head, records, Some(write), also).await?;
+        let started = match asking {
+            None => self.outside.start(&place(case), &start).await,
+            Some(asking) => self.outside.start_workflow(&workflow_of(case, start, asking, self.me.times)).await,
+        };
+        let Err(error) = started else { return Ok(()) };
 
         // Nothing was started: give the claim back, or the finding would be "in progress" for ever.
         let state = if error.transient { State::Planned } else { State::Failed };
@@ -340,17 +455,42 @@ impl<O: Outside> Orchestrator<O> {
         if !error.transient {
             record.notification_sent = tell::publish(&self.outside, case.id, &case.subject, state, now).await;
         }
-        let released = append(&self.outside, &case.account, head, vec![record], Some(back)).await;
-        match released {
-            // The lease ended and a successor has it: the failure is the successor's to tell of.
-            Ok(_) | Err(AppendError::ClaimLost) => {}
-            Err(other) => return Err(other.into()),
-        }
+        self.give_back(case, back, &record, now).await?;
         if error.transient {
             return Err(error.into());
         }
         tracing::error!(remediation = %case.id, error = %error, "the runbook could not be started");
         self.outside.dead_letter(body, code, &report::sanitised(&error.message)).await?;
+        Ok(())
+    }
+
+    /// Give back the claim, and the place in flight with it.
+    async fn give_back(
+        &self,
+        case: &Case,
+        back: ClaimWrite,
+        record: &RecordDraft,
+        now: Timestamp,
+    ) -> Result<(), Retry> {
+        let key = StateKey::Flight(case.account.clone(), case.region.clone());
+        for round in 1.. {
+            let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(case.account.clone())]).await?;
+            let head = snapshot.head(&case.account).map_err(StoreError::from)?;
+            let flight = snapshot.flight(&case.account, &case.region).map_err(StoreError::from)?;
+            let mut also = Vec::new();
+            if flight.running.contains_key(&case.id) {
+                let without = flight.without(case.id, now.as_millisecond());
+                let read = Expect::Version(flight.version);
+                also.push(Also::put(key.clone(), &without, read).map_err(StoreError::from)?);
+            }
+            match append_with(&self.outside, &case.account, head, vec![record.clone()], Some(back.clone()), also).await
+            {
+                // The lease ended and a successor has it: the failure is the successor's to tell of.
+                Ok(_) | Err(AppendError::ClaimLost) => return Ok(()),
+                Err(AppendError::AlsoLost(_)) if round < ROUNDS => pause(round).await,
+                Err(other) => return Err(other.into()),
+            }
+        }
         Ok(())
     }
 
@@ -368,8 +508,9 @@ impl<O: Outside> Orchestrator<O> {
             (detail::MODE, case.mode.as_str().to_owned()),
             (detail::GENERATION, case.generation.to_string()),
             (detail::REASON, report::sanitised(&case.reason)),
+            (detail::CAMPAIGN, case.campaign.clone().unwrap_or_default()),
         ]));
-        let mut claimed = report::draft(&self.me, case.id, &case.subject, State::Claimed, now);
+        let mut claimed = report::draft(&self.me, case.id, &case.subject, granted.state, now);
         claimed.timestamp += 1;
         let sent = |name| start.parameters.get(name).cloned().unwrap_or_default();
         claimed.detail.extend(report::details([
@@ -397,7 +538,8 @@ impl<O: Outside> Orchestrator<O> {
         now: Timestamp,
     ) -> Result<(), Retry> {
         let Tell { key, bid, state, code, reason, basis } = what;
-        let Ok(granted) = claim::grant(existing, *bid, self.me.times, now) else { return Ok(()) };
+        let Ok(mut granted) = claim::grant(existing, *bid, self.me.times, now) else { return Ok(()) };
+        granted.notice = Some(Notice { code: code.to_owned(), at: now.as_millisecond() });
         let (id, subject, account) = (granted.remediation_id, granted.subject.clone(), granted.subject.account.clone());
         let end = claim::End { state, compliant: false, changed: false, undone: false };
         let finished = claim::finish(&granted, end, now);
@@ -430,7 +572,7 @@ impl<O: Outside> Orchestrator<O> {
         if state == State::Failed {
             last.error_message = report::sanitised(&reason);
         }
-        last.notification_sent = tell::publish(&self.outside, id, &subject, state, now).await;
+        last.notification_sent = tell::publish_as(&self.outside, id, &subject, state, basis.urgent, now).await;
         let write = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: finished };
         append(&self.outside, &account, head, vec![last], Some(write)).await?;
         report::metric(&report::count("Decisions", "Code", code, now));
@@ -532,6 +674,32 @@ impl<O: Outside> Orchestrator<O> {
                 other => crate::policy::kind(other).to_owned(),
             },
         }
+    }
+}
+
+/// The items that every case needs.
+fn always(account: &AccountId) -> Vec<StateKey> {
+    vec![StateKey::Settings, StateKey::Exemptions, StateKey::Chain(account.clone()), StateKey::Account(account.clone())]
+}
+
+/// A case with what its origin says of how it came.
+fn came(case: Case, origin: &Origin<'_>) -> Case {
+    match origin {
+        Origin::Released(_, campaign) => Case { released: true, campaign: campaign.map(str::to_owned), ..case },
+        Origin::Finding(_) | Origin::Undo(_) => case,
+    }
+}
+
+/// What the workflow that asks people is started with.
+fn workflow_of(case: &Case, start: Start, asking: Asking, times: claim::Times) -> WorkflowInput {
+    WorkflowInput {
+        remediation_id: case.id,
+        account: case.account.clone(),
+        region: case.region.clone(),
+        approval: Some(asking),
+        roll_back: false,
+        run_seconds: u32::try_from(times.run_ms / 1000).unwrap_or(u32::MAX),
+        parameters: start.parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
 

@@ -114,6 +114,8 @@ pub struct Attributes {
     pub severity: String,
     /// The control, or `unknown`.
     pub control: String,
+    /// A threat list names the resource, or the other side.
+    pub urgent: bool,
 }
 
 /// What a finding's approval, or its long remediation, is started with: the input of the state machine.

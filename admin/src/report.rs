@@ -102,6 +102,7 @@ pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<(Claim, 
         held: false,
         recent: Vec::new(),
         ended: Vec::new(),
+        notice: None,
         expires_at: Some(draft.timestamp / 1000 + REQUEST_SECONDS),
     };
     Some((claim, started.detail(detail::EVIDENCE_KEY).unwrap_or_default().to_owned()))
@@ -120,6 +121,7 @@ pub fn basis_details(basis: &Basis, subject: &Subject, event_time: Option<Timest
         (detail::POLICY_SET_SHA256, basis.sha256.clone()),
         (detail::POLICIES, basis.policies.join(",")),
         (detail::DISPOSITION, basis.disposition.to_owned()),
+        (detail::IMPACT, basis.impact.clone()),
         (detail::QUESTION, basis.question.clone().unwrap_or_default()),
         (detail::REQUESTED_BY, subject.requested_by.clone()),
         (detail::TITLE, subject.title.clone()),
@@ -147,6 +149,7 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         account: subject.account.to_string(),
         severity: subject.severity.as_str().to_owned(),
         control: control(subject),
+        urgent: false,
     };
     (message, attributes)
 }

@@ -7,10 +7,11 @@ use redress_common::finding::SeverityLabel;
 use redress_common::ids::RemediationId;
 use redress_common::items::breaker::BreakerScope;
 use redress_common::ledger::{RemediationType, detail};
+use redress_common::notification::Notification;
 use redress_common::state::State;
 
 use crate::breaker::Opening;
-use crate::ports::{Identity, Outside};
+use crate::ports::{Attributes, Identity, Outside};
 use crate::report;
 
 /// Tell people of a remediation's state. Whether they were told.
@@ -35,7 +36,24 @@ pub async fn publish_with<O: Outside>(
 ) -> bool {
     let (mut message, attributes) = report::notification(id, subject, state, now);
     message.next_step = next_step;
-    match outside.publish(&message, &attributes).await {
+    send(outside, id, &message, &attributes).await
+}
+
+/// The same; urgent when a threat list names the resource, or the other side.
+pub(crate) async fn publish_as<O: Outside>(
+    outside: &O,
+    id: RemediationId,
+    subject: &Subject,
+    state: State,
+    urgent: bool,
+    now: Timestamp,
+) -> bool {
+    let (message, attributes) = report::notification(id, subject, state, now);
+    send(outside, id, &message, &Attributes { urgent, ..attributes }).await
+}
+
+async fn send<O: Outside>(outside: &O, id: RemediationId, message: &Notification, attributes: &Attributes) -> bool {
+    match outside.publish(message, attributes).await {
         Ok(()) => true,
         Err(error) => {
             tracing::error!(remediation = %id, %error, "nobody could be told");

@@ -454,6 +454,7 @@ impl<O: Outside> Workflow<O> {
             subject: subject.clone(),
             undoes,
             purpose: Purpose::Start,
+            released: false,
             keep_seconds,
         };
         let times = self.me.times;

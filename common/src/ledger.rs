@@ -25,6 +25,8 @@ pub mod detail {
     pub const AFTER: &str = "After";
     /// What it was before an operator's change.
     pub const BEFORE: &str = "Before";
+    /// The campaign that released the finding.
+    pub const CAMPAIGN: &str = "Campaign";
     pub const CHANGE_SHA256: &str = "ChangeSha256";
     pub const CODE: &str = "Code";
     pub const CONTROL: &str = "Control";

@@ -284,7 +284,7 @@ mod tests {
         let template = Template::parse(ADMINISTRATOR).unwrap();
         assert_eq!(
             named(&template, "AWS::DynamoDB::Table", "TableName"),
-            sorted(&[names::AUDIT_TABLE, names::STATE_TABLE])
+            sorted(&[names::AUDIT_TABLE, names::BACKLOG_TABLE, names::STATE_TABLE])
         );
         assert_eq!(named(&template, "AWS::Events::EventBus", "Name"), [names::HUB_BUS]);
         assert_eq!(named(&template, "AWS::SNS::Topic", "TopicName"), [names::NOTIFICATIONS_TOPIC]);

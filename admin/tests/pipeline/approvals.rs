@@ -88,6 +88,7 @@ impl Case {
             subject: subject(),
             undoes: None,
             purpose: Purpose::Ask { lease_ms: 4_000_000 },
+            released: false,
             keep_seconds: None,
         };
         world.put(&claim_key(), &claim::grant(None, bid, Times::default(), now()).unwrap());

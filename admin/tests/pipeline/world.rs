@@ -36,6 +36,7 @@ struct Inner {
     calls: Vec<&'static str>,
     start_errors: VecDeque<StartError>,
     publish_fails: bool,
+    urgent: Vec<bool>,
     /// The next calls of these names fail, one each.
     failing: Vec<&'static str>,
     /// During the next call of this name, this item is written.
@@ -153,6 +154,37 @@ impl World {
     pub(crate) fn waits(&self, waiting: &Waiting) {
         let key = (waiting.place.clone(), waiting.order.clone());
         self.0.lock().unwrap().waiting.insert(key, waiting.clone());
+    }
+
+    /// The guard finds this out.
+    pub(crate) fn evidence(&self, change: impl FnOnce(&mut GuardEvidence)) {
+        change(&mut self.0.lock().unwrap().evidence);
+    }
+
+    /// The guard finds a tag that says that the resource is critical.
+    pub(crate) fn critical(&self, tag: &str) {
+        self.evidence(|evidence| evidence.critical = Some(tag.to_owned()));
+    }
+
+    pub(crate) fn place(&self, facts: AccountFacts) {
+        self.0.lock().unwrap().accounts.insert(facts.account.clone(), facts);
+    }
+
+    pub(crate) fn close_calendar(&self) {
+        self.0.lock().unwrap().calendar_closed = true;
+    }
+
+    pub(crate) fn workflows(&self) -> Vec<WorkflowInput> {
+        self.0.lock().unwrap().workflows.clone()
+    }
+
+    /// Whether each message was urgent.
+    pub(crate) fn urgent(&self) -> Vec<bool> {
+        self.0.lock().unwrap().urgent.clone()
+    }
+
+    pub(crate) fn in_backlog(&self) -> Vec<Waiting> {
+        self.0.lock().unwrap().waiting.values().cloned().collect()
     }
 
     pub(crate) fn brought_back(&self) -> Vec<String> {
@@ -371,17 +403,17 @@ impl Outside for &World {
     }
 
     async fn calendars_open(&self, _: &[Arn], _: Timestamp) -> Result<bool, AwsFailure> {
-        self.call("GetCalendarState").await;
+        self.try_call("GetCalendarState").await?;
         Ok(!self.0.lock().unwrap().calendar_closed)
     }
 
     async fn guard(&self, _: &Place, _: &GuardRequest) -> Result<GuardEvidence, StartError> {
-        self.call("Invoke").await;
+        self.try_call("Invoke").await.map_err(refused)?;
         Ok(self.0.lock().unwrap().evidence.clone())
     }
 
     async fn start_workflow(&self, input: &WorkflowInput) -> Result<(), StartError> {
-        self.call("StartExecution").await;
+        self.try_call("StartExecution").await.map_err(refused)?;
         let mut inner = self.0.lock().unwrap();
         if !inner.workflows.iter().any(|known| known.remediation_id == input.remediation_id) {
             inner.workflows.push(input.clone());
@@ -415,13 +447,14 @@ impl Outside for &World {
         Ok(())
     }
 
-    async fn publish(&self, message: &Notification, _: &Attributes) -> Result<(), AwsFailure> {
+    async fn publish(&self, message: &Notification, attributes: &Attributes) -> Result<(), AwsFailure> {
         self.call("Publish").await;
         let mut inner = self.0.lock().unwrap();
         if inner.publish_fails {
             return Err(AwsFailure::partial("sns:Publish", "no"));
         }
         inner.told.push(message.clone());
+        inner.urgent.push(attributes.urgent);
         Ok(())
     }
 
@@ -482,6 +515,10 @@ impl Outside for &World {
         self.0.lock().unwrap().updates.push(update.clone());
         Ok(())
     }
+}
+
+fn refused(failure: AwsFailure) -> StartError {
+    StartError { transient: false, message: failure.to_string() }
 }
 
 pub(crate) fn identity() -> Identity {

@@ -169,6 +169,8 @@ pub enum ClaimStatus {
     Done,
     /// The work could not be started; anybody may try again.
     Released,
+    /// The finding is in the backlog; whoever brings it back may go on.
+    Waiting,
 }
 
 /// What a remediation is about: everything that its end needs to know of its beginning.
@@ -236,8 +238,21 @@ pub struct Claim {
     /// The remediations that ended lately: none of them is started, or recorded, again.
     #[serde(default)]
     pub ended: Vec<RemediationId>,
+    /// What people were told of it last, when nothing was started since: the same is not told again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
     /// When the table may forget the item, Unix seconds.
     pub expires_at: Option<i64>,
+}
+
+/// What people were told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Notice {
+    /// Why nothing was started: the slug of the ledger's `Code`.
+    pub code: String,
+    /// When, Unix milliseconds.
+    pub at: i64,
 }
 
 /// What must still hold of a claim's item when it is written.
@@ -615,6 +630,7 @@ mod tests {
             held: false,
             recent: vec![5],
             ended: vec![],
+            notice: None,
             expires_at: None,
         }
     }
