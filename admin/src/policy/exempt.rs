@@ -4,10 +4,11 @@
 //! whatever characters it has.
 
 use cedar_policy::{Policy, PolicyId};
-use redress_common::items::exemption::Exemption;
+use redress_common::items::exemption::{Exemption, Exemptions};
 use serde_json::{Value, json};
 
 use super::PolicyError;
+use super::question::Asked;
 
 /// What ids of these policies begin with. No other policy may have such an id.
 pub(super) const PREFIX: &str = "exemption.";
@@ -21,12 +22,27 @@ pub(super) fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(allowed)
 }
 
+/// The exemptions that can be about what is asked. The others' policies would not apply; they are left out because there
+/// may be hundreds.
+///
+/// An organisational unit is for Cedar to judge, and the time too.
+pub(super) fn about<'a>(asked: &Asked, exemptions: &'a Exemptions) -> Result<Vec<&'a Exemption>, PolicyError> {
+    let all = &exemptions.exemptions;
+    if let Some(wrong) = all.iter().find(|exemption| !is_id(&exemption.id)) {
+        let why = "its name may have letters, digits, dots, hyphens and underscores, and no more".to_owned();
+        return Err(PolicyError::Exemption { id: wrong.id.clone(), why });
+    }
+    let about = all.iter().filter(|exemption| {
+        exemption.control.as_ref().is_none_or(|control| *control == asked.control)
+            && exemption.account.as_ref().is_none_or(|account| *account == asked.account)
+            && exemption.resource.as_ref().is_none_or(|arn| arn.as_str() == asked.resource)
+    });
+    Ok(about.collect())
+}
+
 /// The policy of an exemption: no change, by whoever, until it ends. Undo and dry run stay possible.
 pub(super) fn forbid(exemption: &Exemption) -> Result<(Policy, Value), PolicyError> {
     let wrong = |why: String| PolicyError::Exemption { id: exemption.id.clone(), why };
-    if !is_id(&exemption.id) {
-        return Err(wrong("its name may have letters, digits, dots, hyphens and underscores, and no more".to_owned()));
-    }
     let mut conditions = vec![
         json!({ "==": { "left": context("mode"), "right": { "Value": "Apply" } } }),
         json!({ "<": { "left": context("now"), "right": { "Value": exemption.expires_at.as_millisecond() } } }),

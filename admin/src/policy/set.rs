@@ -10,7 +10,7 @@ use cedar_policy::{
 };
 use jiff::Timestamp;
 use redress_common::aws::state_table::PolicySetName;
-use redress_common::items::exemption::Exemptions;
+use redress_common::items::exemption::{Exemption, Exemptions};
 use redress_common::items::policy::{MAX_SOURCE, PolicyItem};
 use redress_common::ledger::sha256_hex;
 use serde_json::Value;
@@ -34,6 +34,8 @@ const READY: usize = 16;
 pub struct Policies {
     source: Arc<str>,
     rules: Vec<Rule>,
+    /// What they speak of, together.
+    facts: BTreeSet<Fact>,
     sha256: String,
     ready: Mutex<Vec<Arc<Ready>>>,
 }
@@ -49,7 +51,7 @@ struct Rule {
 /// The policies and the exemptions together, when certain facts are not known.
 #[derive(Debug, Default)]
 struct Ready {
-    exemptions: Exemptions,
+    exemptions: Vec<Exemption>,
     missing: BTreeSet<Fact>,
     permits: PolicySet,
     forbids: PolicySet,
@@ -191,8 +193,9 @@ impl Policies {
             problems.sort_by_key(SourceProblem::place);
             return Err(PolicyError::Refused(problems));
         }
-        let rules = set.policies().map(Rule::of).collect::<Result<_, _>>()?;
-        Ok(Self { source: source.into(), rules, sha256: sha256_hex(source.as_bytes()), ready: Mutex::default() })
+        let rules = set.policies().map(Rule::of).collect::<Result<Vec<_>, _>>()?;
+        let facts = rules.iter().flat_map(|rule| &rule.facts).copied().collect();
+        Ok(Self { source: source.into(), rules, facts, sha256: sha256_hex(source.as_bytes()), ready: Mutex::default() })
     }
 
     /// The text.
@@ -215,7 +218,7 @@ impl Policies {
     /// The facts that the set and these exemptions speak of.
     #[must_use]
     pub fn needs(&self, exemptions: &Exemptions) -> BTreeSet<Fact> {
-        let mut facts: BTreeSet<Fact> = self.rules.iter().flat_map(|rule| &rule.facts).copied().collect();
+        let mut facts = self.facts.clone();
         if exemptions.exemptions.iter().any(|exemption| exemption.ou.is_some()) {
             facts.insert(Fact::AccountPlace);
         }
@@ -331,23 +334,26 @@ impl Policies {
 
     /// The policies for that question, made ready once for each combination that occurs.
     fn ready(&self, asked: &Asked, exemptions: &Exemptions) -> Result<Arc<Ready>, PolicyError> {
-        let needs = self.needs(exemptions);
-        let missing: BTreeSet<Fact> = missing(asked).intersection(&needs).copied().collect();
+        let exemptions = exempt::about(asked, exemptions)?;
+        let mut missing = missing(asked);
+        let place = exemptions.iter().any(|exemption| exemption.ou.is_some()).then_some(Fact::AccountPlace);
+        missing.retain(|fact| self.facts.contains(fact) || place == Some(*fact));
+        let same =
+            |ready: &&Arc<Ready>| ready.missing == missing && ready.exemptions.iter().eq(exemptions.iter().copied());
         let mut at_hand = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ready) = at_hand.iter().find(|ready| ready.missing == missing && ready.exemptions == *exemptions) {
+        if let Some(ready) = at_hand.iter().find(same) {
             return Ok(ready.clone());
         }
-        let exempt = exemptions.exemptions.iter().map(|exemption| {
+        let kept = exemptions.iter().map(|exemption| (*exemption).clone()).collect();
+        let mut made = Ready { exemptions: kept, missing, ..Ready::default() };
+        let forbids = exemptions.into_iter().map(|exemption| {
             let (policy, json) = exempt::forbid(exemption)?;
             Ok(Rule { facts: spoken_of(&json), policy, json })
         });
-        let mut made = Ready { exemptions: exemptions.clone(), missing, ..Ready::default() };
-        for rule in self.rules.iter().cloned().map(Ok).chain(exempt) {
+        for rule in self.rules.iter().cloned().map(Ok).chain(forbids) {
             made.add(rule?)?;
         }
         let made = Arc::new(made);
-        // Those of older exemptions are not asked for again.
-        at_hand.retain(|ready| ready.exemptions == *exemptions);
         at_hand.truncate(READY - 1);
         at_hand.insert(0, made.clone());
         Ok(made)
@@ -383,15 +389,15 @@ impl Ready {
     }
 
     fn say(&self, request: &Request, scene: &Scene<'_>) -> Said {
+        let mut said = Said { permitted: false, policies: BTreeSet::new(), error: None, missing: BTreeSet::new() };
         let permits = self.found(&self.permits, request, scene);
+        if permits.is_empty() {
+            return said;
+        }
         let forbids = self.found(&self.forbids, request, scene);
         let names = |found: &[&Found]| found.iter().map(|found| found.id.clone()).collect();
         let (sure_permits, may_permit) = permits.iter().partition::<Vec<&Found>, _>(|found| found.doubt.is_none());
         let (sure_forbids, may_forbid) = forbids.iter().partition::<Vec<&Found>, _>(|found| found.doubt.is_none());
-        let mut said = Said { permitted: false, policies: BTreeSet::new(), error: None, missing: BTreeSet::new() };
-        if permits.is_empty() {
-            return said;
-        }
         let doubtful = if !sure_forbids.is_empty() {
             said.policies = names(&sure_forbids);
             return said;

@@ -185,3 +185,43 @@ fn a_question_leaves_facts_of_another_account_and_the_list_of_dependents_behind(
     assert_eq!(asked.evidence.unwrap(), GuardEvidence { dependents: vec![], ..evidence });
     assert_eq!(asked.by, Asker::Schedule("old-buckets".to_owned()));
 }
+
+#[test]
+#[ignore = "a figure, not a check: cargo test --release -p redress-admin --lib policy::tests::how_long -- --ignored --nocapture"]
+fn how_long_a_warm_decision_takes() {
+    use redress_common::items::exemption::Exemption;
+    let exemption = |n: u32| Exemption {
+        id: format!("x{n}"),
+        control: None,
+        account: None,
+        ou: Some(format!("ou-{}", n + 100)),
+        resource: Some(format!("arn:aws:s3:::bucket-{n}").parse().unwrap()),
+        owner: "web".to_owned(),
+        reason: "moves".to_owned(),
+        expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
+        created_by: "arn:aws:iam::999999999999:user/jo".to_owned(),
+        created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    for (count, seen) in [(0, true), (0, false), (20, true), (500, true)] {
+        let exemptions = Exemptions { version: 1, exemptions: (0..count).map(exemption).collect() };
+        let policies =
+            Policies::load(source(redress_common::aws::state_table::PolicySetName::Standard).unwrap()).unwrap();
+        let mut asked = asked(rule());
+        if !seen {
+            asked.evidence = None;
+        }
+        let cold = std::time::Instant::now();
+        policies.ask_again(&asked, &exemptions).unwrap();
+        let cold = cold.elapsed();
+        // Time on the processor: what else the machine does is not counted.
+        let spent = || -> u64 {
+            let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+            text.split(' ').next().unwrap().parse().unwrap()
+        };
+        let start = spent();
+        for _ in 0..1_000 {
+            policies.ask_again(&asked, &exemptions).unwrap();
+        }
+        println!("{count} exemptions, guard asked {seen}: first {cold:?}, then {} us", (spent() - start) / 1_000_000);
+    }
+}

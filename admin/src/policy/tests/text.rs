@@ -98,3 +98,28 @@ fn the_operators_own_set_is_in_force_when_it_is_the_one_that_was_stored() {
         Policies::shipped(Standard).unwrap().sha256()
     );
 }
+
+const PAGE: &str = include_str!("../../../../docs/policy.md");
+
+#[test]
+fn the_examples_of_the_page_are_valid_and_go_on_top_of_a_shipped_set() {
+    let standard = source(redress_common::aws::state_table::PolicySetName::Standard).unwrap();
+    let examples: Vec<&str> = PAGE.split("```cedar\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        Policies::load(&format!("{standard}\n{example}")).unwrap();
+    }
+}
+
+#[test]
+fn the_page_names_every_attribute_of_the_schema() {
+    for line in SCHEMA.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        if let Some((name, _)) =
+            line.split_once(": ").filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '?'))
+        {
+            let name = name.trim_end_matches('?');
+            let named = PAGE.contains(&format!("`{name}")) || PAGE.contains(&format!(".{name}"));
+            assert!(["principal", "resource", "context"].contains(&name) || named, "{name}");
+        }
+    }
+}
