@@ -273,10 +273,14 @@ impl Deployer {
         Ok(())
     }
 
+    fn artifact_bucket(&self) -> String {
+        format!("redress-artifacts-{}-{}", self.account, self.plan.region)
+    }
+
     /// The bucket with the packages of a template's functions. The lab runs the binaries that were built on this machine, so a
     /// package only has to be there.
     async fn artifacts(&self, stack: &str, source: &Source) -> Result<String, DeployError> {
-        let bucket = format!("redress-artifacts-{}-{}", self.account, self.plan.region);
+        let bucket = self.artifact_bucket();
         let mut creation = json!({ "Bucket": bucket });
         if self.plan.region.as_str() != "us-east-1" {
             creation["CreateBucketConfiguration"] = json!({ "LocationConstraint": self.plan.region });
@@ -297,8 +301,12 @@ impl Deployer {
     async fn stack(&self, name: &str, source: &Source, given: &[(&str, String)]) -> Result<(), DeployError> {
         let parameters: Vec<Value> =
             given.iter().map(|(key, value)| json!({ "ParameterKey": key, "ParameterValue": value })).collect();
+        // A template may be longer than a request takes.
+        let (bucket, key) = (self.artifact_bucket(), format!("{name}.yaml"));
+        let url = format!("https://s3.{}.amazonaws.com/{bucket}/{key}", self.plan.region);
+        self.call("s3", "PutObject", json!({ "Bucket": bucket, "Key": key, "Body": source.text })).await?;
         let creation = json!({
-            "StackName": name, "TemplateBody": source.text, "Parameters": parameters, "Capabilities": ["CAPABILITY_NAMED_IAM"],
+            "StackName": name, "TemplateURL": url, "Parameters": parameters, "Capabilities": ["CAPABILITY_NAMED_IAM"],
         });
         self.call("cloudformation", "CreateStack", creation).await?;
         let begun = Instant::now();

@@ -313,3 +313,7 @@ fn within_bounds(mut given: Vec<String>) -> (Vec<String>, Option<String>) {
     let told = (dropped > 0).then(|| format!("threats: {dropped} of {all} indicators were too many or too long"));
     (given, told)
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

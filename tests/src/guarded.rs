@@ -10,8 +10,8 @@ use crate::ask::Target;
 use crate::world::World;
 
 /// The kinds of resources that the guard asks differently about, by the names that [`World::guardable`] takes.
-pub const KINDS: [&str; 11] =
-    ["account", "bucket", "group", "image", "key", "other", "policy", "role", "snapshot", "user", "volume"];
+pub const KINDS: [&str; 12] =
+    ["account", "bucket", "group", "image", "key", "other", "policy", "role", "snapshot", "stack", "user", "volume"];
 
 /// What the guard did not find out although AWS knows.
 #[must_use]
@@ -63,6 +63,8 @@ impl World {
                     }
                 }
             }
+            // Something that a stack owns.
+            "stack" => format!("arn:aws:iam::{account}:role/{}", names::GUARD_ROLE),
             "key" => text(&call("kms", "CreateKey", json!({})).await["KeyMetadata"]["Arn"]),
             "role" => {
                 let trust = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();

@@ -107,8 +107,7 @@ fn a_bucket_and_a_role_of_a_stack_are_owned_by_it_and_so_are_ours() {
             assert!(owner.vouched && owner.hint.contains("change stack `the-app` and update it"), "{}", owner.hint);
         }
         // Ours are owned, too.
-        let role = format!("arn:aws:iam::{account}:role/{}", names::GUARD_ROLE);
-        let told = world.guarded(&Target { arn: role, ..bucket(&account, "") }, &[]).await;
+        let told = world.guarded(&world.guardable("stack", &account).await, &[]).await;
         assert_eq!(told.owned_by.expect("an owner").name, "redress-member");
     });
 }
@@ -254,10 +253,6 @@ fn every_grant_of_the_guard_is_used_and_none_is_missing_whatever_it_looks_at() {
             let told = world.guarded(&target, &["192.0.2.1"]).await;
             assert_eq!(refused(&told), Vec::<&str>::new(), "{kind}");
         }
-        // CloudFormation's second question is only asked about what it owns.
-        let owned =
-            Target { arn: format!("arn:aws:iam::{account}:role/{}", names::GUARD_ROLE), ..bucket(&account, "") };
-        world.guarded(&owned, &[]).await;
 
         let asked = json!({ "RoleName": names::GUARD_ROLE, "PolicyName": "look" });
         let document = call(world, &account, "iam", "GetRolePolicy", asked).await["PolicyDocument"].clone();

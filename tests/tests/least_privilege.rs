@@ -10,6 +10,7 @@ use redress_common::ids::RemediationId;
 use redress_common::names;
 use redress_tests::ask::Target;
 use redress_tests::grants::{Grant, Used, grants, role_of, unused, without};
+use redress_tests::guarded;
 use redress_tests::world::{World, binaries, world};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -42,11 +43,13 @@ enum Exercise {
     Gone(&'static str, &'static str),
     /// A guardrail of the account's owner forbids this role this action.
     Forbidden(&'static str, &'static str, &'static str),
+    /// The orchestrator's question to a member's guard, about a resource of this kind.
+    Guarded(&'static str),
     /// The `redress` command, about a remediation that was done.
     Command(&'static [&'static str]),
 }
 
-use Exercise::{Asked, Command as Run, Forbidden, Found, Gone, Noticed, Refused, Undone, UndoneFromNothing};
+use Exercise::{Asked, Command as Run, Forbidden, Found, Gone, Guarded, Noticed, Refused, Undone, UndoneFromNothing};
 
 const EXERCISES: &[Exercise] = &[
     Refused,
@@ -69,6 +72,18 @@ const EXERCISES: &[Exercise] = &[
     Undone("ebs-encryption-off"),
     Undone("weak-password-policy"),
     UndoneFromNothing,
+    Guarded("account"),
+    Guarded("bucket"),
+    Guarded("group"),
+    Guarded("image"),
+    Guarded("key"),
+    Guarded("other"),
+    Guarded("policy"),
+    Guarded("role"),
+    Guarded("snapshot"),
+    Guarded("stack"),
+    Guarded("user"),
+    Guarded("volume"),
     Run(&["settings", "show"]),
     Run(&["audit", "show", "{id}"]),
     Run(&["audit", "list"]),
@@ -183,6 +198,13 @@ impl Exercise {
                 let resource = resource.replace("{account}", account);
                 world.ask(account, control, &resource, "Apply").await;
                 subject(&resource)
+            }
+            Guarded(kind) => {
+                let target = world.guardable(kind, account).await;
+                let told = world.ask_guard(account, &world.guard_request(&target, &["192.0.2.1"])).await;
+                let told = told.ok().and_then(|told| serde_json::from_value(told).ok());
+                let whole = told.is_some_and(|told| guarded::refused(&told).is_empty());
+                Subject { exit: Some(i32::from(!whole)), ..subject(&target.arn) }
             }
             Run(arguments) => {
                 let exit = run_command(world, arguments, done).await;
@@ -352,6 +374,7 @@ fn seen(line: &Grant) -> Seen {
         (_, "sqs:ReceiveMessage" | "sqs:GetQueueAttributes") => Seen::Waits(queue),
         (_, "sqs:DeleteMessage") => Seen::Stays(queue),
         (_, "logs:CreateLogStream" | "logs:PutLogEvents") => Seen::Nothing,
+        (names::GUARD_ROLE, _) | (names::CROSS_ACCOUNT_ROLE, "lambda:InvokeFunction") => Seen::Exits,
         (_, "sns:Publish") => Seen::Says(|record| record["NotificationSent"] == false),
         (_, "securityhub:BatchUpdateFindings") => Seen::Says(|record| {
             record["Detail"]["FindingUpdate"].as_str().is_some_and(|update| update.starts_with("failed"))
@@ -419,6 +442,7 @@ async fn everything_works(world: &World, account: &str) -> (Vec<BTreeSet<Used>>,
     let target = broken(world, "public-bucket", account).await;
     let fixed = world.remediate(&target, Mode::Apply).await;
     let done = Done { id: fixed.id, target };
+    world.put_threats("ip,198.51.100.7,a test,\n").await;
     let mut used = Vec::new();
     for exercise in EXERCISES {
         let (mark, delivered) = (record.mark(), record.deliveries().len());
@@ -474,6 +498,9 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
         // Each with the smallest exercise that uses it.
         let smallest = |line: &Grant| {
             // Logs are written later than what they tell of.
+            if line.role == names::GUARD_ROLE && line.action.starts_with("logs:") {
+                return Guarded("account");
+            }
             if line.action.starts_with("logs:") {
                 return Asked(
                     if line.role == names::REMEDIATE_ROLE { "missing-tags" } else { "public-bucket" },
@@ -482,8 +509,12 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
             }
             // People's roles are used by the command; that the tests ask as the operator does not count.
             let people = matches!(line.role.as_str(), names::OPERATOR_ROLE | names::EVIDENCE_READER_ROLE);
+            let guard = line.role == names::GUARD_ROLE
+                || line.role == names::CROSS_ACCOUNT_ROLE && line.action == "lambda:InvokeFunction";
             let uses = |nth: &usize| {
-                matches!(EXERCISES[*nth], Run(_)) == people && used_by[*nth].iter().any(|call| line.covers(call))
+                matches!(EXERCISES[*nth], Run(_)) == people
+                    && (!guard || matches!(EXERCISES[*nth], Guarded(_)))
+                    && used_by[*nth].iter().any(|call| line.covers(call))
             };
             let by = (0..EXERCISES.len()).find(uses);
             // What only the very first call of a process needs, any first call does.
@@ -524,15 +555,16 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
     });
 }
 
-/// Log streams are created by new processes only.
+/// Log streams are created by new processes only, and the threat list is kept by those that read it.
 async fn new_processes(world: &World, line: &Grant) {
-    if line.action != "logs:CreateLogStream" {
+    if line.action != "logs:CreateLogStream" && !line.resource.contains(":::redress-threat-intelligence-") {
         return;
     }
     let function = match line.role.as_str() {
         names::ORCHESTRATOR_ROLE => names::ORCHESTRATOR_FUNCTION,
         names::COMPLETION_ROLE => names::COMPLETION_FUNCTION,
         names::RECORDER_ROLE => names::RECORDER_FUNCTION,
+        names::GUARD_ROLE => names::GUARD_FUNCTION,
         _ => names::REMEDIATE_FUNCTION,
     };
     let asked = json!({ "FunctionName": function, "MemorySize": 320 });

@@ -5,6 +5,7 @@
 
 mod package;
 mod phase;
+mod templates;
 mod test;
 mod tools;
 
@@ -43,7 +44,7 @@ enum Command {
     Ci,
     /// Writes the SSM documents, IAM policies and catalogue from the control files.
     Generate,
-    /// Formatting, clippy without warnings, generated files current: `test` without the tests.
+    /// Formatting, templates, clippy without warnings, generated files current: `test` without the tests.
     Lint,
     /// Builds the Lambda functions as they ship, and says how big each is.
     Package {
@@ -99,6 +100,7 @@ fn demo(phases: &Phases, json: bool, rest: Vec<String>) -> Result<(), String> {
 
 fn lint(phases: &Phases) -> Result<(), String> {
     phases.run("formatting", cargo(["fmt", "--all", "--check"]))?;
+    templates::lint(phases)?;
     tools::clippy(phases)?;
     tools::build(phases, Targets::Binaries)?;
     tools::generated_is_current(phases)

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::phase::{Phases, cargo, seconds};
+use crate::templates;
 use crate::tools::{self, Targets};
 
 /// What came out, summed over the test binaries; a check that fails counts as a failed test.
@@ -57,6 +58,7 @@ pub(crate) fn run(phases: &Phases, filter: Option<&str>) -> Result<(), String> {
             let formatted = phases.run("formatting", cargo(["fmt", "--all", "--check"]));
             count.check(formatted.map_err(|error| format!("{error}; run `cargo fmt --all`")));
             count.check(tools::generated_is_current(phases));
+            count.check(templates::lint(phases));
             count.check(tools::clippy(phases));
         }
         let before = count.failed;

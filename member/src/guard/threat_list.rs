@@ -26,6 +26,7 @@ pub(super) struct ThreatList {
     bucket: String,
     owner: String,
     kept: Arc<Mutex<Option<Kept>>>,
+    fresh: Duration,
 }
 
 #[derive(Debug)]
@@ -39,20 +40,23 @@ struct Kept {
 impl ThreatList {
     /// Of this bucket, which must belong to `owner`.
     pub(super) fn new(client: Client, bucket: String, owner: String) -> Self {
-        Self { client, bucket, owner, kept: Arc::default() }
+        Self { client, bucket, owner, kept: Arc::default(), fresh: FRESH }
     }
 
     /// The list as it is now; one that nobody ever put there is empty. Of two that ask at the same time, one fetches.
     pub(super) async fn current(&self) -> Result<Arc<List>, AwsFailure> {
         let mut kept = self.kept.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.since.elapsed() < FRESH) {
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.since.elapsed() < self.fresh) {
             return Ok(kept.list.clone());
         }
         let known = kept.take();
         let (etag, list) = match (self.listed().await?, known) {
             (None, _) => (None, Arc::default()),
             (Some((_, etag)), Some(known)) if Some(&etag) == known.etag.as_ref() => (known.etag, known.list),
-            (Some((name, etag)), _) => (Some(etag), Arc::new(self.read(name).await?)),
+            (Some((name, etag)), _) => {
+                let list = Arc::new(self.read(name, &etag).await?);
+                (Some(etag), list)
+            }
         };
         *kept = Some(Kept { etag, list: list.clone(), since: Instant::now() });
         Ok(list)
@@ -80,15 +84,16 @@ impl ThreatList {
         Ok(Some((name, object.e_tag().unwrap_or_default().to_owned())))
     }
 
-    async fn read(&self, name: &str) -> Result<List, AwsFailure> {
+    /// Reads what was listed, and not what it may have become since.
+    async fn read(&self, name: &str, etag: &str) -> Result<List, AwsFailure> {
         const OPERATION: &str = "GetObject";
         let asked = self.client.get_object().bucket(&self.bucket).expected_bucket_owner(&self.owner).key(name);
-        let answer = asked.send().await.map_err(|error| AwsFailure::of(OPERATION, &error))?;
-        // It may have grown since it was listed.
-        if answer.content_length().is_none_or(|size| size > MAX_BYTES) {
-            return Err(AwsFailure::partial(OPERATION, "the list grew too long"));
-        }
+        let answer = asked.if_match(etag).send().await.map_err(|error| AwsFailure::of(OPERATION, &error))?;
         let body = answer.body.collect().await.map_err(|_| AwsFailure::partial(OPERATION, "the list was cut off"))?;
         Ok(List::parse(&String::from_utf8_lossy(&body.into_bytes())))
     }
 }
+
+#[cfg(test)]
+#[path = "threat_list_tests.rs"]
+mod tests;
