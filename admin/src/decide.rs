@@ -391,11 +391,12 @@ impl<'a> Desk<'a> {
                 return self.tell(State::Notified, "guard-unreadable", reason, basis);
             }
             Lookup::Found(evidence) if !self.manual => {
-                if let Some(stop) = guard::owned(evidence) {
+                let vouched = evidence.owned_by.as_ref().is_some_and(|owner| owner.vouched);
+                if let Some(stop) = guard::owned(evidence).filter(|_| vouched) {
                     return self.tell(State::Notified, stop.code(), stop.to_string(), basis);
                 }
-                // On what is tagged critical no rule acts unasked.
-                asks |= evidence.critical.is_some();
+                // Where only a tag says so no rule acts unasked; that it is not even asked about is for no tag to say.
+                asks |= evidence.critical.is_some() || evidence.owned_by.is_some();
             }
             _ => {}
         }
@@ -788,6 +789,17 @@ mod tests {
             assert!(tell.code == "owned" && tell.reason.contains("change stack web"), "{set:?} {}", tell.reason);
         }
         assert!(matches!(standard().facts(owned).decide(&person()), Plan::Start { .. }), "a person may");
+    }
+
+    #[test]
+    fn defect_16_an_owner_that_only_a_tag_names_is_asked_about() {
+        let tagged = |facts: &mut Facts| {
+            let [manager, name, hint] = ["Terraform", "web", "change it there"].map(str::to_owned);
+            let owned_by = Some(Ownership { manager, name, hint, vouched: false });
+            facts.evidence = Lookup::Found(GuardEvidence { owned_by, ..GuardEvidence::default() });
+        };
+        let plan = standard().facts(tagged).decide(&case(Trigger::Config));
+        assert!(matches!(plan, Plan::Ask { .. }), "{plan:?}");
     }
 
     #[test]
