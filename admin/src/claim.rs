@@ -69,11 +69,8 @@ pub struct Bid {
 pub enum Purpose {
     /// To start a runbook, which the loop guard counts and a hold forbids to rules.
     Start,
-    /// To ask people first. The claim stands as long as they may take to answer.
-    Ask {
-        /// So long, milliseconds.
-        lease_ms: i64,
-    },
+    /// To ask people first. The workflow that does it makes the lease as long as they may take.
+    Ask,
     /// To tell people.
     Tell,
     /// To mark that the finding is in the backlog.
@@ -84,7 +81,7 @@ impl Purpose {
     const fn state(self) -> State {
         match self {
             Self::Start => State::Claimed,
-            Self::Ask { .. } => State::AwaitingApproval,
+            Self::Ask => State::AwaitingApproval,
             Self::Tell | Self::Wait => State::Planned,
         }
     }
@@ -106,7 +103,9 @@ pub enum Refused {
 pub fn may_have(existing: Option<&Claim>, bid: &Bid, times: Times, now: Timestamp) -> Result<(), Refused> {
     let Some(claim) = existing else { return Ok(()) };
     let same = claim.remediation_id == bid.id;
-    let beyond_ms = if !same && claim.state == State::Claimed { times.run_ms - times.lease_ms } else { 0 };
+    // A runbook may run, or a workflow make its plan, that was started at the end of the lease.
+    let started = matches!(claim.state, State::Claimed | State::AwaitingApproval);
+    let beyond_ms = if !same && started { times.run_ms - times.lease_ms } else { 0 };
     let busy_until = claim.lease_until.saturating_add(beyond_ms);
     let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < busy_until;
     match (same, leased) {
@@ -130,11 +129,7 @@ pub fn may_have(existing: Option<&Claim>, bid: &Bid, times: Times, now: Timestam
 pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -> Result<Claim, Refused> {
     may_have(existing, &bid, times, now)?;
     let now = now.as_millisecond();
-    let lease_ms = match bid.purpose {
-        Purpose::Ask { lease_ms } => lease_ms,
-        Purpose::Start | Purpose::Tell | Purpose::Wait => times.lease_ms,
-    };
-    let works = matches!(bid.purpose, Purpose::Start | Purpose::Ask { .. });
+    let works = matches!(bid.purpose, Purpose::Start | Purpose::Ask);
     let again = existing.filter(|claim| claim.remediation_id == bid.id);
     let mut recent: Vec<i64> = existing.map(|claim| claim.recent.clone()).unwrap_or_default();
     recent.retain(|at| now - at < WINDOW_MS);
@@ -150,7 +145,7 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -
         fence: Fence(existing.map_or(0, |claim| claim.fence.0) + 1),
         status: if bid.purpose == Purpose::Wait { ClaimStatus::Waiting } else { ClaimStatus::Leased },
         state: bid.purpose.state(),
-        lease_until: now + lease_ms,
+        lease_until: now + times.lease_ms,
         claimed_at: again.map_or(now, |claim| claim.claimed_at),
         mode: bid.mode,
         subject: bid.subject,
@@ -281,15 +276,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn while_people_are_asked_nobody_else_works_and_afterwards_somebody_may() {
-        let asked_for = Bid { purpose: Purpose::Ask { lease_ms: 90_000_000 }, ..bid("a", 5) };
-        let waits = grant(None, asked_for, TIMES, at(0)).unwrap();
-        assert_eq!((waits.state, waits.recent.len()), (State::AwaitingApproval, 1));
-        for ms in [1, TIMES.lease_ms, TIMES.run_ms * 2, 90_000_000 - 1] {
+    fn while_people_are_asked_nobody_else_works_and_a_worker_that_died_before_it_asked_is_succeeded() {
+        let asks = grant(None, Bid { purpose: Purpose::Ask, ..bid("a", 5) }, TIMES, at(0)).unwrap();
+        assert_eq!((asks.state, asks.recent.len()), (State::AwaitingApproval, 1));
+        let again = grant(Some(&asks), Bid { purpose: Purpose::Ask, ..bid("a", 5) }, TIMES, at(TIMES.lease_ms));
+        assert_eq!(again.map(|claim| claim.recent.len()), Ok(1));
+        // The workflow has asked: the claim is its own until the answer is due.
+        let waits = Claim { lease_until: asks.lease_until + 90_000_000, ..asks };
+        for ms in [1, TIMES.lease_ms, TIMES.run_ms * 2, 90_000_000] {
             assert_eq!(grant(Some(&waits), bid("a", 5), TIMES, at(ms)), Err(Refused::Duplicate));
             assert_eq!(grant(Some(&waits), bid("b", 6), TIMES, at(ms)), Err(Refused::InProgress(id("a"))));
         }
-        assert!(grant(Some(&waits), bid("b", 6), TIMES, at(90_000_000)).is_ok());
+        assert!(grant(Some(&waits), bid("b", 6), TIMES, at(90_000_000 + TIMES.run_ms)).is_ok());
     }
 
     #[test]

@@ -25,8 +25,6 @@ use crate::ports::Asking;
 
 /// One-time work is remembered for 30 days: longer than any queue keeps a message.
 pub const REQUEST_SECONDS: i64 = 30 * 24 * 60 * 60;
-/// A claim outlives the question that people are asked by this: the workflow records that nobody answered.
-const AFTER_ASKING_MS: i64 = 60 * 60 * 1000;
 /// A finding that says it is of a later time than this from now counts as of this time: or one would stand for ever.
 const FUTURE_MS: i64 = 5 * 60 * 1000;
 
@@ -409,19 +407,13 @@ impl<'a> Desk<'a> {
             return self.tell(State::Notified, "approval-needed", reason, basis);
         }
         let seconds = shared.settings.limits.approval_seconds;
-        let lease_ms = i64::from(seconds) * 1000 + AFTER_ASKING_MS;
         let asking = Asking {
             needed: verdict.approvers.max(1),
             four_eyes: verdict.four_eyes,
             policies: basis.policies.clone(),
             seconds,
         };
-        Plan::Ask {
-            key: self.key.clone(),
-            bid: Box::new(self.bid(&self.key, Purpose::Ask { lease_ms })),
-            basis,
-            asking,
-        }
+        Plan::Ask { key: self.key.clone(), bid: Box::new(self.bid(&self.key, Purpose::Ask)), basis, asking }
     }
 
     /// Why people are told, and no more.
@@ -812,7 +804,7 @@ mod tests {
         let Plan::Ask { bid, asking, basis, .. } = plan else { panic!("{plan:?}") };
         assert_eq!((asking.needed, asking.seconds), (1, 86_400));
         assert!(basis.impact.contains("tier=0"));
-        assert_eq!(bid.purpose, Purpose::Ask { lease_ms: 90_000_000 });
+        assert_eq!(bid.purpose, Purpose::Ask);
     }
 
     #[test]

@@ -413,10 +413,15 @@ impl<O: Outside> Workflow<O> {
         let granted = self.grant(case, what, id, claim.as_ref(), held.as_ref(), now)?;
         let start = start(&self.me, case, what, &granted, given, plan.as_deref());
         let write = ClaimWrite { key, condition: Condition::unchanged(held.as_ref()), claim: granted.clone() };
-        let also = Also::put(StateKey::Task(id), &task(token, case, now), Expect::Anything)?;
+        let mut also = vec![Also::put(StateKey::Task(id), &task(token, case, now), Expect::Anything)?];
+        if let (What::Plan, Some(claim)) = (what, &claim) {
+            // The dry run works under an item of its own; the resource is kept free for what comes after.
+            let kept = Claim { fence: Fence(claim.fence.0 + 1), lease_until: granted.lease_until, ..claim.clone() };
+            also.push(Also::put(case.key(), &kept, Expect::Claim(Condition::unchanged(Some(claim))))?);
+        }
         let record = self.claimed(case, what, &granted, &start, now);
         let head = snapshot.head(account)?;
-        let written = append_with(&self.outside, account, head, vec![record], Some(write), vec![also]).await;
+        let written = append_with(&self.outside, account, head, vec![record], Some(write), also).await;
         if let Tried::Overtaken = tried(written)? {
             return Ok(Tried::Overtaken);
         }

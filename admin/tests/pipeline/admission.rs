@@ -180,6 +180,10 @@ async fn what_policy_wants_approved_is_asked_for_and_stands_in_everybodys_way() 
     assert_eq!(asked[0].approval.as_ref().unwrap().needed, 1);
     let impact = world.records()[0].detail(detail::IMPACT).unwrap().to_owned();
     assert!(impact.contains("tier=0"), "{impact}");
+    // The workflow asks, and makes the lease as long as an answer may take.
+    let mut claim = world.claim(&claim_key()).unwrap();
+    claim.lease_until = later(7200).as_millisecond();
+    world.put(&claim_key(), &claim);
     world.calls();
     take(&world, IMPORT, later(10)).await.unwrap();
     take(&world, &generation(IMPORT, "2026-03-02T09:16:00.000Z"), later(3600)).await.unwrap();

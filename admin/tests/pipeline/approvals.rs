@@ -87,7 +87,7 @@ impl Case {
             mode: Mode::Apply,
             subject: subject(),
             undoes: None,
-            purpose: Purpose::Ask { lease_ms: 4_000_000 },
+            purpose: Purpose::Ask,
             released: false,
             keep_seconds: None,
         };
