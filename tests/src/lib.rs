@@ -2,6 +2,7 @@
 //!
 //! The tests are in `tests/`, one file a contract. The figures of DESIGN §10 are in `benches/`.
 
+pub mod again;
 pub mod ask;
 pub mod grants;
 pub mod guarded;

@@ -8,6 +8,7 @@ use std::process::Command;
 use redress_common::contract::Mode;
 use redress_common::ids::RemediationId;
 use redress_common::names;
+use redress_tests::again::Met;
 use redress_tests::ask::Target;
 use redress_tests::grants::{Grant, Used, grants, role_of, unused, without};
 use redress_tests::guarded;
@@ -45,11 +46,15 @@ enum Exercise {
     Forbidden(&'static str, &'static str, &'static str),
     /// The orchestrator's question to a member's guard, about a resource of this kind.
     Guarded(&'static str),
+    /// Its outcome comes again, over a table changed by hand.
+    Again(&'static str, Met),
     /// The `redress` command, about a remediation that was done.
     Command(&'static [&'static str]),
 }
 
-use Exercise::{Asked, Command as Run, Forbidden, Found, Gone, Guarded, Noticed, Refused, Undone, UndoneFromNothing};
+use Exercise::{
+    Again, Asked, Command as Run, Forbidden, Found, Gone, Guarded, Noticed, Refused, Undone, UndoneFromNothing,
+};
 
 const EXERCISES: &[Exercise] = &[
     Refused,
@@ -205,6 +210,13 @@ impl Exercise {
                 let told = told.ok().and_then(|told| serde_json::from_value(told).ok());
                 let whole = told.is_some_and(|told| guarded::refused(&told).is_empty());
                 Subject { exit: Some(i32::from(!whole)), ..subject(&target.arn) }
+            }
+            Again(scenario, met) => {
+                let target = broken(world, scenario, account).await;
+                let fixed = world.remediate(&target, Mode::Apply).await;
+                let since = jiff::Timestamp::now().as_millisecond();
+                world.comes_again(&target, &fixed, met).await;
+                Subject { since, ..subject(&target.arn) }
             }
             Run(arguments) => {
                 let exit = run_command(world, arguments, done).await;
@@ -380,6 +392,13 @@ fn seen(line: &Grant) -> Seen {
             record["Detail"]["FindingUpdate"].as_str().is_some_and(|update| update.starts_with("failed"))
         }),
         (names::ORCHESTRATOR_ROLE, "sts:AssumeRole") => Seen::Ends,
+        // The outcome is recorded; what waits for it is brought back when its message comes again.
+        (names::COMPLETION_ROLE, "sqs:SendMessage") => Seen::Stays(queue),
+        (names::COMPLETION_ROLE, "dynamodb:Query" | "dynamodb:DeleteItem")
+            if line.resource.contains("RedressBacklog") =>
+        {
+            Seen::Stays(queue)
+        }
         (names::ORCHESTRATOR_ROLE | names::COMPLETION_ROLE, _) => Seen::Parks,
         (names::CROSS_ACCOUNT_ROLE, "ssm:GetAutomationExecution") => Seen::Parks,
         // The nested runbook runs all the same, and what its evidence says is believed; the steps say what failed.
