@@ -148,7 +148,9 @@ impl Guard {
                 questions.ask("attachments", iam::attachments(iam(), arn.to_string()));
             }
             Subject::Account if request.control.family() == "IAM" => questions.ask("users", iam::users(iam())),
-            Subject::Account => questions.told(&["dependents: what a setting of the whole account touches"]),
+            Subject::Account => {
+                questions.told(&["dependents: what a setting of the whole account touches is not looked up"])
+            }
             Subject::Other => {
                 let client = aws_sdk_resourcegroupstagging::Client::new(&here);
                 questions.ask("tags", tagging::tags(client, arn.to_string()));

@@ -117,9 +117,10 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check, trigger: Trigger) -
     })
 }
 
-/// What the finding says of the other side. A threat list's own indicators are a list of typed values.
+/// What the finding says of the other side.
 fn indicators(node: &Node<'_>) -> Vec<String> {
-    let parts = ["Action", "Network", "NetworkPath", "Threats", "Process"].map(|part| node.get(part));
+    let parts =
+        ["Action", "Network", "NetworkPath", "Process", "ThreatIntelIndicators", "Threats"].map(|part| node.get(part));
     super::indicators::collect(parts.iter().flatten().map(Node::value))
 }
 

@@ -15,7 +15,7 @@ const MAX_LENGTH: usize = 255;
 const MAX_DEPTH: usize = 16;
 
 /// Names, in lower case, whose texts are indicators.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "destinationdomain",
     "destinationipv4",
     "destinationipv6",
@@ -29,6 +29,7 @@ const NAMES: [&str; 13] = [
     "sourcedomain",
     "sourceipv4",
     "sourceipv6",
+    "value",
 ];
 /// Names, in lower case, of what speaks of our own side.
 const OURS: &str = "localipdetails";
@@ -88,9 +89,13 @@ mod tests {
                     { "remoteIpDetails": { "ipAddressV4": "203.0.113.9" } }, { "remoteIpDetails": { "ipAddressV6": "2001:db8::7" } },
                 ] },
             },
+            "threatIntelIndicators": [{ "type": "DOMAIN", "value": "worse.example.org" }],
             "runtimeDetails": { "process": { "executableSha256": "ab12" } },
         });
-        assert_eq!(collect([&service]), ["198.51.100.7", "2001:db8::7", "203.0.113.9", "ab12", "bad.example.net"]);
+        assert_eq!(
+            collect([&service]),
+            ["198.51.100.7", "2001:db8::7", "203.0.113.9", "ab12", "bad.example.net", "worse.example.org"]
+        );
     }
 
     #[test]
