@@ -175,9 +175,9 @@ impl Guard {
             let list = threats.current().await?;
             let mut evidence = GuardEvidence::default();
             if list.malformed + list.dropped > 0 {
+                let (malformed, dropped) = (list.malformed, list.dropped);
                 evidence.unanswered.push(format!(
-                    "threats: {} lines of the list are malformed and {} too many; they are not used",
-                    list.malformed, list.dropped
+                    "lines of the threat list: {malformed} are malformed and {dropped} too many; the others hold"
                 ));
             }
             if list.is_empty() {

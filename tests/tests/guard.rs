@@ -215,7 +215,7 @@ fn the_threat_list_is_matched_with_indicators_and_with_the_groups_own_networks()
             told.threats,
             ["203.0.113.0/24 (feed-a): 203.0.113.64/26", "evil.example (feed-b): www.evil.example"]
         );
-        assert_eq!(told.unanswered, ["threats: 1 lines of the list are malformed and 0 too many; they are not used"]);
+        assert_eq!(told.unanswered, ["lines of the threat list: 1 are malformed and 0 too many; the others hold"]);
 
         let list = names::threat_bucket(&world.bed.organisation.administrator.id, &world.bed.organisation.region);
         let theirs = world.call(&account, "s3", "GetObject", json!({ "Bucket": list, "Key": "list.txt" })).await;

@@ -106,6 +106,8 @@ fn unanswered(question: &str) -> BTreeSet<Fact> {
         ("threats", &[Fact::Threat]),
         // That a stack owns it is known then; only not in which one to make the change.
         ("whether the stack is nested", &[]),
+        // The others hold.
+        ("lines of the threat list", &[]),
     ];
     let said: Vec<&[Fact]> = words.iter().filter(|(word, _)| what.contains(word)).map(|(_, facts)| *facts).collect();
     let users = USERS.iter().any(|word| what.contains(word)).then_some(&[Fact::Dependents][..]);

@@ -89,9 +89,14 @@ impl Subject {
             Self::Ec2(_) | Self::Other => {
                 &["dependents: not looked up for this type", "last use: not looked up for this type"]
             }
-            // IAM is everywhere, a stack is in one Region, and IAM carries no tag of it.
-            Self::Role(_) | Self::User(_) | Self::Policy => &["owner: stacks of other Regions are not asked"],
-            Self::SecurityGroup(_) | Self::Volume(_) | Self::Snapshot(_) | Self::Image(_) | Self::Account => &[],
+            Self::SecurityGroup(_)
+            | Self::Volume(_)
+            | Self::Snapshot(_)
+            | Self::Image(_)
+            | Self::Role(_)
+            | Self::User(_)
+            | Self::Policy
+            | Self::Account => &[],
         }
     }
 }

@@ -84,6 +84,7 @@ fn defect_08_no_answer_of_the_guard_is_not_a_no() {
         ("owner: AccessDenied", "resource.ownerVouched", true),
         ("owner: no; tags: no", "resource.dependents > 5", false),
         ("whether the stack is nested in another: no", "resource.owned", false),
+        ("lines of the threat list: 1 are malformed", "resource.threat", false),
         ("a question was cut off: tags", "resource.threat", true),
         ("something new", "resource.threat", true),
     ] {
