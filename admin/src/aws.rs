@@ -124,11 +124,10 @@ impl Aws {
     async fn session(&self, place: &Place) -> Result<aws_credential_types::Credentials, StartError> {
         let Some(sessions) = &self.sessions else {
             let message = "environment variable `EXTERNAL_ID` is not set; the stack's template sets it".to_owned();
-            return Err(StartError { transient: false, message });
+            return Err(StartError::refused(false, message));
         };
         let session = sessions.credentials(place.partition, &place.account).await;
-        session
-            .map_err(|error: SessionError| StartError { transient: error.is_transient(), message: error.to_string() })
+        session.map_err(|error: SessionError| StartError::refused(error.is_transient(), error.to_string()))
     }
 
     fn config(&self) -> &aws_sdk_config::Client {
@@ -220,7 +219,7 @@ impl Outside for Aws {
 
     async fn guard(&self, place: &Place, request: &GuardRequest) -> Result<GuardEvidence, StartError> {
         const OPERATION: &str = "lambda:Invoke";
-        let failed = |transient, message: String| StartError { transient, message };
+        let failed = |transient, message: String| StartError::refused(transient, message);
         let region = aws_sdk_lambda::config::Region::new(place.region.as_str().to_owned());
         let within =
             aws_sdk_lambda::config::Builder::new().region(region).credentials_provider(self.session(place).await?);
@@ -248,11 +247,9 @@ impl Outside for Aws {
 
     async fn start_workflow(&self, input: &WorkflowInput) -> Result<(), StartError> {
         const OPERATION: &str = "states:StartExecution";
-        let failed =
-            |failure: AwsFailure| StartError { transient: failure.is_transient(), message: failure.to_string() };
+        let failed = |failure: AwsFailure| StartError::of(&failure);
         let Some(machine) = &self.workflow else { return Err(failed(Self::unset(OPERATION, "WORKFLOW_ARN"))) };
-        let text = serde_json::to_string(input)
-            .map_err(|error| StartError { transient: false, message: error.to_string() })?;
+        let text = serde_json::to_string(input).map_err(|error| StartError::refused(false, error.to_string()))?;
         let client = self.workflows.get_or_init(|| aws_sdk_sfn::Client::new(&self.base));
         let started = client
             .start_execution()
@@ -378,7 +375,7 @@ impl Outside for Aws {
                     Some("AccessDeniedException") => "; the cross-account role may start the control runbook only",
                     _ => "",
                 };
-                Err(StartError { transient: failure.is_transient(), message: format!("{failure}{hint}") })
+                Err(StartError { message: format!("{failure}{hint}"), ..StartError::of(&failure) })
             }
         }
     }
@@ -388,10 +385,10 @@ impl Outside for Aws {
         let request = self.ssm.get_automation_execution().automation_execution_id(id);
         let answer = request.customize().config_override(within).send().await.map_err(|error| {
             let failure = AwsFailure::of("ssm:GetAutomationExecution", &error);
-            StartError { transient: failure.is_transient(), message: failure.to_string() }
+            StartError::of(&failure)
         })?;
         let Some(found) = answer.automation_execution() else {
-            return Err(StartError { transient: true, message: format!("SSM tells nothing of execution `{id}`") });
+            return Err(StartError::refused(true, format!("SSM tells nothing of execution `{id}`")));
         };
         let joined = |values: Option<&HashMap<String, Vec<String>>>| -> BTreeMap<String, String> {
             values.into_iter().flatten().map(|(name, values)| (name.clone(), values.join(","))).collect()
@@ -426,7 +423,7 @@ impl Outside for Aws {
         since: Timestamp,
     ) -> Result<Option<String>, StartError> {
         const OPERATION: &str = "ssm:DescribeAutomationExecutions";
-        let failed = |message: String| StartError { transient: false, message };
+        let failed = |message: String| StartError::refused(false, message);
         let filter = |key: AutomationExecutionFilterKey, value: String| {
             let built = AutomationExecutionFilter::builder().key(key).values(value).build();
             built.map_err(|error| failed(error.to_string()))
@@ -443,7 +440,7 @@ impl Outside for Aws {
             let answer = request.set_next_token(next).customize().config_override(within).send().await;
             let answer = answer.map_err(|error| {
                 let failure = AwsFailure::of(OPERATION, &error);
-                StartError { transient: failure.is_transient(), message: failure.to_string() }
+                StartError::of(&failure)
             })?;
             // The list says of none what it was started for.
             for found in answer.automation_execution_metadata_list() {
@@ -482,7 +479,7 @@ impl Outside for Aws {
             }
             Err(error) => {
                 let failure = AwsFailure::of("ssm:StopAutomationExecution", &error);
-                Err(StartError { transient: failure.is_transient(), message: failure.to_string() })
+                Err(StartError::of(&failure))
             }
         }
     }

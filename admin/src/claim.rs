@@ -160,6 +160,13 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -
     })
 }
 
+/// Whether another holder of this very claim may still start, or have started, what it stands for: one that was taken
+/// for dead. Then it must not be given to another remediation, whatever the present holder's start came to.
+#[must_use]
+pub const fn was_taken_over(held: &Claim, times: Times) -> bool {
+    held.lease_until - times.lease_ms != held.claimed_at
+}
+
 /// The claim given back by the worker that holds it: the work could not be started, and did not count.
 #[must_use]
 pub fn release(held: &Claim, state: State) -> Claim {

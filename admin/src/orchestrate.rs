@@ -433,11 +433,18 @@ impl<O: Outside> Orchestrator<O> {
         let start = start_of(&self.me, case, &granted);
         let records = self.planned_and_claimed(case, &granted, &start, &basis, now);
         append_with(&self.outside, &case.account, head, records, Some(write), also).await?;
+        let asks = asking.is_some();
         let started = match asking {
             None => self.outside.start(&place(case), &start).await,
             Some(asking) => self.outside.start_workflow(&workflow_of(case, start, asking, self.me.times)).await,
         };
         let Err(error) = started else { return Ok(()) };
+
+        // Somebody may have started it all the same. The claim stands, so that nobody else touches the resource meanwhile;
+        // the message comes again after the lease, and SSM answers its start with the first one.
+        if error.transient && !asks && (error.unanswered || claim::was_taken_over(&granted, self.me.times)) {
+            return Err(error.into());
+        }
 
         // Nothing was started: give the claim back, or the finding would be "in progress" for ever.
         let state = if error.transient { State::Planned } else { State::Failed };

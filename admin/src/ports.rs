@@ -57,8 +57,24 @@ pub struct Start {
 pub struct StartError {
     /// Whether the same start may succeed later.
     pub transient: bool,
+    /// Whether nobody knows if it happened: AWS did not answer, or spoke of its own trouble.
+    pub unanswered: bool,
     /// What failed, and what to check.
     pub message: String,
+}
+
+impl StartError {
+    /// What AWS says of a start.
+    #[must_use]
+    pub fn of(failure: &AwsFailure) -> Self {
+        Self { transient: failure.is_transient(), unanswered: failure.is_unanswered(), message: failure.to_string() }
+    }
+
+    /// It did not happen.
+    #[must_use]
+    pub const fn refused(transient: bool, message: String) -> Self {
+        Self { transient, unanswered: false, message }
+    }
 }
 
 /// An execution of the control runbook, as SSM tells of it.

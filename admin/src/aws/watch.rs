@@ -31,7 +31,7 @@ fn aggregator() -> Option<String> {
 }
 
 fn in_member(failure: AwsFailure) -> StartError {
-    StartError { transient: failure.is_transient(), message: failure.to_string() }
+    StartError::of(&failure)
 }
 
 fn time(time: Option<&aws_sdk_ssm::primitives::DateTime>) -> Option<Timestamp> {

@@ -75,7 +75,7 @@ impl World {
 
     pub(crate) fn fail_start(&self, transient: bool) {
         let message = "not now".to_owned();
-        self.0.lock().unwrap().start_errors.push_back(StartError { transient, message });
+        self.0.lock().unwrap().start_errors.push_back(StartError::refused(transient, message));
     }
 
     pub(crate) fn fail_publish(&self) {
@@ -518,7 +518,7 @@ impl Outside for &World {
 }
 
 fn refused(failure: AwsFailure) -> StartError {
-    StartError { transient: false, message: failure.to_string() }
+    StartError::refused(false, failure.to_string())
 }
 
 pub(crate) fn identity() -> Identity {

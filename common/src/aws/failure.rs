@@ -87,7 +87,23 @@ const TRANSIENT: [&str; 15] = [
     "TooManyRequestsException",
 ];
 
+/// Codes with which AWS says that it does not know itself.
+const UNANSWERED: [&str; 6] = [
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "InternalServerErrorException",
+    "RequestTimeout",
+    "ServiceUnavailable",
+];
+
 impl AwsFailure {
+    /// Whether nobody knows if the call was done: no answer, or AWS's own trouble.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        self.code.as_deref().is_none_or(|code| UNANSWERED.contains(&code))
+    }
+
     /// Whether the same call may succeed later. Without a code nobody knows what happened: that may, too.
     #[must_use]
     pub fn is_transient(&self) -> bool {
