@@ -471,7 +471,11 @@ fn enforce(
         (PolicySetName::Custom, Some(active)) => format!("version {} {}", active.version, active.sha256),
         (set, _) => set.as_str().to_owned(),
     };
-    let after = Settings { policy_set: PolicySetName::Custom, ..before.clone() };
+    let shipped_before = match before.policy_set {
+        PolicySetName::Custom => before.shipped_before,
+        shipped => shipped,
+    };
+    let after = Settings { policy_set: PolicySetName::Custom, shipped_before, ..before.clone() };
     let is = format!("version {} {sha256}", item.version);
     let mut change = settled(&before, after, true, words, (was, is), asking)?;
     change.also.push(encode(StateKey::Policy, &item, Expect::Version(version))?);

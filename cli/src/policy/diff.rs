@@ -1,10 +1,12 @@
 //! `redress policy diff`: what the ledger's last findings would come to under another set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use redress_admin::policy::{Asked, Policies, Verdict};
+use redress_common::aws::state_table::StateKey;
 use redress_common::ids::AccountId;
+use redress_common::items::account::AccountFacts;
 use redress_common::items::exemption::Exemptions;
 use redress_common::ledger::{Record, detail};
 use serde::Serialize;
@@ -14,6 +16,9 @@ use crate::aws::Connection;
 use crate::ledger::Ledger;
 use crate::output::{Answer, Style, Text};
 use crate::problem::Problem;
+
+/// So many accounts are read at a time; DynamoDB takes 100 keys.
+const KEYS: usize = 90;
 
 /// What would change.
 #[derive(Debug, Serialize)]
@@ -58,9 +63,25 @@ pub(super) async fn run(
         Some(account) => ledger.of_account(account, since, u16::MAX).await?,
         None => ledger.of_all(since).await?,
     };
-    let diff = Diff::of(&old, new, &decided(records, usize::from(last)), &in_force.exemptions);
+    let records = decided(records, usize::from(last));
+    let places = places(&records, connection).await?;
+    let diff = Diff::of(&old, new, &records, &places, &in_force.exemptions);
     let text = diff.render(style);
     Answer::new(&diff, text)
+}
+
+/// What the state table knows of the accounts: a set that did not speak of them left it out of its questions.
+async fn places(records: &[Record], connection: &Connection) -> Result<BTreeMap<AccountId, AccountFacts>, Problem> {
+    let accounts: BTreeSet<AccountId> = records.iter().map(|record| record.draft.account_id.clone()).collect();
+    let accounts: Vec<AccountId> = accounts.into_iter().collect();
+    let mut places = BTreeMap::new();
+    for some in accounts.chunks(KEYS) {
+        let keys: Vec<StateKey> = some.iter().cloned().map(StateKey::Account).collect();
+        let snapshot = InForce::read(connection, &keys).await?.snapshot;
+        let known = some.iter().filter_map(|account| snapshot.account(account).ok().flatten());
+        places.extend(known.map(|facts| (facts.account.clone(), facts)));
+    }
+    Ok(places)
 }
 
 /// The newest record of each finding that was decided, newest first.
@@ -74,7 +95,13 @@ fn decided(mut records: Vec<Record>, last: usize) -> Vec<Record> {
 }
 
 impl Diff {
-    fn of(old: &Loaded, new: &Loaded, records: &[Record], exemptions: &Exemptions) -> Self {
+    fn of(
+        old: &Loaded,
+        new: &Loaded,
+        records: &[Record],
+        places: &BTreeMap<AccountId, AccountFacts>,
+        exemptions: &Exemptions,
+    ) -> Self {
         let mut diff = Self {
             in_force: old.name.clone(),
             new: new.name.clone(),
@@ -83,7 +110,10 @@ impl Diff {
             changes: Vec::new(),
         };
         for record in records {
-            let asked = record.detail(detail::QUESTION).and_then(|text| Asked::of_text(text).ok());
+            let mut asked = record.detail(detail::QUESTION).and_then(|text| Asked::of_text(text).ok());
+            if let Some(asked) = asked.as_mut().filter(|asked| asked.account_facts.is_none()) {
+                asked.account_facts = places.get(&asked.account).cloned();
+            }
             let say = |policies: &Policies| policies.ask_again(asked.as_ref()?, exemptions).ok();
             let (Some(before), Some(after), Some(asked)) = (say(&old.policies), say(&new.policies), &asked) else {
                 diff.not_comparable += 1;
@@ -118,6 +148,9 @@ impl Diff {
             text.push_str(&format!(
                 "{not_comparable} more cannot be compared: the ledger has no question of theirs that both understand.\n"
             ));
+        }
+        if changes.iter().any(|change| change.new.error.is_some()) {
+            text.push_str("\"not sure\": the set speaks of facts that were not asked for then; `redress policy test --remediation` names them.\n");
         }
         if changes.is_empty() {
             return text;
@@ -180,11 +213,38 @@ mod tests {
         let mut records = decided(records(), 10);
         records.truncate(1);
         records[0].draft.detail.insert(detail::QUESTION.to_owned(), QUESTION.to_owned());
-        let diff = Diff::of(&set("standard"), &set("observe"), &records, &Exemptions::default());
+        let diff = Diff::of(&set("standard"), &set("observe"), &records, &BTreeMap::new(), &Exemptions::default());
         assert_eq!((diff.compared, diff.not_comparable, diff.changes.len()), (1, 0, 1));
         insta::assert_snapshot!(diff.render(Style::PLAIN));
-        let same = Diff::of(&set("standard"), &set("standard"), &records, &Exemptions::default());
+        let same = Diff::of(&set("standard"), &set("standard"), &records, &BTreeMap::new(), &Exemptions::default());
         assert_eq!((same.compared, same.changes.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_set_that_speaks_of_units_is_asked_with_what_the_table_knows_of_the_account() {
+        let unit = r#"@id("tell") permit (principal, action == Redress::Action::"Notify", resource);
+            @id("act") permit (principal, action == Redress::Action::"Act", resource);
+            @id("not-there") forbid (principal, action == Redress::Action::"Act",
+                resource in Redress::OrganizationalUnit::"ou-there");"#;
+        let new = Loaded { name: "mine".to_owned(), policies: Arc::new(Policies::load(unit).unwrap()) };
+        let mut records = fixture::verified();
+        records.truncate(1);
+        records[0].draft.detail.insert(detail::QUESTION.to_owned(), QUESTION.to_owned());
+        let changes = |path: Option<&str>| {
+            let facts = |unit: &str| AccountFacts {
+                account: fixture::account(),
+                name: String::new(),
+                ou_path: vec!["r-1".to_owned(), unit.to_owned()],
+                tags: BTreeMap::new(),
+                read_at: 0,
+            };
+            let places = path.map(|unit| (fixture::account(), facts(unit))).into_iter().collect();
+            let mut changes = Diff::of(&set("standard"), &new, &records, &places, &Exemptions::default()).changes;
+            changes.pop().map(|change| change.new)
+        };
+        assert!(changes(None).unwrap().error.is_some());
+        assert_eq!(changes(Some("ou-there")).unwrap().error, None);
+        assert_eq!(changes(Some("ou-elsewhere")), None);
     }
 
     #[test]
@@ -196,7 +256,7 @@ mod tests {
         assert_eq!(ids.len(), decided.len());
         let mut without = decided;
         without.iter_mut().for_each(|record| drop(record.draft.detail.remove(detail::QUESTION)));
-        let diff = Diff::of(&set("standard"), &set("observe"), &without, &Exemptions::default());
+        let diff = Diff::of(&set("standard"), &set("observe"), &without, &BTreeMap::new(), &Exemptions::default());
         assert_eq!((diff.compared, diff.not_comparable), (0, without.len()));
     }
 }

@@ -122,7 +122,7 @@ fn of_case(case: &Case, campaign: Option<&str>, in_force: Option<&InForce>, fact
         evidence: None,
         now,
         time_zone: settings.time_zone.as_deref(),
-        first_seen: case.event_time,
+        first_seen: case.first_seen,
         // Only Redress may ask Systems Manager; say it with --calendar.
         calendar: if settings.change_calendars.is_empty() { Calendar::None } else { Calendar::Unreadable },
         breaker_open: false,
