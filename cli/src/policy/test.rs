@@ -185,13 +185,15 @@ impl Tested {
         let Self { explanation, question, .. } = self;
         let verdict = &explanation.verdict;
         let head = format!("{}: {} on {}", brief(verdict), question.control, question.resource);
-        let decided = style.fields(&[
+        let mut decided = vec![
             ("Policy set", format!("{} {}", self.policy_set, style.hash(&self.policy_set_sha256))),
             ("Decided by", verdict.policies.iter().cloned().collect::<Vec<_>>().join(", ")),
             ("Exemption", verdict.exemption.clone().unwrap_or_default()),
             ("Not sure", verdict.error.clone().unwrap_or_default()),
             ("If the guard finds nothing", self.if_guard_finds_nothing.as_ref().map(brief).unwrap_or_default()),
-        ]);
+        ];
+        decided.retain(|(_, value)| !value.is_empty());
+        let decided = style.fields(&decided);
         let row = |action: &str, said: &Said| -> [Text; 3] {
             let word = match (said.permitted, said.error.is_some(), said.policies.is_empty()) {
                 (true, _, _) => Text::toned(Tone::Good, "permitted"),
