@@ -239,7 +239,7 @@ impl Outside for Aws {
             })?;
         let text = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
         if let Some(kind) = answer.function_error() {
-            return Err(failed(true, format!("function {} failed ({kind})", names::GUARD_FUNCTION)));
+            return Err(failed(false, format!("function {} failed ({kind})", names::GUARD_FUNCTION)));
         }
         serde_json::from_slice(text)
             .map_err(|error| failed(false, format!("the guard's answer is not readable: {error}")))

@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use redress_common::arn::Arn;
+use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::item::ItemError;
 use redress_common::aws::state_table::{PolicySetName, Snapshot};
-use redress_common::contract::GuardRequest;
+use redress_common::contract::{GuardEvidence, GuardRequest};
 use redress_common::items::account::AccountFacts;
 
 use crate::breaker;
 use crate::decide::{Facts, Lookup, Need, Shared, Unreadable};
 use crate::intake::Case;
+use crate::orchestrate::Retry;
 use crate::policy::{Policies, PolicyError};
 use crate::ports::{Outside, Place};
 
@@ -62,6 +64,9 @@ pub(crate) fn policies(name: PolicySetName, snapshot: &Snapshot) -> Result<Arc<P
 
 impl Context {
     /// Find something out. Afterwards it was asked for, whatever came of it.
+    ///
+    /// # Errors
+    /// When the answer may come later: then nothing is decided without it.
     pub(crate) async fn find_out<O: Outside>(
         &self,
         outside: &O,
@@ -70,44 +75,50 @@ impl Context {
         calendars: &[Arn],
         facts: &mut Facts,
         now: Timestamp,
-    ) {
+    ) -> Result<(), Retry> {
         match need {
-            Need::Account => facts.account = account(outside, case, now).await,
-            Need::Calendar => facts.calendar = self.calendar(outside, calendars, now).await,
-            Need::Guard => facts.evidence = guard(outside, case).await,
+            Need::Account => facts.account = account(outside, case, now).await?,
+            Need::Calendar => facts.calendar = self.calendar(outside, calendars, now).await?,
+            Need::Guard => facts.evidence = guard(outside, case).await?,
         }
+        Ok(())
     }
 
-    async fn calendar<O: Outside>(&self, outside: &O, arns: &[Arn], now: Timestamp) -> Lookup<bool> {
+    async fn calendar<O: Outside>(&self, outside: &O, arns: &[Arn], now: Timestamp) -> Result<Lookup<bool>, Retry> {
         let kept = self.calendars.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let age = |kept: &Calendars| (now.as_millisecond() - kept.read.as_millisecond()).abs();
         if let Some(kept) = kept.filter(|kept| kept.arns == arns && age(kept) < CALENDAR_MS) {
-            return Lookup::Found(kept.open);
+            return Ok(Lookup::Found(kept.open));
         }
         match outside.calendars_open(arns, now).await {
             Ok(open) => {
                 let read = Calendars { arns: arns.to_vec(), read: now, open };
                 *self.calendars.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
-                Lookup::Found(open)
+                Ok(Lookup::Found(open))
             }
-            Err(error) => Lookup::Failed(error.to_string()),
+            Err(error) => failed(error),
         }
     }
 }
 
-async fn account<O: Outside>(outside: &O, case: &Case, now: Timestamp) -> Lookup<AccountFacts> {
+async fn account<O: Outside>(outside: &O, case: &Case, now: Timestamp) -> Result<Lookup<AccountFacts>, Retry> {
     match outside.account(&case.account, now).await {
         Ok(facts) => {
             if let Err(error) = outside.keep_account(&facts).await {
                 tracing::warn!(account = %case.account, %error, "what is known of the account is not kept");
             }
-            Lookup::Found(facts)
+            Ok(Lookup::Found(facts))
         }
-        Err(error) => Lookup::Failed(error.to_string()),
+        Err(error) => failed(error),
     }
 }
 
-async fn guard<O: Outside>(outside: &O, case: &Case) -> Lookup<redress_common::contract::GuardEvidence> {
+/// What AWS will not say later, either, is not known.
+fn failed<T>(error: AwsFailure) -> Result<Lookup<T>, Retry> {
+    if error.is_transient() { Err(error.into()) } else { Ok(Lookup::Failed(error.to_string())) }
+}
+
+async fn guard<O: Outside>(outside: &O, case: &Case) -> Result<Lookup<GuardEvidence>, Retry> {
     let request = GuardRequest {
         control: case.control.clone(),
         resource_arn: case.arn.clone(),
@@ -117,8 +128,10 @@ async fn guard<O: Outside>(outside: &O, case: &Case) -> Lookup<redress_common::c
         indicators: case.indicators.clone(),
     };
     match outside.guard(&place(case), &request).await {
-        Ok(evidence) => Lookup::Found(evidence),
-        Err(error) => Lookup::Failed(error.to_string()),
+        Ok(evidence) => Ok(Lookup::Found(evidence)),
+        // A person does not wait for it.
+        Err(error) if error.transient && !case.trigger.is_manual() => Err(error.into()),
+        Err(error) => Ok(Lookup::Failed(error.to_string())),
     }
 }
 

@@ -25,6 +25,8 @@ use crate::ports::Asking;
 
 /// One-time work is remembered for 30 days: longer than any queue keeps a message.
 pub const REQUEST_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// Why a rule's finding could not be decided: told as a failure, and kept.
+const UNDECIDED: [&str; 3] = ["account-unknown", "calendar-unreadable", "guard-unreadable"];
 /// A finding that says it is of a later time than this from now counts as of this time: or one would stand for ever.
 const FUTURE_MS: i64 = 5 * 60 * 1000;
 
@@ -206,6 +208,8 @@ pub struct Tell {
     pub reason: String,
     /// What policy said, when it was asked.
     pub basis: Basis,
+    /// It could not be decided, for want of something that can be mended: the message is kept, to be sent again.
+    pub undecided: bool,
 }
 
 /// The plan of a case.
@@ -348,7 +352,8 @@ impl<'a> Desk<'a> {
         let mut also = Vec::new();
         if !self.manual {
             let counted = self.existing.is_some_and(|claim| {
-                let was_started = claim.state == State::Claimed || claim.status == ClaimStatus::Released;
+                let given_back = claim.status == ClaimStatus::Released && claim.notice.is_none();
+                let was_started = claim.state == State::Claimed || given_back;
                 claim.remediation_id == case.id && was_started
             });
             let run_ms = self.known.times.run_ms;
@@ -496,15 +501,18 @@ impl<'a> Desk<'a> {
             claim.remediation_id == self.case.id && claim.status == ClaimStatus::Leased && claim.state != State::Planned
         });
         let key = if self.manual || may_run { self.case.request_key() } else { self.case.claim_key() };
+        let undecided = !self.manual && !may_run && UNDECIDED.contains(&code);
+        let state = if undecided { State::Failed } else { state };
         let told_lately = |claim: &Claim| {
-            let notice = claim.notice.as_ref();
+            // What was kept, and is sent again, must not vanish.
+            let notice = claim.notice.as_ref().filter(|_| !undecided || claim.remediation_id != self.case.id);
             notice.is_some_and(|last| last.code == code && self.now.as_millisecond() - last.at < WINDOW_MS)
         };
         if !self.manual && !may_run && !self.case.released && self.known.claim.is_some_and(told_lately) {
             return Plan::Repeated(code);
         }
         let bid = Box::new(self.bid(&key, Purpose::Tell));
-        Plan::Tell(Tell { key, bid, state, code, reason, basis })
+        Plan::Tell(Tell { key, bid, state, code, reason, basis, undecided })
     }
 
     fn bid(&self, key: &StateKey, purpose: Purpose) -> Bid {
@@ -565,7 +573,15 @@ pub fn refusal(id: RemediationId, subject: Subject, code: &'static str, reason: 
         released: false,
         keep_seconds: Some(REQUEST_SECONDS),
     };
-    Tell { key: StateKey::Request(id), bid: Box::new(bid), state: State::Failed, code, reason, basis: Basis::default() }
+    Tell {
+        key: StateKey::Request(id),
+        bid: Box::new(bid),
+        state: State::Failed,
+        code,
+        reason,
+        basis: Basis::default(),
+        undecided: false,
+    }
 }
 
 #[cfg(test)]
@@ -739,7 +755,7 @@ mod tests {
         let scene = standard().shared(|shared| shared.exemptions.exemptions.push(exemption.clone()));
         assert!(matches!(scene.decide(&case(Trigger::Config)), Plan::Need(Need::Account)));
         let unknown = scene.clone().facts(|facts| facts.account = Lookup::Failed("throttled".to_owned()));
-        assert_eq!(unknown.told(&case(Trigger::Config)), (State::Notified, "account-unknown"));
+        assert_eq!(unknown.told(&case(Trigger::Config)), (State::Failed, "account-unknown"));
         let own = Exemption { ou: None, account: Some(person().account), ..exemption };
         let own = standard().shared(|shared| shared.exemptions.exemptions.push(own));
         let Plan::Tell(tell) = own.decide(&case(Trigger::Config)) else { panic!() };
@@ -753,7 +769,7 @@ mod tests {
         assert!(matches!(unasked.decide(&case(Trigger::Config)), Plan::Need(Need::Guard)));
         assert!(matches!(unasked.decide(&person()), Plan::Start { .. }), "what can be undone, a person may do");
         let silent = standard().facts(|facts| facts.evidence = Lookup::Failed("timed out".to_owned()));
-        assert_eq!(silent.told(&case(Trigger::Config)), (State::Notified, "guard-unreadable"));
+        assert_eq!(silent.told(&case(Trigger::Config)), (State::Failed, "guard-unreadable"));
         let disruptive = Case { risk: Risk::Disruptive, ..person() };
         assert!(matches!(unasked.decide(&disruptive), Plan::Need(Need::Guard)));
         let plan = silent.decide(&disruptive);

@@ -8,6 +8,7 @@
 //! | approval | the same, with `StartExecution` of the workflow for the last |
 //! | duplicate | `BatchGetItem` |
 //! | the same again | `BatchGetItem`: people were told so within a day |
+//! | undecided | as only told, and `SendMessage` to the dead-letter queue: what a rule's decision needs cannot be had |
 //! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified) |
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
 //! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append, append_with};
 use redress_common::aws::state_table::{
-    CatalogueError, Claim, Expect, Notice, PolicySetName, Snapshot, StateKey, Subject,
+    CatalogueError, Claim, ClaimStatus, Expect, Notice, PolicySetName, Snapshot, StateKey, Subject,
 };
 use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, parameter};
@@ -263,7 +264,7 @@ impl<O: Outside> Orchestrator<O> {
             match decide(&case, &known, now) {
                 Plan::Need(need) => {
                     let calendars = &settings.change_calendars;
-                    self.context.find_out(&self.outside, need, &case, calendars, &mut facts, now).await;
+                    self.context.find_out(&self.outside, need, &case, calendars, &mut facts, now).await?;
                 }
                 plan => break plan,
             }
@@ -301,7 +302,8 @@ impl<O: Outside> Orchestrator<O> {
             }
             Plan::Tell(tell) => {
                 let existing = existing(&tell.key);
-                return self.tell(tell, existing, head, None, Some(case.event_time), now).await.map(done);
+                let body = tell.undecided.then_some(body);
+                return self.tell(tell, existing, head, body, Some(case.event_time), now).await.map(done);
             }
             Plan::Start { key, bid, basis, also } => going(key, *bid, basis, also, None),
             Plan::Ask { key, bid, basis, asking } => going(key, *bid, basis, Vec::new(), Some(asking)),
@@ -544,12 +546,17 @@ impl<O: Outside> Orchestrator<O> {
         event_time: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let Tell { key, bid, state, code, reason, basis } = what;
+        let Tell { key, bid, state, code, reason, basis, undecided } = what;
         let Ok(mut granted) = claim::grant(existing, *bid, self.me.times, now) else { return Ok(()) };
         granted.notice = Some(Notice { code: code.to_owned(), at: now.as_millisecond() });
         let (id, subject, account) = (granted.remediation_id, granted.subject.clone(), granted.subject.account.clone());
         let end = claim::End { state, compliant: false, changed: false, undone: false };
-        let finished = claim::finish(&granted, end, now);
+        let finished = if undecided {
+            // When what stood in the way is mended, the message may be sent again.
+            Claim { status: ClaimStatus::Released, state, ..granted.clone() }
+        } else {
+            claim::finish(&granted, end, now)
+        };
         let record = |state| {
             let mut record = report::draft(&self.me, id, &subject, state, now);
             record.detail.extend(report::basis_details(&basis, &subject, event_time));

@@ -136,14 +136,14 @@ async fn cannot_be_entered(world: &World, member: &str, trust: Value) {
         assert!(message.contains(part), "{message}");
     }
     assert!(!message.contains(&world.bed.organisation.external_id), "the ExternalId is told to nobody");
-    assert_eq!((&failed["Detail"]["Code"], &failed["NotificationSent"]), (&json!("start-failed"), &json!(true)));
+    assert_eq!((&failed["Detail"]["Code"], &failed["NotificationSent"]), (&json!("guard-unreadable"), &json!(true)));
     TOLD.when(world, resource, "Failed").await;
     let name = resource.rsplit(':').next().unwrap();
     let letters = DEAD_LETTERS.when(world, "the finding is in the dead-letter queue", |letter| {
         letter["Body"].as_str().is_some_and(|body| body.contains(name))
     });
     let letter = &letters.await[0];
-    assert_eq!(letter["MessageAttributes"]["Code"]["StringValue"], "start-failed");
+    assert_eq!(letter["MessageAttributes"]["Code"]["StringValue"], "guard-unreadable");
     assert!(letter["MessageAttributes"]["Reason"]["StringValue"].as_str().unwrap().contains("ExternalId"));
 
     // defect 01: nothing keeps the finding once the account is mended.

@@ -212,8 +212,23 @@ async fn a_guard_that_does_not_answer_stops_rules_and_says_so() {
     take(&world, IMPORT, now()).await.unwrap();
     assert!(world.started().is_empty());
     assert_eq!(last_code(&world).as_deref(), Some("guard-unreadable"));
+    assert_eq!((world.states().last(), world.dead()), (Some(&State::Failed), vec!["guard-unreadable".to_owned()]));
     take(&world, ASKED, later(1)).await.unwrap();
     assert_eq!(world.started().len(), 1);
+}
+
+#[tokio::test]
+async fn defect_01_what_could_not_be_decided_is_when_its_message_is_sent_again() {
+    let world = World::new(&standard());
+    world.fail_next("Invoke");
+    take(&world, IMPORT, now()).await.unwrap();
+    world.fail_next("Invoke");
+    take(&world, IMPORT, later(10)).await.unwrap();
+    assert_eq!(world.dead().len(), 2, "while it is not mended, it is kept again");
+    take(&world, IMPORT, later(20)).await.unwrap();
+    assert_eq!(world.started().len(), 1);
+    assert_eq!(world.claim(&claim_key()).unwrap().recent.len(), 1);
+    world.verify();
 }
 
 #[tokio::test]
@@ -253,9 +268,8 @@ async fn organizations_is_asked_once_a_day_and_only_where_units_are_spoken_of() 
 #[tokio::test]
 async fn defect_08_an_account_that_organizations_does_not_know_is_left_alone() {
     let world = World::new(&Settings { ous: [("ou-prod".to_owned(), Switch::Off)].into(), ..standard() });
-    take(&world, IMPORT, now()).await.unwrap();
-    assert!(world.started().is_empty());
-    assert_eq!(last_code(&world).as_deref(), Some("switched-off"));
+    assert!(take(&world, IMPORT, now()).await.is_err(), "it may tell later");
+    assert!(world.started().is_empty() && world.records().is_empty());
 }
 
 #[tokio::test]
@@ -312,13 +326,12 @@ async fn the_operators_own_set_is_read_with_the_rest_and_one_that_is_damaged_cha
 }
 
 #[tokio::test]
-async fn a_closed_calendar_holds_rules_back_and_one_that_cannot_be_read_counts_as_closed() {
+async fn a_closed_calendar_holds_rules_back_and_one_that_cannot_be_read_lets_nothing_through() {
     let calendar = "arn:aws:ssm:eu-central-1:999988887777:document/freeze".parse().unwrap();
     let world = World::new(&Settings { change_calendars: vec![calendar], ..standard() });
     let orchestrator = Orchestrator::new(&world, identity());
     world.fail_next("GetCalendarState");
-    orchestrator.message(&of_bucket("one"), now()).await.unwrap();
-    assert_eq!(last_code(&world).as_deref(), Some("calendar-unreadable"));
+    assert!(orchestrator.message(&of_bucket("one"), now()).await.is_err(), "it may be read later");
     world.close_calendar();
     orchestrator.message(&of_bucket("two"), later(1)).await.unwrap();
     assert_eq!(last_code(&world).as_deref(), Some("calendar-closed"));
