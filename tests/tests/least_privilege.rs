@@ -77,6 +77,8 @@ const EXERCISES: &[Exercise] = &[
     Undone("ebs-encryption-off"),
     Undone("weak-password-policy"),
     UndoneFromNothing,
+    Again("missing-tags", Met::Waiting),
+    Again("missing-tags", Met::Successor),
     Guarded("account"),
     Guarded("bucket"),
     Guarded("group"),
