@@ -194,6 +194,7 @@ impl Deployer {
             ("ArtifactBucket", bucket),
             ("Architecture", ARCHITECTURE.to_owned()),
             ("DeletionProtection", "false".to_owned()),
+            ("ConfigAggregator", AGGREGATOR.to_owned()),
         ];
         self.stack("redress-administrator", &self.plan.administrator_stack, &parameters).await?;
 

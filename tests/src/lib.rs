@@ -8,5 +8,6 @@ pub mod grants;
 pub mod guarded;
 pub mod inbox;
 pub mod operate;
+pub mod planned;
 pub mod raw;
 pub mod world;
