@@ -397,8 +397,9 @@ pub fn encode<T: Serialize>(key: &StateKey, value: &T) -> Result<Item, ItemError
 pub fn fingerprint(item: &Item) -> String {
     let own = item.iter().filter(|(name, _)| ![KEY, open::OPEN].contains(&name.as_str()));
     let own: Item = own.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let text = item::decode::<serde_json::Value>("an item", &own).map(|value| value.to_string());
-    text.map_or_else(|_| "unreadable".to_owned(), |text| sha256_hex(text.as_bytes()))
+    let text = item::decode::<serde_json::Value>("an item", &own).ok();
+    let text = text.and_then(|value| serde_json_canonicalizer::to_vec(&value).ok());
+    text.map_or_else(|| "unreadable".to_owned(), |text| sha256_hex(&text))
 }
 
 /// What was read of the table, all at one time.
@@ -700,6 +701,19 @@ mod tests {
         item.catalogue.push(' ');
         assert!(matches!(item.open(), Err(CatalogueError::Hash)));
         assert!(matches!(Snapshot::default().catalogue(), Err(CatalogueError::Absent)));
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_an_item_says_whatever_the_order_of_its_attributes() {
+        let settings = Settings { accounts: [("111122223333".parse().unwrap(), Switch::Off)].into(), ..Settings::default() };
+        let item = encode(&StateKey::Settings, &settings).unwrap();
+        let one = fingerprint(&item);
+        for _ in 0..20 {
+            let again: Item = item.clone().into_iter().collect();
+            assert_eq!(fingerprint(&again), one);
+        }
+        let other = encode(&StateKey::Settings, &Settings { version: 1, ..settings }).unwrap();
+        assert_ne!(fingerprint(&other), one);
     }
 
     #[test]
