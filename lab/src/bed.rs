@@ -16,10 +16,11 @@ use crate::services::ssm::{Options, Ssm};
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 7] = [
+const FUNCTIONS: [(&str, &str); 8] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::API_FUNCTION, "api"),
+    (names::WORKFLOW_FUNCTION, "workflow"),
     (names::RECONCILER_FUNCTION, "reconciler"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),

@@ -16,7 +16,7 @@ use redress_tests::world::World;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
-const MEMBERS: [&str; 7] = ["lost", "never", "letter", "missed", "results", "campaign", "stuck"];
+const MEMBERS: [&str; 8] = ["lost", "never", "letter", "missed", "results", "campaign", "stuck", "asked"];
 const SCHEDULE: &str = "redress-reconcile";
 const FORWARD_OUTCOMES: &str = "redress-forward-outcomes";
 const RECONCILER_DLQ: &str = "redress-reconciler-dlq";
@@ -76,9 +76,8 @@ async fn rule(world: &World, account: &str, operation: &str, name: &str) {
 /// The record of an account with this status and code.
 async fn record(world: &World, account: &str, status: &str, code: &str) -> Option<Value> {
     let records = world.ledger(account).await;
-    let found = |record: &&Value| {
-        record["ExecutionStatus"] == status && (code.is_empty() || record["Detail"]["Code"] == code)
-    };
+    let found =
+        |record: &&Value| record["ExecutionStatus"] == status && (code.is_empty() || record["Detail"]["Code"] == code);
     records.iter().find(found).cloned()
 }
 
@@ -143,8 +142,7 @@ once!(dead_letter, async |world: &World| {
     }
     let told = async || {
         let records = world.ledger(&account).await;
-        let dead: Vec<Value> =
-            records.into_iter().filter(|record| record["Detail"]["Code"] == "dead-letter").collect();
+        let dead: Vec<Value> = records.into_iter().filter(|record| record["Detail"]["Code"] == "dead-letter").collect();
         (dead.len() >= 2).then_some(dead)
     };
     let records = until(world, "both letters have a record", told).await;
@@ -172,11 +170,8 @@ once!(missed_finding, async |world: &World| {
     let (account, administrator) = (world.member("missed"), world.administrator());
     rule(world, &administrator, "DisableRule", "redress-forward-findings").await;
     let broken = world.break_only("public-bucket", &account).await;
-    let target = Target {
-        account: account.clone(),
-        control: broken.control.to_string(),
-        arn: broken.resource_arn.to_string(),
-    };
+    let target =
+        Target { account: account.clone(), control: broken.control.to_string(), arn: broken.resource_arn.to_string() };
     let finding = world.found_failed(&target).await;
     let fixed = until(world, "it is brought and fixed", async || record(world, &account, "Verified", "").await).await;
     assert_eq!(fixed["FindingId"], *finding);
@@ -200,6 +195,35 @@ once!(stuck_run, async |world: &World| {
     assert!(stopped["Detail"]["ExecutionId"].is_string());
     until(world, "its end is recorded", async || record(world, &account, "Failed", "").await).await;
     world.bed.lab.faults().release(hang);
+});
+
+once!(unheard_answer, async |world: &World| {
+    let account = world.member("asked");
+    let source = format!(
+        r#"@id("t.tell") permit (principal, action == Redress::Action::"Notify", resource);
+        @id("t.ask") @approvers("1") permit (principal, action == Redress::Action::"Approve", resource)
+        when {{ context.mode == "Apply" && resource.account == "{account}" }};"#
+    );
+    world.operate(json!({ "Operation": "PolicySet", "Source": source, "Reason": "a test" })).await;
+    let broken = world.break_it("public-bucket", &account).await;
+    let told = async || {
+        let asked = record(world, &account, "AwaitingApproval", "asked").await?;
+        (asked["NotificationSent"] == true).then_some(asked)
+    };
+    let asked = world.eventually("people are asked", told).await;
+    let key = format!("approval#{}", asked["RemediationId"].as_str().unwrap());
+    // As the api leaves it when it dies before it tells the workflow.
+    let vote = json!({ "M": {
+        "By": { "S": "arn:aws:iam::111111111111:user/jo" }, "Approve": { "BOOL": true }, "At": { "N": "0" },
+        "Reason": { "S": "a test" },
+    } });
+    set(world, &key, "Votes", json!({ "L": [vote] })).await;
+    set(world, &key, "Status", json!({ "S": "Approved" })).await;
+    let applied = async || record(world, &account, "Verified", "").await;
+    until(world, "the workflow hears of it and applies the plan", applied).await;
+    TOLD.when(world, broken.resource_arn.as_str(), "Success").await;
+    let standard = json!({ "Operation": "Settings", "PolicySet": "standard", "Reason": "as it was" });
+    world.operate(standard).await;
 });
 
 once!(changed_by_hand, async |world: &World| {
@@ -338,6 +362,12 @@ fn a_run_beyond_its_time_is_stopped_and_its_end_recorded() {
 }
 
 #[test]
+fn an_answer_that_the_workflow_did_not_hear_is_told_again() {
+    let world = the_world();
+    world.run(unheard_answer(world));
+}
+
+#[test]
 fn settings_that_were_changed_by_hand_are_noticed_once() {
     let world = the_world();
     world.run(changed_by_hand(world));
@@ -372,6 +402,7 @@ fn every_line_of_the_reconcilers_policy_is_used_and_none_is_missing() {
         missed_finding(world).await;
         missed_result(world).await;
         stuck_run(world).await;
+        unheard_answer(world).await;
         changed_by_hand(world).await;
         paced_campaign(world).await;
         account_facts(world).await;

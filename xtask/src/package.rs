@@ -9,7 +9,8 @@ use crate::phase::{Phases, cargo, succeed};
 use crate::tools;
 
 /// By the names that Cargo gives them.
-const FUNCTIONS: [&str; 8] = ["orchestrator", "completion", "api", "workflow", "reconciler", "recorder", "remediate", "guard"];
+const FUNCTIONS: [&str; 8] =
+    ["orchestrator", "completion", "api", "workflow", "reconciler", "recorder", "remediate", "guard"];
 
 /// DESIGN §10.
 const LIMIT: u64 = 6_000_000;

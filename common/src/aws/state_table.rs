@@ -705,7 +705,8 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_of_what_an_item_says_whatever_the_order_of_its_attributes() {
-        let settings = Settings { accounts: [("111122223333".parse().unwrap(), Switch::Off)].into(), ..Settings::default() };
+        let settings =
+            Settings { accounts: [("111122223333".parse().unwrap(), Switch::Off)].into(), ..Settings::default() };
         let item = encode(&StateKey::Settings, &settings).unwrap();
         let one = fingerprint(&item);
         for _ in 0..20 {
