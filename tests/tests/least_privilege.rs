@@ -289,7 +289,9 @@ async fn lines(world: &World, account: &str) -> Vec<Grant> {
     let mut found = Vec::new();
     let roles = call("ListRoles", json!({})).await;
     for role in roles["Roles"].as_array().unwrap().iter().filter_map(|role| role["RoleName"].as_str()) {
-        if !role.starts_with("Redress-") && role != names::CROSS_ACCOUNT_ROLE {
+        // The reconciler's lines are proved where what it mends is broken: `reconcile`.
+        let ours = role.starts_with("Redress-") && role != names::RECONCILER_ROLE;
+        if !ours && role != names::CROSS_ACCOUNT_ROLE {
             continue;
         }
         let attached = call("ListAttachedRolePolicies", json!({ "RoleName": role })).await;
