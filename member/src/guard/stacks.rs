@@ -6,7 +6,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::GuardEvidence;
 
 use super::labels::of_stack;
-use super::{Answer, MAX_REASON};
+use super::{Answer, MAX_REASON, unanswered};
 
 /// The stack that holds the resource with this physical id, and the one at the root of its nesting.
 ///
@@ -18,13 +18,17 @@ pub(super) async fn owner(client: Client, physical_id: String, service: String) 
         Err(error) if error.code() == Some("ValidationError") => return Ok(GuardEvidence::default()),
         Err(error) => return Err(AwsFailure::of("DescribeStackResources", &error)),
     };
-    let held = answer.stack_resources().iter().find(|resource| {
+    let mut held = answer.stack_resources().iter().filter(|resource| {
         resource.physical_resource_id() == Some(&physical_id)
-            && resource.resource_type().is_some_and(|kind| is_of(kind, &service))
             && !resource.resource_status().is_some_and(|status| status.as_str().starts_with("DELETE_"))
     });
-    let Some((name, id)) = held.and_then(|held| Some((held.stack_name()?, held.stack_id()?))) else {
-        return Ok(GuardEvidence::default());
+    let Some(other) = held.next() else { return Ok(GuardEvidence::default()) };
+    let ours =
+        std::iter::once(other).chain(held).find(|one| one.resource_type().is_some_and(|kind| is_of(kind, &service)));
+    let Some((name, id)) = ours.and_then(|ours| Some((ours.stack_name()?, ours.stack_id()?))) else {
+        // It tells of one of those that share an id, and not which other ones there are.
+        let kind = other.resource_type().unwrap_or("another type");
+        return Ok(unanswered("owner", &format!("CloudFormation tells of a resource of {kind} by this id only")));
     };
     let mut evidence = GuardEvidence::default();
     let root = match client.describe_stacks().stack_name(id).send().await {
