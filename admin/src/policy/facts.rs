@@ -151,7 +151,11 @@ fn collect(value: &Value, facts: &mut BTreeSet<Fact>) {
             for (key, field) in fields {
                 match key.as_str() {
                     "hasTag" | "getTag" => facts.extend(tags_of(&field["left"])),
-                    "." | "has" => facts.extend(field["attr"].as_str().and_then(of_attribute)),
+                    // `has` may name a path, `inAccount.name`.
+                    "." | "has" => {
+                        let path = field["attr"].as_array().map_or(std::slice::from_ref(&field["attr"]), Vec::as_slice);
+                        facts.extend(path.iter().filter_map(Value::as_str).filter_map(of_attribute));
+                    }
                     // Nothing but a literal has this type.
                     "type" if field == "Redress::OrganizationalUnit" => drop(facts.insert(Fact::AccountPlace)),
                     _ => {}

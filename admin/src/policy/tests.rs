@@ -5,6 +5,7 @@ mod exemptions;
 mod facts;
 mod shipped;
 mod text;
+mod unknown;
 
 use redress_common::catalogue::Risk;
 use redress_common::contract::{GuardEvidence, Mode};
