@@ -187,7 +187,7 @@ impl Deployer {
         self.units().await?;
         let bucket = self.artifacts("redress-administrator", &self.plan.administrator_stack).await?;
         let members: Vec<&str> = self.plan.members.iter().map(|member| member.id.as_str()).collect();
-        let parameters = [
+        let mut parameters = vec![
             ("OrganizationId", id.clone()),
             ("MemberAccountIds", members.join(",")),
             ("ExternalId", self.plan.external_id.clone()),
@@ -196,6 +196,8 @@ impl Deployer {
             ("DeletionProtection", "false".to_owned()),
             ("ConfigAggregator", AGGREGATOR.to_owned()),
         ];
+        let more = self.plan.administrator_parameters.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        parameters.extend(more);
         self.stack("redress-administrator", &self.plan.administrator_stack, &parameters).await?;
 
         for item in [self.settings(), catalogue_item(&CatalogueItem::of(&self.plan.catalogue)?)] {

@@ -243,6 +243,11 @@ impl Lab {
         &self.run
     }
 
+    /// Ends every function's idle processes: the next invocation of each is a cold start.
+    pub fn cool_down(&self) {
+        self.cloud.functions.stop();
+    }
+
     /// Rules, functions or mappings were changed in a way that the gateway could not see.
     pub fn refresh(&self, account: &str, region: &str) {
         self.cloud.shared.changed(account, region);

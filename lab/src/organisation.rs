@@ -3,6 +3,7 @@
 //! Account ids are chosen here, since a demo and its reader need ids that they recognise: the members are invited
 //! into the organisation, not created by it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,8 @@ pub struct Plan {
     pub external_id: String,
     /// The policy set that decides.
     pub policy_set: PolicySetName,
+    /// Parameters of the administrator stack beyond those that every deployment gives: other than its defaults.
+    pub administrator_parameters: BTreeMap<String, String>,
     /// `stacksets/administrator-stack.yaml`.
     pub administrator_stack: Source,
     /// `stacksets/member-stack.yaml`.
@@ -121,6 +124,7 @@ impl Plan {
             region: "us-east-1".parse()?,
             external_id: hex::encode(rand::rng().random::<[u8; 16]>()),
             policy_set: PolicySetName::Standard,
+            administrator_parameters: BTreeMap::new(),
             administrator_stack: stack("administrator-stack.yaml")?,
             member_stack: stack("member-stack.yaml")?,
             member_roles: stack("member-roles.yaml")?,

@@ -138,6 +138,16 @@ impl World {
         answer["Items"].as_array().into_iter().flatten().map(plain).collect()
     }
 
+    /// An item of the state table as plain JSON, if it is there.
+    pub async fn state_item(&self, key: &str) -> Option<Value> {
+        let admin = self.bed.organisation.administrator.id.to_string();
+        let get = json!({
+            "TableName": redress_common::names::STATE_TABLE, "Key": { "Key": { "S": key } }, "ConsistentRead": true,
+        });
+        let answer = self.call(&admin, "dynamodb", "GetItem", get).await.ok()?;
+        answer.get("Item").map(plain)
+    }
+
     /// The ledger records of an account, once one of them passes.
     ///
     /// # Panics
