@@ -114,20 +114,23 @@ impl World {
 /// A Config event of a rule that a bucket does not pass, as EventBridge delivers it.
 #[must_use]
 pub fn config_event(account: &str, region: &str, bucket: &str, at: jiff::Timestamp) -> Value {
+    rule_event(account, region, "s3-bucket-level-public-access-prohibited", ("AWS::S3::Bucket", bucket), at)
+}
+
+/// A Config event of a rule that a resource of this type and id does not pass, as EventBridge delivers it.
+#[must_use]
+pub fn rule_event(account: &str, region: &str, rule: &str, resource: (&str, &str), at: jiff::Timestamp) -> Value {
+    let (kind, id) = resource;
     json!({
         "version": "0", "id": uuid::Uuid::new_v4().to_string(), "detail-type": "Config Rules Compliance Change",
         "source": "aws.config", "account": account, "time": at.to_string(), "region": region, "resources": [],
         "detail": {
-            "resourceId": bucket, "awsRegion": region, "awsAccountId": account,
-            "configRuleName": "s3-bucket-level-public-access-prohibited",
+            "resourceId": id, "awsRegion": region, "awsAccountId": account, "configRuleName": rule,
             "configRuleARN": format!("arn:aws:config:{region}:{account}:config-rule/config-rule-abcdef"),
-            "resourceType": "AWS::S3::Bucket", "recordVersion": "1.0", "messageType": "ComplianceChangeNotification",
+            "resourceType": kind, "recordVersion": "1.0", "messageType": "ComplianceChangeNotification",
             "newEvaluationResult": {
                 "evaluationResultIdentifier": {
-                    "evaluationResultQualifier": {
-                        "configRuleName": "s3-bucket-level-public-access-prohibited",
-                        "resourceType": "AWS::S3::Bucket", "resourceId": bucket,
-                    },
+                    "evaluationResultQualifier": { "configRuleName": rule, "resourceType": kind, "resourceId": id },
                     "orderingTimestamp": at.to_string(),
                 },
                 "complianceType": "NON_COMPLIANT", "resultRecordedTime": at.to_string(), "configRuleInvokedTime": at.to_string(),

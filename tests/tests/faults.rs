@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use redress_common::catalogue::Risk;
 use redress_common::ledger::{self, Head, Record};
 use redress_common::names;
@@ -19,6 +20,7 @@ use redress_lab::faults::{Action, Rule};
 use redress_lab::organisation::Plan;
 use redress_lab::record::Call;
 use redress_tests::inbox::Notifications;
+use redress_tests::raw::{asff, rule_event, security_hub_event};
 use redress_tests::world::{World, options, root};
 use serde_json::{Value, json};
 
@@ -33,9 +35,9 @@ const MEMBER: &str = "struck";
 /// What is remediated, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Flow {
-    /// A runbook of API calls, by a rule: S3.8.
+    /// A runbook of API calls, by Security Hub's import: S3.8.
     ApiShaped,
-    /// A runbook with a native function, by a rule: EC2.13.
+    /// A runbook with a native function, by Config's rule: EC2.13.
     Native,
     /// What a person must allow first: KMS.4, which these labs' catalogue says to be destructive.
     Approved,
@@ -149,7 +151,8 @@ impl Bench {
 
     /// One remediation from its breaking to its end: the resource, its records, and the mark of the call record before.
     async fn remediate(&self, flow: Flow) -> Result<(String, Vec<Value>), String> {
-        let arn = self.world.break_it(flow.scenario(), &self.account).await.resource_arn.to_string();
+        let arn = self.world.break_only(flow.scenario(), &self.account).await.resource_arn.to_string();
+        self.tell(flow, &arn).await;
         let (started, mut fired) = (Instant::now(), Instant::now());
         loop {
             let all = self.world.ledger(&self.account).await;
@@ -171,6 +174,23 @@ impl Bench {
         }
     }
 
+    /// One message, so that every run makes the same calls.
+    async fn tell(&self, flow: Flow, arn: &str) {
+        let (region, now) = (self.world.region(), Timestamp::now());
+        let id = arn.rsplit([':', '/']).next().unwrap_or_default();
+        let event = match flow {
+            Flow::ApiShaped => {
+                let finding = asff(&self.account, region, arn, now);
+                security_hub_event(&self.account, region, &[finding], None)
+            }
+            Flow::Native => rule_event(&self.account, region, "restricted-ssh", ("AWS::EC2::SecurityGroup", id), now),
+            Flow::Approved => {
+                rule_event(&self.account, region, "cmk-backing-key-rotation-enabled", ("AWS::KMS::Key", id), now)
+            }
+        };
+        self.world.send_raw(&event.to_string()).await;
+    }
+
     /// What the schedule does every quarter of an hour.
     async fn reconcile(&self) {
         let admin = self.world.bed.organisation.administrator.id.to_string();
@@ -188,7 +208,7 @@ impl Bench {
                 "Operation": "Answer", "RemediationId": id, "Approve": true, "PlanSha256": item["PlanSha256"],
                 "Reason": "the fault table",
             });
-            let _ = request; // OPERATE
+            drop(self.world.asks(&request).await);
         }
     }
 
