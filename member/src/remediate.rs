@@ -222,6 +222,10 @@ impl<N: Native> Run<'_, N> {
         for call in &before.change.0 {
             if let Err(error) = self.native.call(call).await {
                 let now = self.native.inspect().await.ok().flatten();
+                // The call may have been done all the same: when its answer is lost, the SDK's second try is refused.
+                if let Some(now) = now.as_ref().filter(|now| self.reached(now)) {
+                    return self.end(stored, self.done(), "", Left::Own(now)).await;
+                }
                 return self
                     .end(stored, Outcome::Failed, &error.to_string(), left(now.as_ref(), &judge::absent()))
                     .await;

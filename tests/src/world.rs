@@ -139,7 +139,7 @@ impl World {
     }
 
     /// An item of the state table as plain JSON, if it is there.
-    pub async fn state_item(&self, key: &str) -> Option<Value> {
+    pub async fn state_value(&self, key: &str) -> Option<Value> {
         let admin = self.bed.organisation.administrator.id.to_string();
         let get = json!({
             "TableName": redress_common::names::STATE_TABLE, "Key": { "Key": { "S": key } }, "ConsistentRead": true,

@@ -202,7 +202,7 @@ impl Bench {
     async fn approve(&self, records: &[Value]) {
         let asked = records.iter().find(|record| record["ExecutionStatus"] == "AwaitingApproval");
         let Some(id) = asked.and_then(|record| record["RemediationId"].as_str()) else { return };
-        let Some(item) = self.world.state_item(&format!("approval#{id}")).await else { return };
+        let Some(item) = self.world.state_value(&format!("approval#{id}")).await else { return };
         if item["Status"] == "Pending" || item["Status"] == "Approved" {
             let request = json!({
                 "Operation": "Answer", "RemediationId": id, "Approve": true, "PlanSha256": item["PlanSha256"],
@@ -252,7 +252,7 @@ impl Bench {
 
     async fn verify_ledger(&self) -> Result<(), String> {
         let read = async || {
-            let head = self.world.state_item(&format!("chain#{}", self.account)).await.unwrap_or_default();
+            let head = self.world.state_value(&format!("chain#{}", self.account)).await.unwrap_or_default();
             let records: Result<Vec<Record>, _> =
                 self.world.ledger(&self.account).await.into_iter().map(serde_json::from_value).collect();
             let mut records = records.map_err(|error| format!("a record is not readable: {error}"))?;
