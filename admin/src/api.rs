@@ -4,8 +4,12 @@
 //! of who changed it and why are one transaction. What a request makes of the items is in [`change`]; requests to
 //! remediate and to undo go on the hub with the name of who really asks. Nothing here touches a resource.
 
+mod answer;
+pub mod campaign;
 pub mod change;
+mod dead_letters;
 pub mod door;
+pub mod letters;
 pub mod ports;
 
 use jiff::Timestamp;
@@ -60,13 +64,10 @@ impl<D: Desk> Api<D> {
         match &asked.request {
             Request::Remediate { .. } | Request::Undo { .. } => self.ask(asked).await,
             Request::List { what } => self.list(*what).await,
-            Request::Answer { .. }
-            | Request::DlqList {}
-            | Request::DlqRedrive { .. }
-            | Request::CampaignPlan { .. } => {
-                let message = "this release does not offer it yet".to_owned();
-                Err(Refused { status: 501, code: "not-built", message })
-            }
+            Request::Answer { .. } => self.take_answer(asked, now).await,
+            Request::DlqList { message_id } => self.look(message_id.as_deref()).await,
+            Request::DlqRedrive { message_id, reason } => self.redrive(asked, message_id.as_deref(), reason, now).await,
+            Request::CampaignPlan { .. } => self.plan_campaign(asked, now).await,
             _ => self.change(asked, now).await,
         }
     }
@@ -127,6 +128,7 @@ impl<D: Desk> Api<D> {
         read: &Snapshot,
         now: Timestamp,
     ) -> Result<RemediationId, AppendError> {
+        // One request is one change, and has one id.
         let id = RemediationId::of_rejected(format!("operator:{}:{}", asked.id, now.as_nanosecond()).as_bytes());
         let head = read.head(&self.me.account).map_err(StoreError::from)?;
         let mut draft = self.draft(asked, id, change, State::Applied, now);

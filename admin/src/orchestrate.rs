@@ -608,10 +608,7 @@ impl<O: Outside> Orchestrator<O> {
             // Neither of the two accounts can be believed: it is written on our own chain.
             subject.account = self.me.account.clone();
         }
-        let id = RemediationId::of_rejected(
-            format!("{}@{}:{}", finding.id, finding.generation, finding.event_time).as_bytes(),
-        );
-        self.refuse(body, id, subject, error.code(), error.to_string(), now).await
+        self.refuse(body, rejected_finding(finding), subject, error.code(), error.to_string(), now).await
     }
 
     /// An undo that cannot be done.
@@ -628,7 +625,7 @@ impl<O: Outside> Orchestrator<O> {
             subject.resource_type.clone_from(&known.resource_type);
             subject.finding_id.clone_from(&known.finding_id);
         }
-        let id = RemediationId::of_rejected(format!("undo:{}:{}", undo.remediation, undo.request).as_bytes());
+        let id = rejected_undo(undo.remediation, &undo.request);
         self.refuse(body, id, subject, "not-undoable", error.to_string(), now).await
     }
 
@@ -641,7 +638,7 @@ impl<O: Outside> Orchestrator<O> {
         reason: String,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let id = RemediationId::of_rejected(format!("{body}{part}").as_bytes());
+        let id = rejected_input(body, part);
         let subject = self.unknown("Input that could not be read".to_owned(), &Trigger::Import);
         self.refuse(body, id, subject, code, reason, now).await
     }
@@ -715,6 +712,35 @@ fn workflow_of(case: &Case, start: Start, asking: Asking, times: claim::Times) -
         run_seconds: u32::try_from(times.run_ms / 1000).unwrap_or(u32::MAX),
         parameters: start.parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
+}
+
+fn rejected_input(body: &str, part: &str) -> RemediationId {
+    RemediationId::of_rejected(format!("{body}{part}").as_bytes())
+}
+
+fn rejected_finding(finding: &Finding) -> RemediationId {
+    let name = format!("{}@{}:{}", finding.id, finding.generation, finding.event_time);
+    RemediationId::of_rejected(name.as_bytes())
+}
+
+fn rejected_undo(remediation: RemediationId, request: &str) -> RemediationId {
+    RemediationId::of_rejected(format!("undo:{remediation}:{request}").as_bytes())
+}
+
+/// The ids under which a message, or a part of it, is refused once: whoever brings it again on purpose forgets these.
+#[must_use]
+pub fn refusals(body: &str) -> Vec<RemediationId> {
+    let whole = rejected_input(body, "");
+    let more = match parse(body.as_bytes()) {
+        Ok(Inbound::Findings(findings)) => {
+            let parts = (0..findings.len()).map(|index| rejected_input(body, &format!("#{index}")));
+            parts.chain(findings.iter().flatten().map(rejected_finding)).collect()
+        }
+        Ok(Inbound::Released { finding, .. }) => vec![rejected_finding(&finding)],
+        Ok(Inbound::Undo { remediation, request, .. }) => vec![rejected_undo(remediation, &request)],
+        Ok(Inbound::Nothing { .. }) | Err(_) => Vec::new(),
+    };
+    std::iter::once(whole).chain(more).collect()
 }
 
 /// What the control runbook is started with.

@@ -148,8 +148,12 @@ pub enum Request {
         /// Why.
         reason: String,
     },
-    /// `redress dlq list`: the messages of the dead-letter queues, looked at and left there.
-    DlqList {},
+    /// `redress dlq list|show`: the messages of the dead-letter queues, looked at and left there.
+    DlqList {
+        /// One message, with its body; all, without their bodies, when none is given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message_id: Option<String>,
+    },
     /// `redress dlq redrive`.
     DlqRedrive {
         /// One message, by its id; all when none is given.
@@ -158,7 +162,7 @@ pub enum Request {
         /// Why.
         reason: String,
     },
-    /// `redress campaign plan`: lists the old findings of a control; changes nothing.
+    /// `redress campaign plan`: lists the old findings of a control and puts them aside; nothing is done to them.
     CampaignPlan {
         /// Its name.
         name: String,

@@ -141,7 +141,7 @@ fn encode<T: Serialize>(key: StateKey, value: &T, expect: Expect) -> Result<Also
 }
 
 /// A text of an operator's that must be there and short.
-fn said(what: &'static str, text: &str) -> Result<String, Refused> {
+pub(super) fn said(what: &'static str, text: &str) -> Result<String, Refused> {
     let text = text.trim();
     if text.is_empty() {
         return Err(Refused::malformed("no-reason", format!("the {what} is empty; it goes into the ledger")));

@@ -216,7 +216,7 @@ mod tests {
     fn a_body_may_be_base64() {
         let mut event = event("POST", JO, &base64::engine::general_purpose::STANDARD.encode(LIST));
         event["isBase64Encoded"] = true.into();
-        assert_eq!(parse(event, &ADMIN.parse().unwrap()).unwrap().request, Request::DlqList {});
+        assert_eq!(parse(event, &ADMIN.parse().unwrap()).unwrap().request, Request::DlqList { message_id: None });
     }
 
     #[test]
