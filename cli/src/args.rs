@@ -108,6 +108,12 @@ Without --resource, the account itself is the resource.")]
     /// Breakers: what stopped itself because too much failed, or too much was done.
     #[command(subcommand)]
     Breaker(Breaker),
+    /// Messages that could not be handled: what they are, and bringing them again.
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// The old findings of a control, remediated at a pace that you choose.
+    #[command(subcommand)]
+    Campaign(Campaign),
     /// Stops everything, or one account, unit or control: findings are told, nothing is started. In effect within seconds, and audited.
     #[command(after_help = "Examples:
   redress off --reason \"incident 4711\"
@@ -490,6 +496,80 @@ pub(crate) enum Breaker {
         #[arg(long)]
         reason: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dlq {
+    /// Every message that waits in a dead-letter queue, and those that were parked.
+    #[command(
+        after_help = "Examples:\n  redress dlq list\n  redress dlq list --json | jq '.Messages[] | select(.Code == \"failed\")'"
+    )]
+    List,
+    /// One message, whole.
+    #[command(after_help = "Example:\n  redress dlq show 3f2b6c1e-8a57-4d0c-9f5e-1d2c3b4a5968")]
+    Show {
+        /// Its id, from `redress dlq list`.
+        id: String,
+    },
+    /// Sends messages back to the queue that they came from. One that came back three times is parked.
+    #[command(after_help = "Examples:
+  redress dlq redrive --reason \"the role is mended\"
+  redress dlq redrive --id 3f2b6c1e-8a57-4d0c-9f5e-1d2c3b4a5968 --reason \"the control is deployed now\"")]
+    Redrive {
+        /// Only this message.
+        #[arg(long)]
+        id: Option<String>,
+        /// Why; goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Campaign {
+    /// Lists a control's open findings and what policy would do with them, and puts them aside. Changes no resource.
+    #[command(after_help = "Examples:
+  redress campaign plan close-buckets --control S3.8 --per-hour 20 --reason \"backlog of 2026\"
+  redress campaign plan close-dev --control S3.8 --account 111122223333 --account 444455556666 --per-hour 5 --reason \"dev first\"")]
+    Plan {
+        /// Its name: lower-case letters, digits and hyphens.
+        name: String,
+        /// The control.
+        #[arg(long)]
+        control: ControlId,
+        /// Only this account; may be given more than once.
+        #[arg(long = "account")]
+        accounts: Vec<AccountId>,
+        /// At most so many findings an hour.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        per_hour: u32,
+        /// Why; goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Releases findings at its pace, from now on. Policy decides on each.
+    #[command(after_help = "Example:\n  redress campaign start close-buckets --reason \"CHG-1234 is approved\"")]
+    Start(CampaignRun),
+    /// Releases nothing until it is started again. What was released goes on.
+    #[command(after_help = "Example:\n  redress campaign pause close-buckets --reason \"the web team asks\"")]
+    Pause(CampaignRun),
+    /// All campaigns.
+    #[command(after_help = "Example:\n  redress campaign list")]
+    List,
+    /// One campaign: where it stands, and how long it will take.
+    #[command(after_help = "Example:\n  redress campaign show close-buckets")]
+    Show {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignRun {
+    /// Its name.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
 }
 
 #[derive(Debug, Clone, Args)]

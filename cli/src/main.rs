@@ -9,8 +9,10 @@ mod args;
 mod audit;
 mod aws;
 mod breaker;
+mod campaign;
 mod controls;
 mod demo;
+mod dlq;
 mod evidence;
 mod exemption;
 #[cfg(test)]
@@ -65,6 +67,8 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
         Command::Settings(command) => settings::run(command, &Connection::new(global).await?, style).await,
         Command::Policy(command) => policy::run(command, global, style).await,
         Command::Exemption(command) => exemption::run(command, &Connection::new(global).await?, style).await,
+        Command::Dlq(command) => dlq::run(command, &Connection::new(global).await?, style).await,
+        Command::Campaign(command) => campaign::run(command, &Connection::new(global).await?, style).await,
         Command::Breaker(command) => breaker::run(command, &Connection::new(global).await?, style).await,
         Command::Off(what) => settings::switch(Switch::Off, what, &Connection::new(global).await?, style).await,
         Command::On(what) => settings::switch(Switch::On, what, &Connection::new(global).await?, style).await,
