@@ -73,7 +73,6 @@ fn redress_off_holds_for_the_next_finding_within_seconds_and_the_ledger_says_who
 }
 
 #[test]
-#[ignore = "decide does not look at scoped switches yet"]
 fn a_scoped_switch_stops_its_account_or_control_and_no_other() {
     let world = the_world();
     world.run(async {
@@ -184,7 +183,6 @@ const OURS: &str = r#"
 "#;
 
 #[test]
-#[ignore = "decide does not ask for custom sets and exemptions yet"]
 fn a_policy_set_is_refused_or_decides_from_then_on_and_is_rolled_back() {
     let world = the_world();
     world.run(async {
@@ -218,7 +216,6 @@ fn a_policy_set_is_refused_or_decides_from_then_on_and_is_rolled_back() {
 }
 
 #[test]
-#[ignore = "decide does not ask for custom sets and exemptions yet"]
 fn an_exemption_keeps_a_resource_from_rules_until_it_ends() {
     let world = the_world();
     world.run(async {
