@@ -90,7 +90,7 @@ fn a_scoped_switch_stops_its_account_or_control_and_no_other() {
         world.operate(switch("observe", &scope)).await;
         let stopped = world.break_it("key-rotation-off", &on).await;
         let record = told(world, &on, stopped.resource_arn.as_str()).await;
-        assert_eq!(record["Detail"]["Code"], "observe", "{record:#}");
+        assert_eq!(record["Detail"]["Code"], "switched-to-observe", "{record:#}");
         let free = world.break_it("ebs-encryption-off", &on).await;
         world.comes_to(&on, free.resource_arn.as_str(), "Verified").await;
         world.operate(switch("on", &scope)).await;
@@ -158,6 +158,7 @@ fn an_operator_cannot_write_the_tables_or_the_bus_past_the_api() {
 fn a_request_carries_its_true_caller_and_reason_into_the_ledger() {
     let world = the_world();
     world.run(async {
+        let _turn = TURN.lock().await;
         let account = world.member("asked");
         let broken = world.break_only("public-bucket", &account).await;
         let request = json!({
@@ -219,6 +220,7 @@ fn a_policy_set_is_refused_or_decides_from_then_on_and_is_rolled_back() {
 fn an_exemption_keeps_a_resource_from_rules_until_it_ends() {
     let world = the_world();
     world.run(async {
+        let _turn = TURN.lock().await;
         let account = world.member("exempt");
         let bucket = world.break_only("public-bucket", &account).await;
         let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);

@@ -208,7 +208,8 @@ fn settled(
     let (code, action, reason) = words;
     let after = Settings {
         version: before.version + 1,
-        acting_since: if acts { Some(asking.now) } else { after.acting_since },
+        // EventBridge tells times by the second: what failed in this one counts as new.
+        acting_since: if acts { Timestamp::from_second(asking.now.as_second()).ok() } else { after.acting_since },
         changed_by: asking.by.to_string(),
         changed_at: Some(asking.now),
         change_reason: reason.clone(),

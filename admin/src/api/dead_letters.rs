@@ -30,7 +30,7 @@ impl<D: Desk> Api<D> {
             let letters = self.desk.take(queue, LIMIT, GLANCE).await.map_err(|error| Refused::unavailable(&error))?;
             more |= letters.len() == LIMIT;
             for letter in &letters {
-                self.leave(letter).await;
+                self.desk.leave(letter).await.map_err(|error| Refused::unavailable(&error))?;
             }
             let wanted = letters.iter().filter(|letter| message.is_none_or(|id| letter.id == id));
             seen.extend(wanted.map(|letter| letters::seen(letter, message.is_some())));
