@@ -130,12 +130,14 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -
     may_have(existing, &bid, times, now)?;
     let now = now.as_millisecond();
     let works = matches!(bid.purpose, Purpose::Start | Purpose::Ask);
-    let again = existing.filter(|claim| claim.remediation_id == bid.id);
+    // A mark that it waits, or that people were told, began nothing.
+    let began = |claim: &&Claim| claim.status != ClaimStatus::Waiting && claim.notice.is_none();
+    let again = existing.filter(|claim| claim.remediation_id == bid.id).filter(began);
     let mut recent: Vec<i64> = existing.map(|claim| claim.recent.clone()).unwrap_or_default();
     recent.retain(|at| now - at < WINDOW_MS);
     // Only fixes count: putting one back is no sign of a resource that will not stay fixed. A worker that died counted
     // already; one that gave back took its count with it.
-    let counted = again.is_some_and(|claim| !matches!(claim.status, ClaimStatus::Released | ClaimStatus::Waiting));
+    let counted = again.is_some_and(|claim| claim.status != ClaimStatus::Released);
     if works && bid.mode == Mode::Apply && !counted {
         recent.push(now);
     }

@@ -49,11 +49,11 @@ pub(crate) fn shared(snapshot: &Snapshot, case: &Case, now: Timestamp) -> Result
     })
 }
 
-/// What is known before anything is asked for: the account, when it was read lately.
-pub(crate) fn at_hand(snapshot: &Snapshot, case: &Case, now: Timestamp) -> Facts {
+/// What is known of the account, when it was read lately.
+pub(crate) fn kept_account(snapshot: &Snapshot, case: &Case, now: Timestamp) -> Lookup<AccountFacts> {
     let kept = snapshot.account(&case.account).ok().flatten();
-    let fresh = kept.filter(|facts: &AccountFacts| facts.account == case.account && facts.is_fresh(now));
-    Facts { account: fresh.map_or(Lookup::Unasked, Lookup::Found), ..Facts::default() }
+    let fresh = kept.filter(|facts| facts.account == case.account && facts.is_fresh(now));
+    fresh.map_or(Lookup::Unasked, Lookup::Found)
 }
 
 /// The policy set in force.

@@ -41,8 +41,8 @@ use redress_common::names;
 use redress_common::state::State;
 
 use crate::claim;
-use crate::context::{self, Context, at_hand, place, shared};
-use crate::decide::{Basis, Known, Plan, REQUEST_SECONDS, Shared, Tell, decide, refusal};
+use crate::context::{self, Context, kept_account, place, shared};
+use crate::decide::{Basis, Facts, Known, Lookup, Plan, REQUEST_SECONDS, Shared, Tell, decide, refusal};
 use crate::intake::{self, Case, NoCase, NotUndoable, Undo};
 use crate::ports::{Asking, Identity, Outside, Start, StartError, Waiting, WorkflowInput};
 use crate::{report, tell};
@@ -209,8 +209,10 @@ impl<O: Outside> Orchestrator<O> {
 
     /// Decide and carry out, again when another worker was quicker.
     async fn work(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<(), Retry> {
+        // What was found out elsewhere is not asked for again when another worker was quicker.
+        let mut facts = Facts::default();
         for round in 1.. {
-            match self.once(body, origin, now).await {
+            match self.once(body, origin, &mut facts, now).await {
                 Ok(Round::Again) if round < ROUNDS => {}
                 Err(error) if error.is_overtaken() && round < ROUNDS => pause(round).await,
                 done => return done.map(drop),
@@ -219,7 +221,7 @@ impl<O: Outside> Orchestrator<O> {
         Ok(())
     }
 
-    async fn once(&self, body: &str, origin: &Origin<'_>, now: Timestamp) -> Result<Round, Retry> {
+    async fn once(&self, body: &str, origin: &Origin<'_>, facts: &mut Facts, now: Timestamp) -> Result<Round, Retry> {
         let done = |()| Round::Done;
         let (case, snapshot) = match origin {
             Origin::Finding(finding) | Origin::Released(finding, _) => {
@@ -251,7 +253,9 @@ impl<O: Outside> Orchestrator<O> {
         let shared = shared(&snapshot, &case, now);
         let settings = shared.as_ref().map(|shared| shared.settings.clone()).unwrap_or_default();
         let in_force = context::policies(settings.policy_set, &snapshot);
-        let mut facts = at_hand(&snapshot, &case, now);
+        if facts.account == Lookup::Unasked {
+            facts.account = kept_account(&snapshot, &case, now);
+        }
         let plan = loop {
             let known = Known {
                 shared: shared.as_ref().map_err(Clone::clone),
@@ -259,12 +263,12 @@ impl<O: Outside> Orchestrator<O> {
                 request: request.as_ref(),
                 times: self.me.times,
                 policies: in_force.as_deref().map_err(Clone::clone),
-                facts: &facts,
+                facts,
             };
             match decide(&case, &known, now) {
                 Plan::Need(need) => {
                     let calendars = &settings.change_calendars;
-                    self.context.find_out(&self.outside, need, &case, calendars, &mut facts, now).await?;
+                    self.context.find_out(&self.outside, need, &case, calendars, facts, now).await?;
                 }
                 plan => break plan,
             }
@@ -425,7 +429,7 @@ impl<O: Outside> Orchestrator<O> {
             event_time: finding.event_time,
             reason: String::new(),
         };
-        Box::pin(self.once(body, &Origin::Undo(&undo), now)).await
+        Box::pin(self.once(body, &Origin::Undo(&undo), &mut Facts::default(), now)).await
     }
 
     /// Claim, write down, start: the control runbook, or the workflow that asks people first.

@@ -232,6 +232,19 @@ async fn defect_01_what_could_not_be_decided_is_when_its_message_is_sent_again()
 }
 
 #[tokio::test]
+async fn who_meets_another_worker_does_not_ask_the_guard_again() {
+    let world = World::new(&standard());
+    let other = world.flight().with(RemediationId::of_rejected(b"other"), i64::MAX, 0);
+    let key = StateKey::Flight(member(), "eu-central-1".parse().unwrap());
+    world.meanwhile("TransactWriteItems", &key, &other);
+    take(&world, IMPORT, now()).await.unwrap();
+    let calls = world.calls();
+    assert_eq!(calls.iter().filter(|call| **call == "Invoke").count(), 1, "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| **call == "TransactWriteItems").count(), 2);
+    assert_eq!(world.flight().running.len(), 2);
+}
+
+#[tokio::test]
 async fn what_a_stack_manages_is_told_with_where_to_mend_it() {
     let world = World::new(&standard());
     world.evidence(|evidence| {
