@@ -156,6 +156,8 @@ pub enum Plan {
     Duplicate,
     /// Nothing: people were told the same of the resource lately.
     Repeated(&'static str),
+    /// Nothing yet: a worker tells people of an older finding of the resource at this moment.
+    Later(RemediationId),
     /// Something has to be found out first; then it is decided again.
     Need(Need),
     /// A budget is used up: the breaker opens, and then it is decided again.
@@ -260,6 +262,10 @@ impl<'a> Desk<'a> {
                 };
                 if self.existing.is_some_and(known) {
                     return Some(Plan::Duplicate);
+                }
+                // Only the end of a runbook brings the backlog back; telling people takes a moment.
+                if self.existing.is_some_and(|claim| claim.state == State::Planned) {
+                    return Some(Plan::Later(other));
                 }
                 Some(Plan::Wait { mark: None, reason: format!("remediation {other} of this resource is under way") })
             }
@@ -873,6 +879,8 @@ mod tests {
         assert!(matches!(scene.decide(&new), Plan::Duplicate));
         new.generation.0 = start + 1;
         assert!(matches!(scene.decide(&new), Plan::Wait { mark: None, .. }));
+        let telling = standard().claim(Claim { state: State::Planned, ..busy.clone() });
+        assert!(matches!(telling.decide(&new), Plan::Later(_)), "no runbook's end would bring it back");
         let asked = standard().claim(Claim { state: State::AwaitingApproval, ..busy });
         assert!(matches!(asked.decide(&new), Plan::Duplicate), "people are asked about it already");
         assert_eq!(asked.told(&person()), (State::Notified, "in-progress"));

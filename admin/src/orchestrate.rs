@@ -67,6 +67,9 @@ pub enum Retry {
     /// SSM or STS said "not now".
     #[error(transparent)]
     Start(#[from] StartError),
+    /// People are being told of an older finding of the resource.
+    #[error("people are being told of remediation {0} of the same resource")]
+    Telling(RemediationId),
     /// What cannot be handled now, or ever, could not be kept.
     #[error(transparent)]
     Keep(#[from] redress_common::aws::failure::AwsFailure),
@@ -285,6 +288,7 @@ impl<O: Outside> Orchestrator<O> {
                 tracing::info!(remediation = %case.id, "duplicate");
                 return Ok(Round::Done);
             }
+            Plan::Later(other) => return Err(Retry::Telling(other)),
             Plan::Repeated(code) => {
                 tracing::info!(remediation = %case.id, code, "told before");
                 report::metric(&report::count("Repeated", "Code", code, now));
