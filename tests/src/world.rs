@@ -217,8 +217,14 @@ impl World {
             .filter_map(|call| Some(format!("{} {}", call.function, call.error?)));
         let undelivered =
             lab.record().deliveries().into_iter().filter(|sent| sent.error.is_some()).map(|sent| format!("{sent:?}"));
-        let functions =
-            ["redress-orchestrator", "redress-completion", "redress-recorder", "redress-remediate", "redress-guard"];
+        let functions = [
+            "redress-orchestrator",
+            "redress-completion",
+            "redress-recorder",
+            "redress-remediate",
+            "redress-guard",
+            "redress-workflow",
+        ];
         let logs = functions
             .iter()
             .flat_map(|function| lab.logs(function).into_iter().map(move |line| format!("{function}: {line}")));

@@ -1,0 +1,316 @@
+//! Approvals over the lab: Step Functions runs the deployed state machine, its function and the runbooks; people answer
+//! by the operators' URL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use redress_common::contract::plan_sha256;
+use redress_common::names;
+use redress_lab::faults::{Action, Rule};
+use redress_lab::scenario::{self, Broken};
+use redress_lab::service::Credentials;
+use redress_tests::world::{World, world};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// Asks before everything; for keys, another person than who asked.
+const POLICIES: &str = r#"
+@id("team.notify") permit (principal, action == Redress::Action::"Notify", resource);
+@id("team.ask") @approvers("1") permit (principal, action == Redress::Action::"Approve", resource)
+when { context.mode == "Apply" && resource.control != "KMS.4" };
+@id("team.ask-another") @approvers("1") @four_eyes("true")
+permit (principal, action == Redress::Action::"Approve", resource)
+when { context.mode == "Apply" && resource.control == "KMS.4" };
+@id("team.undo") permit (principal is Redress::Analyst, action == Redress::Action::"Act", resource)
+when { context.mode != "Apply" };
+@id("team.answer") permit (principal is Redress::Analyst, action == Redress::Action::"Answer", resource);
+"#;
+
+async fn the_world() -> &'static World {
+    static READY: OnceCell<()> = OnceCell::const_new();
+    let world = all();
+    let ready = READY.get_or_init(async || {
+        let set = json!({ "Operation": "PolicySet", "Source": POLICIES, "Reason": "a test" });
+        world.operate(set).await;
+        // Nothing that the lab breaks from now on is old.
+    });
+    ready.await;
+    world
+}
+
+fn all() -> &'static World {
+    world(&["approve", "native", "deny", "expire", "drift", "eyes", "twice", "fails"])
+}
+
+/// A question, as it stands in the table.
+struct Question {
+    id: String,
+    plan: String,
+    broken: Broken,
+    account: String,
+}
+
+/// Breaks something, and waits until people are asked about it.
+async fn asked(world: &World, member: &str, scenario: &str) -> Question {
+    let account = world.member(member);
+    let broken = world.break_it(scenario, &account).await;
+    question(world, account, broken).await
+}
+
+async fn question(world: &World, account: String, broken: Broken) -> Question {
+    let resource = broken.resource_arn.as_str();
+    let is_told = |record: &Value| {
+        record["ResourceId"] == resource
+            && record["ExecutionStatus"] == "AwaitingApproval"
+            && record["NotificationSent"] == true
+    };
+    let records = world.ledger_when(&account, "people are asked", is_told).await;
+    let record = records.iter().rev().find(|record| is_told(record)).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    Question { id: text(&record["RemediationId"]), plan: text(&record["Detail"]["PlanSha256"]), broken, account }
+}
+
+impl Question {
+    fn answer(&self, approve: bool) -> Value {
+        json!({
+            "Operation": "Answer", "RemediationId": self.id, "Approve": approve, "PlanSha256": self.plan,
+            "Reason": "looked at it",
+        })
+    }
+
+    async fn comes_to(&self, world: &World, status: &str) -> Value {
+        let records = world.comes_to(&self.account, self.broken.resource_arn.as_str(), status).await;
+        records.into_iter().rev().find(|record| record["RemediationId"] == self.id.as_str()).unwrap()
+    }
+
+    async fn state(&self, world: &World) -> Value {
+        scenario::read_state(world.bed.lab.aws(), &self.broken).await.unwrap()
+    }
+
+    async fn item(&self, world: &World) -> Value {
+        let key = format!("approval#{}", self.id);
+        let get = json!({ "TableName": names::STATE_TABLE, "Key": { "Key": { "S": key } }, "ConsistentRead": true });
+        world.admin_call("dynamodb", "GetItem", get).await["Item"].clone()
+    }
+
+    /// How the execution of the state machine ended.
+    async fn execution(&self, world: &World) -> String {
+        let (region, admin) = (world.region(), world.administrator());
+        let arn = format!("arn:aws:states:{region}:{admin}:execution:{}:{}", names::WORKFLOW_STATE_MACHINE, self.id);
+        let ended = world.eventually("the workflow ends", async || {
+            let described =
+                world.admin_call("stepfunctions", "DescribeExecution", json!({ "executionArn": arn })).await;
+            described["status"].as_str().filter(|status| *status != "RUNNING").map(str::to_owned)
+        });
+        ended.await
+    }
+
+    /// The modes of the runbooks that were started for the resource.
+    fn modes(&self, world: &World) -> Vec<String> {
+        let of_this = |parameters: &std::collections::BTreeMap<String, Vec<String>>| {
+            parameters.get("ResourceArn").is_some_and(|arn| arn[0] == self.broken.resource_arn.as_str())
+        };
+        let executions = world.bed.ssm.executions();
+        let control = executions.iter().filter(|execution| execution.document == names::CONTROL_DOCUMENT);
+        control
+            .filter(|execution| execution.parameters["RemediationId"].len() == 1 && of_this(&execution.parameters))
+            .map(|execution| execution.parameters["Mode"][0].clone())
+            .collect()
+    }
+
+    async fn nothing_was_changed(&self, world: &World, before: &Value) {
+        assert_eq!(self.modes(world), ["DryRun"]);
+        assert_eq!(self.state(world).await, *before);
+    }
+}
+
+/// Somebody of that name, by the operators' role.
+async fn by(world: &World, name: &str) -> Credentials {
+    let admin = Credentials::root(&world.administrator());
+    let asked = json!({ "RoleArn": world.bed.organisation.operator_role_arn(), "RoleSessionName": name });
+    let answer = world.bed.lab.aws().call(&admin, world.region(), "sts", "AssumeRole", asked).await.unwrap();
+    serde_json::from_value(answer["Credentials"].clone()).unwrap()
+}
+
+async fn answers_as(world: &World, name: &str, question: &Question, approve: bool) -> (u16, Value) {
+    let who = by(world, name).await;
+    let url = world.api_url(&who).await;
+    world.asks_as(&who, &url, &question.answer(approve)).await
+}
+
+async fn approved_plan_is_applied(member: &str, scenario: &str) {
+    let world = the_world().await;
+    let question = asked(world, member, scenario).await;
+    let before = question.state(world).await;
+    assert_eq!(question.modes(world), ["DryRun"]);
+
+    world.operate(question.answer(true)).await;
+    let last = question.comes_to(world, "Verified").await;
+    assert_eq!(question.modes(world), ["DryRun", "Apply"]);
+    assert_ne!(question.state(world).await, before);
+    let detail = |name: &str| last["Detail"][name].as_str().unwrap_or_default().to_owned();
+    assert_eq!(plan_sha256(&detail("PreImageSha256"), &detail("ChangeSha256")), question.plan, "what was done");
+    assert_eq!(question.execution(world).await, "SUCCEEDED");
+    let records = world.ledger(&question.account).await;
+    let of_this = records.iter().filter(|record| record["RemediationId"] == question.id.as_str());
+    let yes = of_this.clone().find(|record| record["Detail"]["Code"] == "approved").unwrap();
+    assert!(yes["Detail"]["AnsweredBy"].as_str().unwrap().ends_with("Redress-Operator/somebody"));
+    let states: Vec<&str> = of_this.map(|record| record["ExecutionStatus"].as_str().unwrap()).collect();
+    assert_eq!(states.last(), Some(&"Verified"), "{states:?}");
+    assert!(world.denied().iter().all(|call| !call.principal.contains("Workflow")), "{:?}", world.denied());
+}
+
+#[test]
+fn an_api_shaped_plan_that_was_approved_is_exactly_what_is_applied_and_verified() {
+    all().run(approved_plan_is_applied("approve", "public-bucket"));
+}
+
+#[test]
+fn a_native_plan_that_was_approved_is_exactly_what_is_applied_and_verified() {
+    all().run(approved_plan_is_applied("native", "open-ssh"));
+}
+
+#[test]
+fn what_is_denied_is_not_done_and_the_resource_is_left_alone() {
+    all().run(async {
+        let world = the_world().await;
+        let question = asked(world, "deny", "public-bucket").await;
+        let before = question.state(world).await;
+        world.operate(question.answer(false)).await;
+        let last = question.comes_to(world, "Denied").await;
+        assert_eq!((&last["NotificationSent"], &last["Detail"]["Reason"]), (&json!(true), &json!("looked at it")));
+        assert_eq!(question.execution(world).await, "SUCCEEDED");
+        question.nothing_was_changed(world, &before).await;
+    });
+}
+
+#[test]
+fn defect_15_when_the_wait_ends_nothing_is_done() {
+    all().run(async {
+        let world = the_world().await;
+        // Shorter than an operator may set it.
+        let (account, key) = (world.member("expire"), json!({ "Key": { "S": "settings" } }));
+        let get = json!({ "TableName": names::STATE_TABLE, "Key": key, "ConsistentRead": true });
+        let mut settings = world.admin_call("dynamodb", "GetItem", get).await["Item"].clone();
+        let limits = settings["Limits"].clone();
+        assert!(limits["M"]["ApprovalSeconds"]["N"].is_string(), "{settings}");
+        settings["Limits"]["M"]["ApprovalSeconds"]["N"] = "6".into();
+        let put = |item: &Value| json!({ "TableName": names::STATE_TABLE, "Item": item });
+        world.admin_call("dynamodb", "PutItem", put(&settings)).await;
+        let broken = world.break_it("key-rotation-off", &account).await;
+        let question = question(world, account, broken).await;
+        settings["Limits"] = limits;
+        world.admin_call("dynamodb", "PutItem", put(&settings)).await;
+        let before = question.state(world).await;
+
+        question.comes_to(world, "Expired").await;
+        assert_eq!(question.execution(world).await, "SUCCEEDED");
+        let (status, refused) = answers_as(world, "anna", &question, true).await;
+        assert_eq!((status, &refused["Code"]), (409, &json!("expired")), "{refused}");
+        question.nothing_was_changed(world, &before).await;
+    });
+}
+
+#[test]
+fn what_drifted_between_plan_and_answer_voids_the_approval() {
+    all().run(async {
+        let world = the_world().await;
+        let question = asked(world, "drift", "public-bucket").await;
+        let bucket = question.broken.resource_arn.as_str().rsplit(':').next().unwrap();
+        let half = json!({ "Bucket": bucket, "PublicAccessBlockConfiguration": {
+            "BlockPublicAcls": true, "IgnorePublicAcls": false, "BlockPublicPolicy": true, "RestrictPublicBuckets": false,
+        }});
+        world.call(&question.account, "s3", "PutPublicAccessBlock", half).await.unwrap();
+        let drifted = question.state(world).await;
+
+        world.operate(question.answer(true)).await;
+        let last = question.comes_to(world, "Failed").await;
+        assert_eq!(question.execution(world).await, "SUCCEEDED");
+        assert_eq!(last["Detail"]["Outcome"].as_str().unwrap_or("Drifted"), "Drifted", "{last:#}");
+        assert_eq!(question.state(world).await, drifted, "nothing was changed");
+        assert_eq!(question.item(world).await["Status"]["S"], "Void");
+    });
+}
+
+#[test]
+fn who_asked_does_not_approve_it_where_policy_wants_four_eyes() {
+    all().run(async {
+        let world = the_world().await;
+        let account = world.member("eyes");
+        let broken = world.break_it("key-rotation-off", &account).await;
+        let question = question(world, account, broken).await;
+        // A rule asked: anybody may answer. A person who asks may not.
+        assert_eq!(question.item(world).await["FourEyes"]["BOOL"], true);
+        world.operate(question.answer(false)).await;
+        let request = "four-eyes";
+        let ask = json!({
+            "Operation": "Remediate", "Control": "KMS.4", "AccountId": question.account, "Region": world.region(),
+            "ResourceArn": question.broken.resource_arn.as_str(), "Mode": "Apply", "Reason": "a test asks", "RequestId": request,
+        });
+        let jo = by(world, "jo").await;
+        let url = world.api_url(&jo).await;
+        assert_eq!(world.asks_as(&jo, &url, &ask).await.0, 200);
+        let is_told = |record: &Value| {
+            record["FindingId"].as_str().is_some_and(|finding| finding.contains(request))
+                && record["ExecutionStatus"] == "AwaitingApproval"
+                && record["NotificationSent"] == true
+        };
+        let records = world.ledger_when(&question.account, "people are asked", is_told).await;
+        let record = records.iter().find(|record| is_told(record)).unwrap();
+        let id = record["RemediationId"].as_str().unwrap().to_owned();
+        let mine = Question { id, ..question };
+        let (status, refused) = answers_as(world, "jo", &mine, true).await;
+        assert_eq!((status, &refused["Code"]), (403, &json!("four-eyes")), "{refused}");
+        assert_eq!(answers_as(world, "anna", &mine, true).await.0, 200);
+        mine.comes_to(world, "Verified").await;
+    });
+}
+
+#[test]
+fn answers_that_come_too_early_twice_or_otherwise_do_what_the_first_did() {
+    all().run(async {
+        let world = the_world().await;
+        let unknown = json!({
+            "Operation": "Answer", "RemediationId": "7b1c0f2e-9d3a-5c41-8f60-0123456789ab", "Approve": true,
+            "PlanSha256": "a".repeat(64), "Reason": "too fast",
+        });
+        let (status, refused) = world.asks(&unknown).await;
+        assert_eq!((status, &refused["Code"]), (404, &json!("not-found")));
+
+        let question = asked(world, "twice", "public-bucket").await;
+        let other = json!({ "PlanSha256": "a".repeat(64) });
+        let mut wrong = question.answer(true);
+        wrong["PlanSha256"] = other["PlanSha256"].clone();
+        let (status, refused) = world.asks(&wrong).await;
+        assert_eq!((status, &refused["Code"]), (409, &json!("plan-changed")));
+        let first = world.operate(question.answer(true)).await;
+        let again = world.operate(question.answer(true)).await;
+        assert_eq!(first, again);
+        let (status, refused) = answers_as(world, "anna", &question, false).await;
+        assert_eq!((status, &refused["Code"]), (409, &json!("answered")), "{refused}");
+        question.comes_to(world, "Verified").await;
+        world.operate(question.answer(true)).await;
+        assert_eq!(question.execution(world).await, "SUCCEEDED");
+        assert_eq!(question.modes(world), ["DryRun", "Apply"]);
+    });
+}
+
+#[test]
+fn defect_15_when_the_plan_cannot_be_made_nothing_is_done_and_people_are_told() {
+    all().run(async {
+        let world = the_world().await;
+        let account = world.member("fails");
+        let denied = Action::Fail { status: 400, code: "AccessDeniedException".to_owned() };
+        let faults = world.bed.lab.faults();
+        let rule = faults
+            .add(Rule::new(denied).on("ssm", "StartAutomationExecution").by("redress-workflow").in_account(&account));
+        let broken = world.break_it("public-bucket", &account).await;
+        let resource = broken.resource_arn.as_str().to_owned();
+        let records = world.comes_to(&account, &resource, "Failed").await;
+        faults.remove(rule);
+        let id = World::id_of(&records, "AwaitingApproval");
+        let question = Question { id, plan: String::new(), broken, account };
+        let last = question.comes_to(world, "Failed").await;
+        assert_eq!((&last["Detail"]["Code"], &last["NotificationSent"]), (&json!("workflow-failed"), &json!(true)));
+        assert_eq!(question.execution(world).await, "FAILED");
+        assert_eq!(question.modes(world), [""; 0]);
+    });
+}
