@@ -22,6 +22,8 @@ TERMINAL = ("States.Runtime", "States.DataLimitExceeded")
 
 Error = sfn._ExecutionError
 running: contextvars.ContextVar[str] = contextvars.ContextVar("lab_execution")
+# The input of the state that runs, before its `Parameters`.
+given: contextvars.ContextVar[object] = contextvars.ContextVar("lab_state_input")
 
 
 def amend(session, call):
@@ -107,6 +109,7 @@ def end_tasks_as_they_should():
     def new_token_per_attempt(state, data, ctx=None):
         if ".waitForTaskToken" in state.get("Resource", ""):
             ctx["Task"] = {"Token": new_uuid()}
+            given.set(data)
         return apply_parameters(state, data, ctx)
 
     def add_fitting_event(execution, kind, details=None):
@@ -147,7 +150,7 @@ def wait_for_token(resource, effective, token, state):
     task = {"execution": execution["executionArn"], "machine": execution["stateMachineArn"], "changed": changed,
             "open": True, "beat": time.monotonic(), "result": None, "error": None}
     sfn._task_tokens[token] = task
-    timeout, heartbeat = seconds(state, "TimeoutSeconds", effective), seconds(state, "HeartbeatSeconds", effective)
+    timeout, heartbeat = seconds(state, "TimeoutSeconds"), seconds(state, "HeartbeatSeconds")
     deadline = time.monotonic() + timeout
     called = threading.Thread(target=contextvars.copy_context().run, daemon=True,
                               args=(make_call, resource.replace(".waitForTaskToken", ""), effective, task, execution))
@@ -180,11 +183,13 @@ def make_call(resource, effective, task, execution):
         finish(task, error={"Error": error.error, "Cause": error.cause})
 
 
-def seconds(state, field, data):
-    """A limit of a task, or (nearly) none."""
+def seconds(state, field):
+    """A limit of a task, or (nearly) none. A path is into the state's input, not into what `Parameters` makes of it."""
     path = state.get(f"{field}Path")
-    given = sfn._resolve_path(path, data) if path else state.get(field)
-    return float(given) if given is not None else threading.TIMEOUT_MAX / 2
+    limit = sfn._resolve_path(path, given.get()) if path else state.get(field)
+    if path and not isinstance(limit, int):
+        raise Error("States.Runtime", f"The path '{path}' of {field}Path selects no number.")
+    return float(limit) if limit is not None else threading.TIMEOUT_MAX / 2
 
 
 def finish(task, **outcome):
