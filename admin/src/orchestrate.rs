@@ -12,6 +12,7 @@
 //! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified) |
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
 //! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
+//! | newer than what is under way | `BatchGetItem`, `PutItem` into the backlog, `PutItem` (flight) |
 //! | refused input | as only told, and `SendMessage` to the dead-letter queue |
 //! | undo | `Query` (what is to be undone), then as start, without the guard |
 //! | start that fails | as start, then `Publish`, `BatchGetItem`, `TransactWriteItems`, and `SendMessage` unless it is to be tried again |
@@ -28,7 +29,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append, append_with};
+use redress_common::aws::ledger_store::{
+    Also, AppendError, ClaimWrite, StoreError, TransactError, append, append_with,
+};
 use redress_common::aws::state_table::{
     CatalogueError, Claim, ClaimStatus, Expect, Notice, PolicySetName, Snapshot, StateKey, Subject,
 };
@@ -134,6 +137,8 @@ struct Going<'a> {
     also: Vec<Also>,
     /// How people are asked before; `None` when they are not.
     asking: Option<Asking>,
+    /// The end of the remediation that had the claim, when it never began.
+    superseded: Option<RecordDraft>,
 }
 
 impl<O: Outside> Orchestrator<O> {
@@ -281,7 +286,8 @@ impl<O: Outside> Orchestrator<O> {
             let before = existing(&key);
             let granted = claim::grant(before, bid, self.me.times, now).ok()?;
             let write = ClaimWrite { condition: claim::condition(before), key, claim: granted };
-            Some(Going { case: &case, write, basis, head: head.clone(), also, asking })
+            let superseded = self.superseded(before, case.id, now);
+            Some(Going { case: &case, write, basis, head: head.clone(), also, asking, superseded })
         };
         let going = match plan {
             Plan::Duplicate | Plan::Need(_) => {
@@ -300,13 +306,13 @@ impl<O: Outside> Orchestrator<O> {
             }
             Plan::Wait { mark, reason } => {
                 let mark = mark.map(|(key, bid)| going(key, *bid, Basis::default(), Vec::new(), None));
-                let write = match mark {
+                let going = match mark {
                     Some(None) => return Ok(Round::Done),
-                    Some(Some(going)) => Some(going.write),
+                    Some(going) => going,
                     None => None,
                 };
                 let Ok(shared) = &shared else { return Ok(Round::Done) };
-                return self.wait(origin, &case, shared, write, head, &reason, now).await.map(done);
+                return self.wait(origin, &case, shared, going, &reason, now).await.map(done);
             }
             Plan::Tell(tell) => {
                 let existing = existing(&tell.key);
@@ -324,14 +330,12 @@ impl<O: Outside> Orchestrator<O> {
 
     /// Put a finding into the backlog of its account and Region, and write that down. The end of what runs there brings it
     /// back; so the mark on what is in flight is written over the version that was read, or all is decided anew.
-    #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
     async fn wait(
         &self,
         origin: &Origin<'_>,
         case: &Case,
         shared: &Shared,
-        write: Option<ClaimWrite>,
-        head: Head,
+        going: Option<Going<'_>>,
         reason: &str,
         now: Timestamp,
     ) -> Result<(), Retry> {
@@ -345,15 +349,26 @@ impl<O: Outside> Orchestrator<O> {
                 expires_at: now.as_second() + REQUEST_SECONDS,
             })
             .await?;
+        let read = Expect::Version(shared.flight.version);
+        let marked = shared.flight.marked(true);
+        let Some(Going { write, head, superseded, .. }) = going else {
+            // Its resource is being worked on, which may be all that it asks for: it has no record of its own before it
+            // comes back and is more than that. Until then each delivery of it is the same entry of the backlog.
+            return match self.outside.put_if(&flight, &marked, read).await {
+                Ok(()) => Ok(()),
+                Err(TransactError::Store(error)) => Err(error.into()),
+                Err(_) => Err(AppendError::AlsoLost(flight).into()),
+            };
+        };
         let mut planned = report::draft(&self.me, case.id, &case.subject, State::Planned, now);
         planned.detail.extend(report::details([
             (detail::CODE, "waiting".to_owned()),
             (detail::REASON, reason.to_owned()),
             (detail::GENERATION, case.generation.to_string()),
         ]));
-        let read = Expect::Version(shared.flight.version);
-        let marked = Also::put(flight, &shared.flight.marked(true), read).map_err(StoreError::from)?;
-        append_with(&self.outside, &case.account, head, vec![planned], write, vec![marked]).await?;
+        let marked = Also::put(flight, &marked, read).map_err(StoreError::from)?;
+        let records = superseded.into_iter().chain([planned]).collect();
+        append_with(&self.outside, &case.account, head, records, Some(write), vec![marked]).await?;
         report::metric(&report::count("Decisions", "Code", "waiting", now));
         Ok(())
     }
@@ -438,10 +453,11 @@ impl<O: Outside> Orchestrator<O> {
 
     /// Claim, write down, start: the control runbook, or the workflow that asks people first.
     async fn start(&self, body: &str, going: Going<'_>, now: Timestamp) -> Result<(), Retry> {
-        let Going { case, write, basis, head, also, asking } = going;
+        let Going { case, write, basis, head, also, asking, superseded } = going;
         let (key, granted) = (write.key.clone(), write.claim.clone());
         let start = start_of(&self.me, case, &granted);
         let records = self.planned_and_claimed(case, &granted, &start, &basis, now);
+        let records = superseded.into_iter().chain(records).collect();
         append_with(&self.outside, &case.account, head, records, Some(write), also).await?;
         let asks = asking.is_some();
         let started = match asking {
@@ -511,6 +527,19 @@ impl<O: Outside> Orchestrator<O> {
         Ok(())
     }
 
+    /// The last record of a remediation whose claim another one takes before it began: it waited, or its worker died.
+    fn superseded(&self, before: Option<&Claim>, by: RemediationId, now: Timestamp) -> Option<RecordDraft> {
+        let open = |claim: &&Claim| claim.status != ClaimStatus::Done && claim.state == State::Planned;
+        let claim = before.filter(open).filter(|claim| claim.remediation_id != by)?;
+        let mut record = report::draft(&self.me, claim.remediation_id, &claim.subject, State::Ignored, now);
+        record.detail.extend(report::details([
+            (detail::CODE, "superseded".to_owned()),
+            (detail::REASON, "a newer finding of the resource came before anything was done".to_owned()),
+            (detail::SUPERSEDED_BY, by.to_string()),
+        ]));
+        Some(record)
+    }
+
     fn planned_and_claimed(
         &self,
         case: &Case,
@@ -576,16 +605,19 @@ impl<O: Outside> Orchestrator<O> {
             record
         };
         let taken = claim::condition(existing);
+        let superseded = self.superseded(existing, id, now);
         tracing::info!(remediation = %id, %state, code, "not started");
         if state == State::Ignored {
             let write = ClaimWrite { key, condition: taken, claim: finished };
-            append(&self.outside, &account, head, vec![record(state)], Some(write)).await?;
+            let records = superseded.into_iter().chain([record(state)]).collect();
+            append(&self.outside, &account, head, records, Some(write)).await?;
             report::metric(&report::count("Decisions", "Code", code, now));
             return Ok(());
         }
         // The claim is taken before anybody is told, so that a storm of the same event is one message.
         let write = ClaimWrite { key: key.clone(), condition: taken, claim: granted.clone() };
-        let head = append(&self.outside, &account, head, vec![record(State::Planned)], Some(write)).await?;
+        let records = superseded.into_iter().chain([record(State::Planned)]).collect();
+        let head = append(&self.outside, &account, head, records, Some(write)).await?;
         if let Some(body) = body {
             self.outside.dead_letter(body, code, &report::sanitised(&reason)).await?;
         }

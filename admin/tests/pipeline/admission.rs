@@ -74,6 +74,48 @@ async fn a_full_place_puts_findings_aside_and_takes_them_back_when_one_has_ended
 }
 
 #[tokio::test]
+async fn what_waits_ends_when_a_newer_finding_of_its_resource_takes_its_place() {
+    let world = World::new(&limited(|limits| limits.in_flight = 1));
+    take(&world, &of_bucket("one"), now()).await.unwrap();
+    let two = of_bucket("two");
+    take(&world, &two, later(1)).await.unwrap();
+    let older = world.records().last().unwrap().draft.remediation_id;
+    let suppressed = generation(&two, "2026-03-02T09:15:06.000Z").replace("\"NEW\"", "\"SUPPRESSED\"");
+    take(&world, &suppressed, later(2)).await.unwrap();
+    let records = world.records();
+    let [.., superseded, newer] = records.as_slice() else { panic!() };
+    assert_eq!((superseded.draft.remediation_id, superseded.draft.execution_status), (older, State::Ignored));
+    let by = newer.draft.remediation_id.to_string();
+    assert_eq!(superseded.detail(detail::SUPERSEDED_BY), Some(by.as_str()));
+    assert_eq!(newer.detail(detail::CODE), Some("workflow"));
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(10)).await;
+    for body in world.brought_back() {
+        take(&world, &body, later(11)).await.unwrap();
+    }
+    assert_eq!(world.started().len(), 1, "what a person suppressed meanwhile is not repaired");
+    world.verify();
+}
+
+#[tokio::test]
+async fn many_deliveries_of_an_update_while_the_resource_is_worked_on_leave_one_entry_and_no_record() {
+    let world = World::new(&standard());
+    take(&world, IMPORT, now()).await.unwrap();
+    let update = generation(IMPORT, "2026-03-02T09:15:10.000Z");
+    for nth in 0..50 {
+        take(&world, &update, later(6 + nth)).await.unwrap();
+    }
+    assert_eq!((world.records().len(), world.in_backlog().len()), (2, 1));
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(60)).await;
+    for body in world.brought_back() {
+        take(&world, &body, later(61)).await.unwrap();
+    }
+    assert_eq!((world.started().len(), world.in_backlog().len()), (1, 0), "the fix saw what it tells of");
+    world.verify();
+}
+
+#[tokio::test]
 async fn a_person_does_not_wait_for_what_rules_do() {
     let world = World::new(&limited(|limits| limits.in_flight = 1));
     take(&world, &of_bucket("one"), now()).await.unwrap();
