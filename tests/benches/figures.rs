@@ -10,6 +10,7 @@
     reason = "a measurement that cannot be made ends the run"
 )]
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use redress_lab::record::{Call, Invocation};
 use redress_lab::scenario::{self, Broken};
 use redress_tests::grants::role_of;
 use redress_tests::world::{World, binaries, options, root};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Accounts in which every control is measured once each, warm.
@@ -36,17 +37,17 @@ const FUNCTIONS: [&str; 4] =
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One line of the table.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Figure {
-    group: &'static str,
+    group: Cow<'static, str>,
     what: String,
     value: f64,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     /// The most that DESIGN §10 allows.
     budget: Option<f64>,
     /// AWS's own solution, as DESIGN §10 has it.
-    asr: &'static str,
+    asr: Cow<'static, str>,
 }
 
 impl Figure {
@@ -65,7 +66,8 @@ struct Figures(Vec<Figure>);
 
 impl Figures {
     fn add(&mut self, group: &'static str, what: impl Into<String>, value: f64, unit: &'static str) -> &mut Figure {
-        self.0.push(Figure { group, what: what.into(), value, unit, budget: None, asr: "" });
+        let (group, unit, asr) = (group.into(), unit.into(), "".into());
+        self.0.push(Figure { group, what: what.into(), value, unit, budget: None, asr });
         self.0.last_mut().expect("just pushed")
     }
 
@@ -79,7 +81,7 @@ impl Figures {
         asr: &'static str,
     ) {
         let figure = self.add(group, what, value, unit);
-        (figure.budget, figure.asr) = (Some(budget), asr);
+        (figure.budget, figure.asr) = (Some(budget), asr.into());
     }
 
     fn print(&self) {
@@ -87,7 +89,7 @@ impl Figures {
         let mut group = "";
         for figure in &self.0 {
             if figure.group != group {
-                group = figure.group;
+                group = &figure.group;
                 println!("\n{group}");
                 println!("  {:<width$} {:>16} {:>12} {:<5} ASR v3.1.5", "", "measured", "budget", "");
             }
@@ -164,6 +166,10 @@ fn main() {
         burst(&world, &mut figures, asked.rounds).await;
     });
     deployed(&mut figures);
+    // Measured apart, in a process of its own, before this one.
+    if let Ok(storm) = std::fs::read_to_string(root().join("target/storm.json")) {
+        figures.0.extend(serde_json::from_str::<Vec<Figure>>(&storm).expect("figures"));
+    }
 
     let report = json!({
         "At": Timestamp::now(),

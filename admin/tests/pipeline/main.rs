@@ -4,7 +4,9 @@
 mod admission;
 mod approvals;
 mod endings;
+mod loops;
 mod machine;
+mod storm;
 mod world;
 
 use jiff::{SignedDuration, Timestamp};

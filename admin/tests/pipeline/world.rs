@@ -1,7 +1,8 @@
 //! The world outside, in memory: the tables with the conditions that DynamoDB would evaluate, and the member
 //! account as a list of what was started. It records every call.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
@@ -28,6 +29,8 @@ use redress_common::state::State;
 struct Inner {
     items: HashMap<String, Item>,
     records: Vec<Record>,
+    /// The keys of the records: the audit table refuses a second record under one.
+    places: HashSet<(RemediationId, i64)>,
     started: Vec<(Place, Start)>,
     executions: HashMap<String, Execution>,
     told: Vec<Notification>,
@@ -52,6 +55,63 @@ struct Inner {
     ends: Vec<serde_json::Value>,
 }
 
+impl Inner {
+    fn snapshot(&self, keys: &[StateKey]) -> Snapshot {
+        let items = keys.iter().filter_map(|key| self.items.get(&key.to_string()).cloned()).collect();
+        Snapshot::new(keys, items)
+    }
+
+    fn put<T: serde::Serialize>(&mut self, key: &StateKey, value: &T) {
+        self.items.insert(key.to_string(), state_table::encode(key, value).unwrap());
+    }
+
+    /// All of it or nothing: nobody else comes in between.
+    fn transact(&mut self, transaction: &Transaction) -> Result<(), TransactError> {
+        if let Some(write) = &transaction.claim {
+            let stored = self.snapshot(std::slice::from_ref(&write.key)).claim(&write.key).unwrap();
+            if !write.condition.holds(stored.as_ref()) {
+                return Err(TransactError::ClaimLost);
+            }
+        }
+        let mut changes = Vec::new();
+        for also in &transaction.also {
+            let name = also.key().to_string();
+            changes.push((also.apply(self.items.get(&name))?, name));
+        }
+        let key = StateKey::Chain(transaction.origin.clone());
+        if self.snapshot(std::slice::from_ref(&key)).head(&transaction.origin).unwrap() != transaction.from {
+            return Err(TransactError::HeadMoved);
+        }
+        let place = |record: &Record| (record.draft.remediation_id, record.draft.timestamp);
+        if transaction.records.iter().any(|record| self.places.contains(&place(record))) {
+            return Err(TransactError::TimestampTaken);
+        }
+        if let Some(write) = &transaction.claim {
+            self.put(&write.key, &write.claim);
+        }
+        for (item, name) in changes {
+            match item {
+                Some(item) => self.items.insert(name, item),
+                None => self.items.remove(&name),
+            };
+        }
+        self.put(&key, &transaction.to);
+        self.places.extend(transaction.records.iter().map(place));
+        self.records.extend(transaction.records.clone());
+        Ok(())
+    }
+}
+
+tokio::task_local! {
+    /// The calls of one handler of several that run at the same time.
+    static CALLS: RefCell<Vec<&'static str>>;
+}
+
+/// What a handler did, and its calls.
+pub(crate) async fn counted<F: Future>(handler: F) -> (F::Output, Vec<&'static str>) {
+    CALLS.scope(RefCell::default(), async { (handler.await, CALLS.with(RefCell::take)) }).await
+}
+
 #[derive(Default)]
 pub(crate) struct World(Mutex<Inner>);
 
@@ -65,8 +125,7 @@ impl World {
     }
 
     pub(crate) fn put<T: serde::Serialize>(&self, key: &StateKey, value: &T) {
-        let item = state_table::encode(key, value).unwrap();
-        self.0.lock().unwrap().items.insert(key.to_string(), item);
+        self.0.lock().unwrap().put(key, value);
     }
 
     pub(crate) fn take_away(&self, key: &StateKey) {
@@ -199,6 +258,22 @@ impl World {
         self.0.lock().unwrap().started.clone()
     }
 
+    /// What was started after so many.
+    pub(crate) fn started_after(&self, known: usize) -> Vec<(Place, Start)> {
+        self.0.lock().unwrap().started[known..].to_vec()
+    }
+
+    /// The queue brings what was brought back.
+    pub(crate) fn take_brought_back(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().brought_back).into_iter().map(|waiting| waiting.body).collect()
+    }
+
+    /// How many things the tables hold: state items, records, findings in the backlog.
+    pub(crate) fn size(&self) -> (usize, usize, usize) {
+        let inner = self.0.lock().unwrap();
+        (inner.items.len(), inner.records.len(), inner.waiting.len())
+    }
+
     pub(crate) fn told(&self) -> Vec<Notification> {
         self.0.lock().unwrap().told.clone()
     }
@@ -294,15 +369,15 @@ impl World {
     }
 
     fn snapshot(&self, keys: &[StateKey]) -> Snapshot {
-        let inner = self.0.lock().unwrap();
-        let items = keys.iter().filter_map(|key| inner.items.get(&key.to_string()).cloned()).collect();
-        Snapshot::new(keys, items)
+        self.0.lock().unwrap().snapshot(keys)
     }
 
     async fn call(&self, name: &'static str) {
         {
             let mut inner = self.0.lock().unwrap();
-            inner.calls.push(name);
+            if CALLS.try_with(|calls| calls.borrow_mut().push(name)).is_err() {
+                inner.calls.push(name);
+            }
             if let Some((_, key, item)) = inner.meanwhile.take_if(|(during, ..)| *during == name) {
                 inner.items.insert(key, item);
             }
@@ -333,38 +408,7 @@ impl Store for &World {
 
     async fn transact(&self, transaction: &Transaction) -> Result<(), TransactError> {
         self.try_call("TransactWriteItems").await.map_err(StoreError::from)?;
-        if let Some(write) = &transaction.claim
-            && !write.condition.holds(self.claim(&write.key).as_ref())
-        {
-            return Err(TransactError::ClaimLost);
-        }
-        for also in &transaction.also {
-            let stored = self.0.lock().unwrap().items.get(&also.key().to_string()).cloned();
-            also.apply(stored.as_ref())?;
-        }
-        let key = StateKey::Chain(transaction.origin.clone());
-        if self.snapshot(std::slice::from_ref(&key)).head(&transaction.origin).unwrap() != transaction.from {
-            return Err(TransactError::HeadMoved);
-        }
-        let place = |record: &Record| (record.draft.remediation_id, record.draft.timestamp);
-        let known: Vec<_> = World::records(self).iter().map(place).collect();
-        if transaction.records.iter().any(|record| known.contains(&place(record))) {
-            return Err(TransactError::TimestampTaken);
-        }
-        if let Some(write) = &transaction.claim {
-            self.put(&write.key, &write.claim);
-        }
-        for also in &transaction.also {
-            let mut inner = self.0.lock().unwrap();
-            let name = also.key().to_string();
-            match also.apply(inner.items.get(&name))? {
-                Some(item) => inner.items.insert(name, item),
-                None => inner.items.remove(&name),
-            };
-        }
-        self.put(&key, &transaction.to);
-        self.0.lock().unwrap().records.extend(transaction.records.clone());
-        Ok(())
+        self.0.lock().unwrap().transact(transaction)
     }
 
     async fn put_if<T: serde::Serialize + Sync>(
