@@ -440,8 +440,9 @@ async fn burst(world: &World, figures: &mut Figures, many: usize) {
     let seconds = began.elapsed().as_secs_f64();
     let figure =
         figures.add("Burst", format!("{many} new findings of one account, until all are Verified"), seconds, "s");
-    figure.asr = "20 starts a minute";
-    figures.add("Burst", "remediations an hour at that pace", many as f64 / seconds * 3600.0, "/h").asr = "1,200 /h";
+    figure.asr = "20 starts a minute".into();
+    figures.add("Burst", "remediations an hour at that pace", many as f64 / seconds * 3600.0, "/h").asr =
+        "1,200 /h".into();
     let invocations = since(world, from).len() as f64 / many as f64;
     figures.promised("Burst", "Lambda invocations per remediation", invocations, "", 3.0, "8 + polls");
 }
