@@ -225,14 +225,14 @@ async fn answer(
     let patience = Duration::from_secs(if wait.wait { wait.timeout } else { 0 });
     let approval = asked(id, patience, connection, output).await?;
     let asked_about = &approval.plan_sha256;
-    if let Some(plan) = plan.as_deref().map(str::to_ascii_lowercase) {
-        if plan.len() < SHORTEST || !asked_about.starts_with(&plan) {
-            return Err(Problem::refused(format!(
-                "the plan asked about is {}…, not {plan}",
-                asked_about.chars().take(12).collect::<String>()
-            ))
-            .help(format!("look at it again: redress approvals show {id}; give at least {SHORTEST} characters")));
-        }
+    if let Some(plan) = plan.as_deref().map(str::to_ascii_lowercase)
+        && (plan.len() < SHORTEST || !asked_about.starts_with(&plan))
+    {
+        return Err(Problem::refused(format!(
+            "the plan asked about is {}…, not {plan}",
+            asked_about.chars().take(12).collect::<String>()
+        ))
+        .help(format!("look at it again: redress approvals show {id}; give at least {SHORTEST} characters")));
     }
     let request =
         Request::Answer { remediation_id: id, approve, plan_sha256: asked_about.clone(), reason: reason.clone() };

@@ -433,7 +433,7 @@ pub(crate) enum Exemption {
   redress exemption add legacy-website --resource arn:aws:s3:::legacy --owner \"team web\" --until 2026-06-30T00:00:00Z \\
       --reason \"public on purpose until it moves\"
   redress exemption add sandbox --ou ou-ab12-cd34ef56 --control EC2.13 --owner \"platform\" --days 30 --reason \"CHG-77\"")]
-    Add(ExemptionAdd),
+    Add(Box<ExemptionAdd>),
     /// All exemptions, also those that ended lately.
     #[command(after_help = "Example:\n  redress exemption list --json | jq '.[].Id'")]
     List,

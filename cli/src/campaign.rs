@@ -25,7 +25,7 @@ pub(crate) async fn run(command: Command, connection: &Connection, style: Style)
         Command::Pause(run) => switch(run, false, connection, style).await,
         Command::List => {
             let mut all: Vec<Campaign> = settings::listed(Listing::Campaigns, connection).await?;
-            all.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+            all.sort_by_key(|campaign| std::cmp::Reverse(campaign.created_at));
             Answer::new(&all, list(&all, style))
         }
         Command::Show { name } => {

@@ -16,7 +16,7 @@ pub(crate) async fn run(command: Command, connection: &Connection, style: Style)
     match command {
         Command::Add(add) => {
             let id = add.id.clone();
-            let answer = api::call(connection, &asked(add, Timestamp::now())?).await?;
+            let answer = api::call(connection, &asked(*add, Timestamp::now())?).await?;
             let until = answer["Exemption"]["ExpiresAt"].as_str().unwrap_or_default();
             let text = format!("exemption.{id} holds until {until}\nledger record: {}\n", record(&answer));
             Answer::new(&answer, text)

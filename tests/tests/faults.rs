@@ -39,7 +39,7 @@ enum Flow {
     ApiShaped,
     /// A runbook with a native function, by Config's rule: EC2.13.
     Native,
-    /// What a person must allow first: KMS.4, which these labs' catalogue says to be destructive.
+    /// What a person must allow first: KMS.4, which these labs' catalogue says to be disruptive.
     Approved,
 }
 
@@ -129,7 +129,7 @@ impl Bench {
         for (name, value) in [("LeaseSeconds", "2"), ("RunSeconds", "6"), ("FindingsVisibilitySeconds", "7")] {
             plan.administrator_parameters.insert(name.to_owned(), value.to_owned());
         }
-        plan.catalogue.0.get_mut(&"KMS.4".parse().unwrap()).unwrap().risk = Risk::Destructive;
+        plan.catalogue.0.get_mut(&"KMS.4".parse().unwrap()).unwrap().risk = Risk::Disruptive;
         let bed = runtime.block_on(Bed::start_planned(options, plan)).unwrap_or_else(|error| panic!("{error}"));
         let world = World::of(runtime, bed);
         let (account, told) = (world.member(MEMBER), Notifications::new());

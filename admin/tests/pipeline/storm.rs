@@ -218,6 +218,9 @@ pub(crate) struct Report {
     pub(crate) marks: [Mark; 3],
 }
 
+/// What runs, by when it ends.
+type Runs = BTreeMap<(i64, RemediationId), (Place, Start)>;
+
 /// What the workers share.
 struct Storm {
     world: World,
@@ -226,7 +229,7 @@ struct Storm {
     order: Vec<u32>,
     next: AtomicUsize,
     /// Runbooks that run, by when they end.
-    runs: Mutex<(usize, BTreeMap<(i64, RemediationId), (Place, Start)>)>,
+    runs: Mutex<(usize, Runs)>,
     /// What the queue brings again.
     queue: Mutex<Vec<String>>,
     report: Mutex<Report>,
@@ -272,7 +275,7 @@ impl Storm {
             let chance = Chance(self.shape.seed ^ nth as u64).next();
             self.deliver(&handler, &self.resources[*resource as usize].event(chance, ms), ms, false).await;
             self.meanwhile(&handler, ms).await;
-            if nth % (self.shape.deliveries / 32) == 0 {
+            if nth.is_multiple_of(self.shape.deliveries / 32) {
                 self.reconcile().await;
             }
             if let Some(mark) = marks.iter().position(|mark| *mark == nth) {
@@ -339,7 +342,7 @@ impl Storm {
         let nth = resource_of(start);
         let event = self.world.end_of(place, start, Some(self.resources[nth].kind.outcome()));
         let completion = Completion::new(&self.world, identity());
-        for _ in 0..=usize::from(nth % 3 == 0) {
+        for _ in 0..=usize::from(nth.is_multiple_of(3)) {
             let (done, _) = counted(completion.message(&event, at(ms))).await;
             if done.is_err() {
                 self.runs.lock().unwrap().1.insert((ms + 1000, start.id), (place.clone(), start.clone()));
