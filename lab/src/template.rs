@@ -291,17 +291,34 @@ mod tests {
         assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::ADMINISTRATOR_KEY_ALIAS]);
         assert_eq!(
             named(&template, "AWS::SQS::Queue", "QueueName"),
-            sorted(&[names::FINDINGS_QUEUE, names::FINDINGS_DLQ, names::COMPLETIONS_QUEUE, names::COMPLETIONS_DLQ])
+            sorted(&[
+                names::FINDINGS_QUEUE,
+                names::FINDINGS_DLQ,
+                names::COMPLETIONS_QUEUE,
+                names::COMPLETIONS_DLQ,
+                names::PARKED_QUEUE,
+                "redress-reconciler-dlq",
+            ])
         );
         assert_eq!(
             named(&template, "AWS::Lambda::Function", "FunctionName"),
-            sorted(&[names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION])
+            sorted(&[
+                names::ORCHESTRATOR_FUNCTION,
+                names::COMPLETION_FUNCTION,
+                names::API_FUNCTION,
+                names::WORKFLOW_FUNCTION,
+                names::RECONCILER_FUNCTION,
+            ])
         );
         assert_eq!(
             named(&template, "AWS::IAM::Role", "RoleName"),
             sorted(&[
                 names::ORCHESTRATOR_ROLE,
                 names::COMPLETION_ROLE,
+                names::API_ROLE,
+                names::WORKFLOW_ROLE,
+                names::STATE_MACHINE_ROLE,
+                names::RECONCILER_ROLE,
                 names::OPERATOR_ROLE,
                 names::EVENT_FORWARDER_ROLE
             ])

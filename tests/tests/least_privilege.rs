@@ -549,6 +549,10 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
                     Mode::Apply,
                 );
             }
+            // What only shows something goes on without the api; what changes something does not.
+            if line.role == names::OPERATOR_ROLE && line.action.starts_with("lambda:") {
+                return Run(&["on", "--reason", "a test"]);
+            }
             // People's roles are used by the command; that the tests ask as the operator does not count.
             let people = matches!(line.role.as_str(), names::OPERATOR_ROLE | names::EVIDENCE_READER_ROLE);
             let guard = line.role == names::GUARD_ROLE
