@@ -559,12 +559,13 @@ fn every_line_of_every_policy_is_needed_and_nothing_else_is() {
                 || line.role == names::CROSS_ACCOUNT_ROLE && line.action == "lambda:InvokeFunction";
             let uses = |nth: &usize| {
                 matches!(EXERCISES[*nth], Run(_)) == people
-                    && (!guard || matches!(EXERCISES[*nth], Guarded(_)))
+                    && matches!(EXERCISES[*nth], Guarded(_)) == guard
                     && used_by[*nth].iter().any(|call| line.covers(call))
             };
             let by = (0..EXERCISES.len()).find(uses);
             // What only the very first call of a process needs, any first call does.
-            by.map_or(Asked("public-bucket", Mode::DryRun), |by| EXERCISES[by])
+            let first = if guard { Guarded("bucket") } else { Asked("public-bucket", Mode::DryRun) };
+            by.map_or(first, |by| EXERCISES[by])
         };
         let admin = world.administrator();
         let started = std::time::Instant::now();
