@@ -85,9 +85,15 @@ impl Rule {
 
     /// Calls of this operation, by the names that the record uses: `ssm`, `StartAutomationExecution`.
     #[must_use]
-    pub fn on(mut self, service: &str, operation: &str) -> Self {
+    pub fn on(self, service: &str, operation: &str) -> Self {
+        self.on_operation(operation).on_service(service)
+    }
+
+    /// Calls of this operation, whichever service has it.
+    #[must_use]
+    pub fn on_operation(mut self, operation: &str) -> Self {
         self.operation = Some(operation.to_owned());
-        self.on_service(service)
+        self
     }
 
     /// Calls of this service.

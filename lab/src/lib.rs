@@ -12,6 +12,7 @@ use rand::RngExt;
 
 mod authority;
 pub mod bed;
+pub mod case;
 mod cloud;
 pub mod control;
 pub mod deploy;

@@ -365,7 +365,7 @@ fn tag(key: &str, value: &str) -> Value {
 }
 
 /// Lists in AWS's answers have no order of their own.
-fn sort_lists(value: &mut Value) {
+pub(crate) fn sort_lists(value: &mut Value) {
     match value {
         Value::Array(items) => {
             items.iter_mut().for_each(sort_lists);

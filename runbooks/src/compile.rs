@@ -371,7 +371,7 @@ impl ApiRunbook<'_> {
 
     fn compliant(&self, step: &str) -> Value {
         let conditions = self.api.compliant.iter();
-        when::all(conditions.map(|(name, value)| when::equals(&format!("{step}.{name}"), value)).collect())
+        when::all(conditions.map(|(name, holds)| when::holds(&format!("{step}.{name}"), holds)).collect())
     }
 
     /// An undo, or a dry run of one.
@@ -471,7 +471,7 @@ impl ApiRunbook<'_> {
             "DescribeAutomationStepExecutions",
             failed_steps(),
             "$.StepExecutions[0].FailureMessage",
-            json!("the resource was inspected"),
+            vec![json!("the resource was inspected")],
         ));
         if inspect.missing.is_some() {
             self.push(Self::prepare("NoteMissing", "Prepare", Image::absent(), json!([])).then("RecordMissing"));
@@ -519,10 +519,10 @@ impl ApiRunbook<'_> {
     fn verify(&mut self) {
         let call = &self.api.inspect.call;
         // AWS may answer with the old state for a moment. One property is waited for; all are then judged.
-        if let Some((name, value)) = self.api.compliant.iter().next() {
+        if let Some((name, holds)) = self.api.compliant.iter().next() {
             let at = self.api.inspect.read.get(name).map(|read| read.at.as_str()).unwrap_or_default();
             let wait =
-                Step::wait("VerifyRemediation", &call.service, &call.operation, self.with(call), at, value.clone());
+                Step::wait("VerifyRemediation", &call.service, &call.operation, self.with(call), at, holds.wanted());
             self.push(wait.or("ReadBack").then("ReadBack"));
         }
         self.push(self.read("ReadBack").or("RecordUnread").then("JudgeResult"));
@@ -678,7 +678,7 @@ pub fn control_document() -> Value {
     let mut describe = Map::new();
     describe.insert("Name".to_owned(), json!(remediation));
     let validate =
-        Step::assert("ValidateInputs", "ssm", "DescribeDocument", describe, "$.Document.Status", json!("Active"))
+        Step::assert("ValidateInputs", "ssm", "DescribeDocument", describe, "$.Document.Status", vec![json!("Active")])
             .then("InvokeRemediationRunbook");
 
     let mut parameters = Map::new();

@@ -103,12 +103,38 @@ pub enum Body {
 pub struct Api {
     /// How its state is read.
     pub inspect: Inspect,
-    /// What must be read for the control to hold: read name → value, all of them.
-    pub compliant: BTreeMap<String, Value>,
+    /// What must be read for the control to hold: read name → condition, all of them.
+    pub compliant: BTreeMap<String, Holds>,
     /// The calls that make it hold, in order.
     pub apply: Vec<Call>,
     /// The calls that put the pre-image back.
     pub restore: Restore,
+    /// The IAM actions whose resources differ from the control's own ARNs, or that its calls need beside their own.
+    pub grants: BTreeMap<String, Vec<String>>,
+}
+
+/// What a read must be for a control to hold. Parameters are filled in already.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Holds {
+    /// This value.
+    Equals(Value),
+    /// This number or a larger one.
+    AtLeast(i64),
+    /// One of these values.
+    OneOf(Vec<Value>),
+}
+
+impl Holds {
+    /// The values that a wait for it looks for. A number that only has a lower bound is waited for as the bound: that is
+    /// what a change sets.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Value> {
+        match self {
+            Self::Equals(value) => vec![value.clone()],
+            Self::AtLeast(least) => vec![(*least).into()],
+            Self::OneOf(values) => values.clone(),
+        }
+    }
 }
 
 /// A logic-shaped control.
@@ -170,6 +196,8 @@ pub enum Kind {
     StringList,
     /// An object.
     StringMap,
+    /// A list of objects.
+    MapList,
 }
 
 impl Kind {
@@ -182,6 +210,7 @@ impl Kind {
             Self::Boolean => "Boolean",
             Self::StringList => "StringList",
             Self::StringMap => "StringMap",
+            Self::MapList => "MapList",
         }
     }
 
@@ -190,7 +219,7 @@ impl Kind {
             Self::String => value.is_string(),
             Self::Integer => value.is_i64(),
             Self::Boolean => value.is_boolean(),
-            Self::StringList | Self::StringMap => false,
+            Self::StringList | Self::StringMap | Self::MapList => false,
         }
     }
 }
@@ -466,14 +495,8 @@ impl Source<'_> {
                         "say how the state is read, or name a `native` function",
                     ));
                 };
-                if !raw.calls.is_empty() {
-                    return Err(self.invalid(
-                        &["calls"],
-                        "goes with `native` only",
-                        "drop it: the calls of an API-shaped control are known",
-                    ));
-                }
-                Body::Api(Box::new(self.api(&raw.parameters, inspect, raw.compliant, raw.apply, raw.restore)?))
+                let grants = self.grants(raw.calls)?;
+                Body::Api(Box::new(self.api(&raw.parameters, inspect, raw.compliant, raw.apply, raw.restore, grants)?))
             }
         };
         Ok(Control {
@@ -573,6 +596,11 @@ impl Source<'_> {
         if calls.is_empty() {
             return Err(self.invalid(&["calls"], "is missing", "list the IAM actions that the function needs"));
         }
+        Ok(Native { name, calls: self.grants(calls)? })
+    }
+
+    /// IAM actions, each with the resources that it is granted on.
+    fn grants(&self, calls: BTreeMap<String, OneOrMany>) -> Result<BTreeMap<String, Vec<String>>, ControlError> {
         let mut granted = BTreeMap::new();
         for (action, resources) in calls {
             let resources = match resources {
@@ -603,7 +631,7 @@ impl Source<'_> {
             }
             granted.insert(action, resources);
         }
-        Ok(Native { name, calls: granted })
+        Ok(granted)
     }
 
     fn api(
@@ -613,6 +641,7 @@ impl Source<'_> {
         compliant: BTreeMap<String, Value>,
         apply: Vec<RawCall>,
         restore: RawRestore,
+        grants: BTreeMap<String, Vec<String>>,
     ) -> Result<Api, ControlError> {
         let in_call = Allowed::Call(parameters);
         let call = self.call(&["inspect"], RawCall { call: inspect.call, with: inspect.with }, in_call)?;
@@ -670,20 +699,12 @@ impl Source<'_> {
         if compliant.is_empty() {
             return Err(self.invalid(&["compliant"], "is missing", "say which reads must have which value"));
         }
-        for (name, value) in &compliant {
+        let mut holds = BTreeMap::new();
+        for (name, condition) in &compliant {
             let Some(read) = reads.get(name) else {
                 return Err(self.invalid(&["compliant", name], "is not read", "add it to `inspect.read`"));
             };
-            if !read.kind.holds(value) {
-                return Err(self.invalid(
-                    &["compliant", name],
-                    format!("is compared with {value}, which is no {}", read.kind.as_str()),
-                    "compare a Boolean, an Integer or a String with a value of its type",
-                ));
-            }
-            if let Some(text) = value.as_str() {
-                self.no_braces(&["compliant", name], text)?;
-            }
+            holds.insert(name.clone(), self.holds(name, condition, read.kind, parameters)?);
         }
         if apply.is_empty() {
             return Err(self.invalid(&["apply"], "is missing", "list the calls that make the control hold"));
@@ -720,8 +741,57 @@ impl Source<'_> {
                 read: inspect.read,
                 state: inspect.state,
             },
-            compliant,
+            compliant: holds,
+            grants,
         })
+    }
+
+    /// What a read must be: a value, `{ atLeast: 7 }` or `{ oneOf: [a, b] }`; each value may be a `$Parameter`.
+    fn holds(
+        &self,
+        name: &str,
+        condition: &Value,
+        kind: Kind,
+        parameters: &BTreeMap<String, Parameter>,
+    ) -> Result<Holds, ControlError> {
+        let path = ["compliant", name];
+        let value = |value: &Value| -> Result<Value, ControlError> {
+            let text = value.as_str().unwrap_or_default();
+            self.no_braces(&path, text)?;
+            let value = match text.strip_prefix('$') {
+                None => value.clone(),
+                Some(parameter) => {
+                    let known = parameters.get(parameter).map(|parameter| parameter.default.clone());
+                    known.ok_or_else(|| {
+                        let problem = format!("holds `{text}`, which is no parameter");
+                        self.invalid(&path, problem, "declare it under `parameters`")
+                    })?
+                }
+            };
+            if kind.holds(&value) {
+                return Ok(value);
+            }
+            Err(self.invalid(
+                &path,
+                format!("is compared with {value}, which is no {}", kind.as_str()),
+                "compare a Boolean, an Integer or a String with a value of its type",
+            ))
+        };
+        let Some(map) = condition.as_object() else { return value(condition).map(Holds::Equals) };
+        let mut fields = map.iter();
+        match (fields.next(), fields.next()) {
+            (Some((field, least)), None) if field == "atLeast" && kind == Kind::Integer => {
+                Ok(Holds::AtLeast(value(least)?.as_i64().unwrap_or_default()))
+            }
+            (Some((field, Value::Array(values))), None) if field == "oneOf" && !values.is_empty() => {
+                values.iter().map(value).collect::<Result<_, _>>().map(Holds::OneOf)
+            }
+            _ => Err(self.invalid(
+                &path,
+                "is no condition",
+                "write a value, `{ atLeast: 7 }` for an Integer, or `{ oneOf: [a, b] }`",
+            )),
+        }
     }
 
     fn call(&self, path: &[&str], raw: RawCall, allowed: Allowed<'_>) -> Result<Call, ControlError> {

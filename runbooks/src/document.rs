@@ -55,7 +55,7 @@ impl Step {
         operation: &str,
         with: Map<String, Value>,
         selector: &str,
-        wanted: Value,
+        wanted: Vec<Value>,
     ) -> Self {
         Self::new(name, "aws:waitForAwsResourceProperty", property_inputs(service, operation, with, selector, wanted))
             .timeout(60)
@@ -69,7 +69,7 @@ impl Step {
         operation: &str,
         with: Map<String, Value>,
         selector: &str,
-        wanted: Value,
+        wanted: Vec<Value>,
     ) -> Self {
         Self::new(name, "aws:assertAwsResourceProperty", property_inputs(service, operation, with, selector, wanted))
             .timeout(60)
@@ -190,16 +190,30 @@ fn api_inputs(service: &str, operation: &str, with: Map<String, Value>) -> Value
     Value::Object(inputs)
 }
 
-fn property_inputs(service: &str, operation: &str, with: Map<String, Value>, selector: &str, wanted: Value) -> Value {
+fn property_inputs(service: &str, operation: &str, with: Map<String, Value>, selector: &str, wanted: Vec<Value>) -> Value {
     let mut inputs = api_inputs(service, operation, with);
     inputs["PropertySelector"] = json!(selector);
-    inputs["DesiredValues"] = json!([wanted]);
+    inputs["DesiredValues"] = json!(wanted);
     inputs
 }
 
 /// The conditions of `aws:branch`, without the step to go to.
 pub mod when {
     use serde_json::{Value, json};
+
+    use crate::control::Holds;
+
+    /// What a control says of a read is true of `variable`.
+    #[must_use]
+    pub fn holds(variable: &str, holds: &Holds) -> Value {
+        match holds {
+            Holds::Equals(value) => equals(variable, value),
+            Holds::AtLeast(least) => {
+                json!({ "Variable": super::reference(variable), "NumericGreaterOrEquals": least })
+            }
+            Holds::OneOf(values) => any(values.iter().map(|value| equals(variable, value)).collect()),
+        }
+    }
 
     /// The value of `variable` equals `value`, compared by its type.
     #[must_use]

@@ -10,12 +10,31 @@ use serde_json::{Value, json};
 
 use crate::control::{Body, Call, Control};
 
+/// Services whose IAM prefix is not their SDK name.
+const PREFIXES: [(&str, &str); 9] = [
+    ("apigatewayv2", "apigateway"),
+    ("efs", "elasticfilesystem"),
+    ("elb", "elasticloadbalancing"),
+    ("elbv2", "elasticloadbalancing"),
+    ("emr", "elasticmapreduce"),
+    ("opensearch", "es"),
+    ("resourcegroupstaggingapi", "tag"),
+    ("s3control", "s3"),
+    ("stepfunctions", "states"),
+];
+
 /// Operations whose IAM action has another name, by service and operation.
-const RENAMED: [(&str, &str, &str); 3] = [
+const RENAMED: [(&str, &str, &str); 6] = [
     ("s3", "GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock"),
     ("s3", "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
     ("s3", "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
+    ("s3control", "GetPublicAccessBlock", "s3:GetAccountPublicAccessBlock"),
+    ("s3control", "PutPublicAccessBlock", "s3:PutAccountPublicAccessBlock"),
+    ("s3control", "DeletePublicAccessBlock", "s3:PutAccountPublicAccessBlock"),
 ];
+
+/// The HTTP methods that stand for actions in API Gateway's policies, by how an operation's name starts.
+const API_GATEWAY: [(&str, &str); 4] = [("Get", "GET"), ("Update", "PATCH"), ("Create", "POST"), ("Delete", "DELETE")];
 
 /// Actions that IAM cannot limit to a resource.
 const WITHOUT_RESOURCE: [&str; 3] =
@@ -41,7 +60,11 @@ pub fn actions(control: &Control) -> BTreeMap<String, BTreeSet<String>> {
                     control.resource.arns.iter().map(|pattern| resource(pattern)).collect()
                 }
             };
-            calls.map(action).map(|action| (action.clone(), on(&action))).collect()
+            let own = calls.map(action).map(|action| (action.clone(), on(&action)));
+            let said = api.grants.iter().map(|(action, resources)| {
+                (action.clone(), resources.iter().map(|pattern| resource(pattern)).collect())
+            });
+            own.chain(said).collect()
         }
         Body::Native(native) => native
             .calls
@@ -55,7 +78,14 @@ pub fn actions(control: &Control) -> BTreeMap<String, BTreeSet<String>> {
 fn action(call: &Call) -> String {
     let renamed =
         RENAMED.iter().find(|(service, operation, _)| *service == call.service && *operation == call.operation);
-    renamed.map_or_else(|| format!("{}:{}", call.service, call.operation), |(_, _, action)| (*action).to_owned())
+    if let Some((_, _, action)) = renamed {
+        return (*action).to_owned();
+    }
+    let prefix = PREFIXES.iter().find(|(service, _)| *service == call.service);
+    let prefix = prefix.map_or(call.service.as_str(), |(_, prefix)| prefix);
+    let verb = API_GATEWAY.iter().find(|(start, _)| prefix == "apigateway" && call.operation.starts_with(start));
+    let operation = verb.map_or(call.operation.as_str(), |(_, verb)| verb);
+    format!("{prefix}:{operation}")
 }
 
 /// A pattern of a control file, for `Fn::Sub`.

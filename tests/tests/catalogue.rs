@@ -1,0 +1,181 @@
+//! Every control that has a case in `lab/cases/`, end to end: bad → the dry run says the change → refused, throttled →
+//! fixed and read back → nothing left to do → undone, field by field → a change by hand is not overwritten.
+//!
+//! One test a case, named after it; cases of a service family share a member account and wait for each other. What is
+//! special to a control beyond that is in `controls.rs`. At the end the coverage is printed by framework.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use redress_common::contract::Mode;
+use redress_lab::case::{self, ByHand, Case, Played};
+use redress_lab::faults::{Action, Rule};
+use redress_tests::ask::{Ended, Target};
+use redress_tests::coverage;
+use redress_tests::world::{World, root, world};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+/// One case at a time in a family's account: what is changed there is then the case's doing.
+type Turns = BTreeMap<String, Arc<Mutex<()>>>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let cases = case::load(&root().join("lab/cases")).unwrap();
+    let wanted: BTreeMap<String, Case> =
+        cases.iter().filter(|(name, _)| is_wanted(name, &arguments)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let families: BTreeSet<String> = wanted.values().map(family).collect();
+    let turns: Turns = families.iter().map(|family| (family.clone(), Arc::default())).collect();
+    let trials = cases.iter().map(|(name, case)| {
+        let (name, case, families) = (name.clone(), case.clone(), families.clone());
+        let turn = turns.get(&family(&case)).cloned().unwrap_or_default();
+        Trial::test(name.clone(), move || {
+            let members: Vec<&str> = families.iter().map(String::as_str).collect();
+            let world = world(&members);
+            world.run(async {
+                let _turn = turn.lock().await;
+                // A panic of an assertion is the test's failure; the others go on.
+                tokio::spawn(async move { keeps_its_promises(world, &name, &case).await }).await
+            })
+            .map_err(|error| Failed::from(reason(error)))
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if wanted.len() == cases.len() && !arguments.list {
+        println!("{}", coverage::table(&root(), &cases));
+    }
+    conclusion.exit();
+}
+
+fn is_wanted(name: &str, arguments: &Arguments) -> bool {
+    let fits = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
+    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
+}
+
+fn reason(error: tokio::task::JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "the case was cancelled".to_owned() };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+/// The member account of a case.
+fn family(case: &Case) -> String {
+    case.control.family().to_lowercase()
+}
+
+struct Subject {
+    world: &'static World,
+    played: Played,
+    target: Target,
+}
+
+impl Subject {
+    async fn state(&self) -> Value {
+        self.played.state().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn mark(&self) -> u64 {
+        self.world.bed.lab.record().mark()
+    }
+
+    fn changes(&self, since: u64) -> Vec<String> {
+        self.world.changes_since(&self.target.account, since)
+    }
+
+    async fn asks(&self, mode: Mode) -> Ended {
+        self.world.remediate(&self.target, mode).await
+    }
+
+    /// An apply while a changing call of the member goes wrong.
+    async fn asks_while(&self, action: Action, operation: &str, times: u64) -> Ended {
+        let faults = self.world.bed.lab.faults();
+        let rule = Rule::new(action).on_operation(operation).in_account(&self.target.account).and_retries().times(times);
+        let rule = faults.add(rule);
+        let ended = self.asks(Mode::Apply).await;
+        assert!(faults.fired().iter().any(|fired| fired.rule == rule), "{operation} was not called");
+        faults.remove(rule);
+        ended
+    }
+}
+
+fn ends(ended: &Ended) -> (&str, &str) {
+    (ended.last()["ExecutionStatus"].as_str().unwrap_or_default(), ended.outcome())
+}
+
+async fn keeps_its_promises(world: &'static World, who: &str, case: &Case) {
+    let account = world.member(&family(case));
+    let region = &world.bed.organisation.region;
+    let played = Played::set_up(case, world.bed.lab.aws(), &account.parse().unwrap(), region).await;
+    let played = played.unwrap_or_else(|error| panic!("{who}: {error}"));
+    let target = Target { account, control: case.control.to_string(), arn: played.arn.to_string() };
+    let subject = Subject { world, played, target };
+    let change = subject.played.change().unwrap();
+    let operations: Vec<&str> = case.change.iter().filter_map(|step| Some(step.call.split_once(':')?.1)).collect();
+
+    let before = subject.state().await;
+    let after = subject.played.after(&before).unwrap();
+    assert_ne!(before, after, "{who}: the case's state before is bad");
+
+    let mark = subject.mark();
+    let dry = subject.asks(Mode::DryRun).await;
+    assert_eq!(ends(&dry), ("Notified", "Planned"), "{who}: dry run: {}", dry.error());
+    let said = world.evidence(&subject.target.account, &dry).await;
+    assert_eq!(serde_json::to_value(&said.before.change).unwrap(), change, "{who}: the dry run says the exact change");
+    assert_eq!(subject.state().await, before, "{who}: a dry run changes nothing");
+    assert_eq!(subject.changes(mark), [""; 0], "{who}: a dry run makes no changing call");
+
+    let denied = Action::Fail { status: 403, code: "AccessDeniedException".to_owned() };
+    let refused = subject.asks_while(denied, operations[0], u64::MAX).await;
+    assert_eq!(ends(&refused), ("Failed", "Failed"), "{who}: access denied");
+    assert_eq!(subject.state().await, before, "{who}: access denied changes nothing");
+
+    let mark = subject.mark();
+    let applied = subject.asks_while(Action::Throttle, operations[0], 1).await;
+    assert_eq!(ends(&applied), ("Verified", "Verified"), "{who}: {}", applied.error());
+    let mut made = subject.changes(mark);
+    assert_eq!(made.remove(0), operations[0], "{who}: the call that was throttled");
+    assert_eq!(made, operations, "{who}: the changing calls are those of the dry run");
+    assert_eq!(subject.state().await, after, "{who}: what was bad is good, and its neighbours are as they were");
+    let done = world.evidence(&subject.target.account, &applied).await;
+    assert_eq!(done.before, said.before, "{who}: the dry run and the apply saw and planned the same");
+
+    let mark = subject.mark();
+    let again = subject.asks(Mode::Apply).await;
+    assert_eq!(ends(&again), ("Verified", "AlreadyCompliant"), "{who}: defect 05: {}", again.error());
+    assert_eq!(subject.changes(mark), [""; 0], "{who}: defect 05: what complies is not changed");
+
+    let mark = subject.mark();
+    let undone = world.undo(&subject.target, &applied.id).await;
+    assert_eq!(ends(&undone), ("RolledBack", "Restored"), "{who}: {}", undone.error());
+    assert_eq!(subject.changes(mark), case.undo, "{who}: the undo's changing calls");
+    assert_eq!(subject.state().await, before, "{who}: the undo puts back what was there before, field by field");
+    let back = world.evidence(&subject.target.account, &undone).await;
+    assert_eq!(back.after.unwrap(), done.before.pre_image, "{who}: the undo's evidence ends in the pre-image");
+
+    if let Some(by_hand) = &case.by_hand {
+        let fixed = subject.asks(Mode::Apply).await;
+        assert_eq!(ends(&fixed), ("Verified", "Verified"), "{who}: {}", fixed.error());
+        let (step, expected) = match by_hand {
+            ByHand::Drift(step) => (step, ("Failed", "Drifted")),
+            ByHand::Undo(step) => (step, ("RolledBack", "Restored")),
+        };
+        subject.played.step(step).await.unwrap_or_else(|error| panic!("{who}: by hand: {error}"));
+        let drifted = subject.state().await;
+        assert_ne!(drifted, after, "{who}: something was changed by hand");
+        let mark = subject.mark();
+        let undone = world.undo(&subject.target, &fixed.id).await;
+        assert_eq!(ends(&undone), expected, "{who}: after a change by hand");
+        assert_eq!(subject.changes(mark), [""; 0], "{who}: what somebody else changed is left alone");
+        assert_eq!(subject.state().await, drifted, "{who}: what somebody else changed is left alone");
+    }
+
+    if let Some(gone) = subject.played.gone().unwrap() {
+        let target = Target { arn: gone, ..subject.target.clone() };
+        let mark = subject.mark();
+        let missing = world.remediate(&target, Mode::Apply).await;
+        assert_eq!(missing.outcome(), "NotFound", "{who}: {}", missing.error());
+        assert_eq!(subject.changes(mark), [""; 0], "{who}: what is not there is not changed");
+    }
+}
