@@ -158,9 +158,8 @@ pub fn load(dir: &Path) -> Result<BTreeMap<String, Case>, CaseError> {
 /// When it is no case, or not the file's.
 pub fn parse(stem: &str, text: &str) -> Result<Case, CaseError> {
     let invalid = |line, message| CaseError::Form { file: format!("{stem}.yaml"), line, message };
-    let case: Case = serde_saphyr::from_str(text).map_err(|error| {
-        invalid(error.location().map_or(0, |at| at.line()), error.without_snippet().to_string())
-    })?;
+    let case: Case = serde_saphyr::from_str(text)
+        .map_err(|error| invalid(error.location().map_or(0, |at| at.line()), error.without_snippet().to_string()))?;
     let own = stem.strip_prefix(case.control.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
     if own { Ok(case) } else { Err(invalid(1, format!("is not a file of control {}", case.control))) }
 }

@@ -496,7 +496,14 @@ impl Source<'_> {
                     ));
                 };
                 let grants = self.grants(raw.calls)?;
-                Body::Api(Box::new(self.api(&raw.parameters, inspect, raw.compliant, raw.apply, raw.restore, grants)?))
+                Body::Api(Box::new(self.api(
+                    &raw.parameters,
+                    inspect,
+                    raw.compliant,
+                    raw.apply,
+                    raw.restore,
+                    grants,
+                )?))
             }
         };
         Ok(Control {

@@ -190,7 +190,13 @@ fn api_inputs(service: &str, operation: &str, with: Map<String, Value>) -> Value
     Value::Object(inputs)
 }
 
-fn property_inputs(service: &str, operation: &str, with: Map<String, Value>, selector: &str, wanted: Vec<Value>) -> Value {
+fn property_inputs(
+    service: &str,
+    operation: &str,
+    with: Map<String, Value>,
+    selector: &str,
+    wanted: Vec<Value>,
+) -> Value {
     let mut inputs = api_inputs(service, operation, with);
     inputs["PropertySelector"] = json!(selector);
     inputs["DesiredValues"] = json!(wanted);

@@ -10,7 +10,18 @@ use redress_lab::case::Case;
 
 /// The controls that `controls.rs` proves by its own table.
 pub const ELSEWHERE: [&str; 13] = [
-    "EC2.13", "EC2.7", "IAM.7", "IAM.11", "IAM.12", "IAM.13", "IAM.14", "IAM.15", "IAM.16", "IAM.17", "KMS.4", "S3.8",
+    "EC2.13",
+    "EC2.7",
+    "IAM.7",
+    "IAM.11",
+    "IAM.12",
+    "IAM.13",
+    "IAM.14",
+    "IAM.15",
+    "IAM.16",
+    "IAM.17",
+    "KMS.4",
+    "S3.8",
     "Tag.Required",
 ];
 

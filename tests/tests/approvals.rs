@@ -77,8 +77,7 @@ impl Question {
     }
 
     async fn comes_to(&self, world: &World, status: &str) -> Value {
-        let is_it =
-            |record: &Value| record["RemediationId"] == self.id.as_str() && record["ExecutionStatus"] == status;
+        let is_it = |record: &Value| record["RemediationId"] == self.id.as_str() && record["ExecutionStatus"] == status;
         let records = world.ledger_when(&self.account, &format!("{} comes to {status}", self.id), is_it).await;
         records.into_iter().rev().find(is_it).unwrap()
     }

@@ -34,12 +34,13 @@ fn main() {
         Trial::test(name.clone(), move || {
             let members: Vec<&str> = families.iter().map(String::as_str).collect();
             let world = world(&members);
-            world.run(async {
-                let _turn = turn.lock().await;
-                // A panic of an assertion is the test's failure; the others go on.
-                tokio::spawn(async move { keeps_its_promises(world, &name, &case).await }).await
-            })
-            .map_err(|error| Failed::from(reason(error)))
+            world
+                .run(async {
+                    let _turn = turn.lock().await;
+                    // A panic of an assertion is the test's failure; the others go on.
+                    tokio::spawn(async move { keeps_its_promises(world, &name, &case).await }).await
+                })
+                .map_err(|error| Failed::from(reason(error)))
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
@@ -91,7 +92,8 @@ impl Subject {
     /// An apply while a changing call of the member goes wrong.
     async fn asks_while(&self, action: Action, operation: &str, times: u64) -> Ended {
         let faults = self.world.bed.lab.faults();
-        let rule = Rule::new(action).on_operation(operation).in_account(&self.target.account).and_retries().times(times);
+        let rule =
+            Rule::new(action).on_operation(operation).in_account(&self.target.account).and_retries().times(times);
         let rule = faults.add(rule);
         let ended = self.asks(Mode::Apply).await;
         assert!(faults.fired().iter().any(|fired| fired.rule == rule), "{operation} was not called");
