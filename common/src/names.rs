@@ -101,10 +101,28 @@ pub fn control_document(control: &ControlId) -> String {
     format!("Redress-{control}")
 }
 
-/// The execution role of a service family, such as `Redress-Remediate-S3`.
+/// Service families of few controls that share an execution role and a template of runbooks: an account has at most 30
+/// roles of Redress.
+const SHARED: [(&str, &[&str]); 6] = [
+    ("Analytics", &["Athena", "EMR", "ES", "Kinesis", "Redshift"]),
+    ("Audit", &["Account", "CloudTrail", "CloudWatch", "Config", "GuardDuty", "Macie"]),
+    ("Build", &["CloudFormation", "CodeBuild", "ElasticBeanstalk"]),
+    ("Containers", &["ECR", "ECS", "EKS"]),
+    ("Delivery", &["ACM", "APIGateway", "CloudFront"]),
+    ("Messaging", &["SNS", "SQS", "StepFunctions"]),
+];
+
+/// The service family of a control, as its role and its template are named: `S3`.
+#[must_use]
+pub fn family(control: &ControlId) -> &str {
+    let shared = SHARED.iter().find(|(_, families)| families.contains(&control.family()));
+    shared.map_or_else(|| control.family(), |(name, _)| name)
+}
+
+/// The execution role of a control's service family, such as `Redress-Remediate-S3`.
 #[must_use]
 pub fn family_role(control: &ControlId) -> String {
-    format!("Redress-Remediate-{}", control.family())
+    format!("Redress-Remediate-{}", family(control))
 }
 
 /// A role ARN in an account.

@@ -391,7 +391,8 @@ impl Deployer {
     /// The runbooks. CloudFormation would create them; the emulator's refuses the type, and the lab's own SSM
     /// takes them.
     async fn documents(&self) -> Result<(), DeployError> {
-        for (_, kind, properties) in self.plan.member_documents.template.resources() {
+        let templates = self.plan.member_documents.iter().map(|source| &source.template);
+        for (_, kind, properties) in templates.flat_map(|template| template.resources()) {
             if kind == "AWS::SSM::Document" {
                 let content = &properties["Content"];
                 let content = content.as_str().map_or_else(|| content.to_string(), str::to_owned);

@@ -57,8 +57,8 @@ pub struct Plan {
     pub member_stack: Source,
     /// `stacksets/member-roles.yaml`.
     pub member_roles: Source,
-    /// `stacksets/member-documents.yaml`.
-    pub member_documents: Source,
+    /// `stacksets/member-documents/`, in the order of their names.
+    pub member_documents: Vec<Source>,
     /// The controls.
     pub catalogue: Catalogue,
     /// Told what is being done.
@@ -128,7 +128,7 @@ impl Plan {
             administrator_stack: stack("administrator-stack.yaml")?,
             member_stack: stack("member-stack.yaml")?,
             member_roles: stack("member-roles.yaml")?,
-            member_documents: stack("member-documents.yaml")?,
+            member_documents: sources(&root.join("stacksets").join("member-documents"))?,
             catalogue: serde_json::from_str(&read(&catalogue)?)
                 .map_err(|source| PlanError::Catalogue { path: catalogue, source })?,
             progress,
@@ -147,6 +147,16 @@ fn source(path: &Path) -> Result<Source, PlanError> {
     let text = read(path)?;
     let template = Template::parse(&text).map_err(|source| PlanError::Template { path: path.to_owned(), source })?;
     Ok(Source { text, template })
+}
+
+/// Every template of a folder, by name.
+fn sources(folder: &Path) -> Result<Vec<Source>, PlanError> {
+    let failed = |source| PlanError::File { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
+    paths.sort();
+    paths.iter().map(|path| source(path)).collect()
 }
 
 fn read(path: &Path) -> Result<String, PlanError> {

@@ -23,8 +23,8 @@ pub struct Generated {
     pub documents: BTreeMap<String, Value>,
     /// `stacksets/member-roles.yaml`.
     pub roles_template: String,
-    /// `stacksets/member-documents.yaml`.
-    pub documents_template: String,
+    /// `stacksets/member-documents/`: a template a service family, by the family's name.
+    pub documents_templates: BTreeMap<String, String>,
     /// What the orchestrator knows of each control.
     pub catalogue: Catalogue,
     /// `docs/catalogue.md`.
@@ -64,7 +64,7 @@ pub fn compile_all(controls: &[Control]) -> Result<Generated, CompileError> {
     }
     Ok(Generated {
         roles_template: template::roles(controls)?,
-        documents_template: template::documents(&documents)?,
+        documents_templates: template::documents(controls, &documents)?,
         catalogue: catalogue(controls),
         catalogue_page: page::catalogue_page(controls),
         documents,

@@ -55,33 +55,51 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
     yaml("member-roles.yaml", &template)
 }
 
-/// `stacksets/member-documents.yaml`.
+/// The template of the control runbook.
+const CONTROL: &str = "Control";
+
+/// `stacksets/member-documents/`: the runbooks of each service family, and the control runbook. Several templates,
+/// because one of all runbooks is longer than CloudFormation takes; by family, so that a new control moves no runbook
+/// from one stack to another.
 ///
 /// # Errors
-/// When it cannot be written as YAML.
-pub fn documents(documents: &BTreeMap<String, Value>) -> Result<String, CompileError> {
-    let resources: Map<String, Value> = documents
-        .iter()
-        .map(|(name, content)| {
-            let resource = json!({
-                "Type": "AWS::SSM::Document",
-                "Properties": {
-                    "Name": name,
-                    "DocumentType": "Automation",
-                    "DocumentFormat": "JSON",
-                    "UpdateMethod": "NewVersion",
-                    "Content": content,
-                },
-            });
-            (name.chars().filter(char::is_ascii_alphanumeric).collect(), resource)
-        })
-        .collect();
-    let template = json!({
-        "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "Redress, member account: the control runbook and the remediation runbooks.",
-        "Resources": resources,
-    });
-    yaml("member-documents.yaml", &template)
+/// When one cannot be written as YAML.
+pub fn documents(
+    controls: &[Control],
+    documents: &BTreeMap<String, Value>,
+) -> Result<BTreeMap<String, String>, CompileError> {
+    let families: BTreeMap<String, &str> =
+        controls.iter().map(|control| (names::control_document(&control.id), names::family(&control.id))).collect();
+    let mut resources: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for (name, content) in documents {
+        let resource = json!({
+            "Type": "AWS::SSM::Document",
+            "Properties": {
+                "Name": name,
+                "DocumentType": "Automation",
+                "DocumentFormat": "JSON",
+                "UpdateMethod": "NewVersion",
+                "Content": content,
+            },
+        });
+        let family = families.get(name).copied().unwrap_or(CONTROL);
+        let logical = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        resources.entry(family).or_default().insert(logical, resource);
+    }
+    let template = |(family, resources): (&str, Map<String, Value>)| {
+        let what = if family == CONTROL {
+            "the control runbook".to_owned()
+        } else {
+            format!("the runbooks of the {family} controls")
+        };
+        let template = json!({
+            "AWSTemplateFormatVersion": "2010-09-09",
+            "Description": format!("Redress, member account: {what}."),
+            "Resources": resources,
+        });
+        Ok((family.to_owned(), yaml("member-documents", &template)?))
+    };
+    resources.into_iter().map(template).collect()
 }
 
 fn role(name: &str, description: &str, statements: Vec<Value>) -> Value {

@@ -10,6 +10,7 @@ use crate::control::{ControlError, load_controls};
 /// The control files, below the repository's root.
 pub const CONTROLS: &str = "ssm-documents/controls";
 const DOCUMENTS: &str = "ssm-documents/documents";
+const TEMPLATES: &str = "stacksets/member-documents";
 
 /// Why generating or checking failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,9 @@ pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, Generate
         json("ssm-documents/catalogue.json".to_owned(), serde_json::to_string_pretty(&generated.catalogue))?;
     files.insert(path, text);
     files.insert("stacksets/member-roles.yaml".to_owned(), generated.roles_template.clone());
-    files.insert("stacksets/member-documents.yaml".to_owned(), generated.documents_template.clone());
+    for (family, template) in &generated.documents_templates {
+        files.insert(format!("{TEMPLATES}/{family}.yaml"), template.clone());
+    }
     files.insert("docs/catalogue.md".to_owned(), generated.catalogue_page.clone());
     Ok(files)
 }
@@ -69,13 +72,14 @@ fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
     files(&compile_all(&load_controls(&root.join(CONTROLS))?)?)
 }
 
-/// Documents on disk that are not among `files`.
+/// Documents and their templates on disk that are not among `files`.
 fn leftovers(root: &Path, files: &BTreeMap<String, String>) -> Vec<String> {
-    let entries = std::fs::read_dir(root.join(DOCUMENTS)).into_iter().flatten().flatten();
-    let mut found: Vec<String> = entries
-        .map(|entry| format!("{DOCUMENTS}/{}", entry.file_name().to_string_lossy()))
-        .filter(|path| !files.contains_key(path))
-        .collect();
+    let in_folder = |folder: &'static str| {
+        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+        entries.map(move |entry| format!("{folder}/{}", entry.file_name().to_string_lossy()))
+    };
+    let mut found: Vec<String> =
+        [DOCUMENTS, TEMPLATES].into_iter().flat_map(in_folder).filter(|path| !files.contains_key(path)).collect();
     found.sort();
     found
 }

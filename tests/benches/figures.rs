@@ -451,7 +451,11 @@ async fn burst(world: &World, figures: &mut Figures, many: usize) {
 fn deployed(figures: &mut Figures) {
     const GROUP: &str = "Deployed in a member account";
     let text = |name: &str| std::fs::read_to_string(root().join("stacksets").join(name)).expect("a template");
-    let member = ["member-stack.yaml", "member-roles.yaml", "member-documents.yaml"].map(text).concat();
+    let documents = std::fs::read_dir(root().join("stacksets/member-documents")).expect("the templates");
+    let documents =
+        documents.map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("a template"));
+    let member = ["member-stack.yaml", "member-roles.yaml"].map(text).into_iter().chain(documents);
+    let member = member.collect::<String>();
     let count = |kind: &str| {
         let kind = format!("Type: {kind}");
         member.lines().filter(|line| line.trim().trim_matches('"') == kind).count() as f64

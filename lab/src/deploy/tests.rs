@@ -48,7 +48,7 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
     assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), 3);
     assert_eq!(count(member, "cloudformation:CreateStack"), 2);
     assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
-    let runbooks = plan.member_documents.template.resources().count();
+    let runbooks = plan.member_documents.iter().map(|source| source.template.resources().count()).sum::<usize>();
     assert_eq!(count(member, "ssm:CreateDocument"), runbooks);
     assert!(runbooks > plan.catalogue.0.len(), "one for each control and the control runbook");
 }
