@@ -11,7 +11,7 @@ import urllib.parse
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
-from ministack.services import cloudformation, dynamodb, eventbridge, iam, lambda_svc, organizations, s3, tagging
+from ministack.services import cloudformation, dynamodb, elasticache, eventbridge, iam, lambda_svc, organizations, s3, tagging
 from ministack.services.cloudformation import handlers, provisioners
 
 
@@ -34,6 +34,7 @@ def all_of_it():
     answer_whether_a_bucket_policy_is_public()
     find_the_stack_of_a_resource()
     replace_password_policies()
+    keep_automatic_upgrades_of_caches()
 
 
 def leave_delivery_to_the_gateway():
@@ -299,3 +300,29 @@ def find_the_stack_of_a_resource():
         return handlers._error("ValidationError", f"Stack for {wanted} does not exist")
 
     handlers._ACTION_HANDLERS["DescribeStackResources"] = described
+
+
+def keep_automatic_upgrades_of_caches():
+    """MiniStack forgets AutoMinorVersionUpgrade of a cache cluster, and of a group that is modified."""
+    create, modify, modify_group = (
+        elasticache._create_cache_cluster, elasticache._modify_cache_cluster, elasticache._modify_replication_group)
+    render = elasticache._cluster_xml_inner
+
+    def kept(change, held, identifier):
+        def changed(parameters):
+            answer = change(parameters)
+            wanted = elasticache._p(parameters, "AutoMinorVersionUpgrade")
+            resource = held.get(elasticache._p(parameters, identifier))
+            if not wanted or not resource or answer[0] >= 400:
+                return answer
+            resource["AutoMinorVersionUpgrade"] = wanted.lower() == "true"
+            # Told again, as it is now.
+            return answer if change is create else change(parameters)
+
+        return changed
+
+    elasticache._create_cache_cluster = kept(create, elasticache._clusters, "CacheClusterId")
+    elasticache._modify_cache_cluster = kept(modify, elasticache._clusters, "CacheClusterId")
+    elasticache._modify_replication_group = kept(modify_group, elasticache._replication_groups, "ReplicationGroupId")
+    elasticache._cluster_xml_inner = lambda cluster: render(cluster) + (
+        f"<AutoMinorVersionUpgrade>{str(cluster.get('AutoMinorVersionUpgrade', True)).lower()}</AutoMinorVersionUpgrade>")

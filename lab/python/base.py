@@ -16,11 +16,14 @@ import base64
 import concurrent.futures
 import contextvars
 import datetime
+import functools
 import json
 import os
+import re
 import secrets
 import threading
 import time
+import urllib.parse
 
 PORT = int(os.environ["LAB_BASE_PORT"])
 TOKEN = os.environ["LAB_TOKEN"].encode()
@@ -86,6 +89,10 @@ def observe_authorisation():
         return denied
 
     iam_evaluator.enforce = observed
+    # How those are refused that MiniStack does not serve.
+    iam_actions._SERVICE_PROTOCOL.update(
+        {"elasticbeanstalk": "query-xml", "elb": "query-xml", "redshift": "query-xml"})
+
     def noted_action(service, method, path, headers, body, query):
         if asked.get() is not None and service == "s3":
             asked.get().operation = s3_operation(method, path, headers, query)
@@ -110,6 +117,19 @@ class Handlers(dict):
 
     def get(self, name, default=None):
         return allowed if order("judge_only") else super().get(name, default)
+
+
+def judge_account_settings_of_s3():
+    """MiniStack refuses this path of S3's control API before it looks at who asks."""
+    handle = ministack._handle_s3_control_request
+
+    async def judged(path, method, body, query_params, request_id, headers=None):
+        if path != "/v20180820/configuration/publicAccessBlock" or not order("judge_only"):
+            return await handle(path, method, body, query_params, request_id, headers)
+        denied = ministack._enforce_data_plane("s3", order("action"), headers, query_params, request_id)
+        return denied or await allowed(method, path, headers, body, query_params)
+
+    ministack._handle_s3_control_request = judged
 
 
 async def allowed(method, path, headers, body, query_params):
@@ -156,6 +176,91 @@ def operation(question):
         iam_actions._BOTOCORE_SERVICE_MAP.setdefault(service, [service])
     name = iam_actions._match_rest_action(service, question["method"], question["path"], question.get("query"))
     return {"operation": name}
+
+
+def request(question):
+    """The operation of a request to one of the `models`, and its parameters of the first level."""
+    for name in question["models"]:
+        model = boto.get_service_model(name)
+        found = read_request(model, question)
+        if found:
+            operation, parameters = found
+            return {"operation": re.sub(r"\d{4}_\d{2}_\d{2}$", "", operation), "parameters": plain(parameters)}
+    return refusal("LabCannotTell", f"no operation of {' or '.join(question['models'])} is called so: "
+                                    f"{question['method']} {question['path']} {question['target']}", 501)
+
+
+def read_request(model, question):
+    body = base64.b64decode(question["body"])
+    path, _, query = question["path"].partition("?")
+    query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    if question["target"]:
+        operation = question["target"].rpartition(".")[2]
+        return (operation, json.loads(body or b"{}")) if operation in model.operation_names else None
+    form = query
+    if question["content_type"].startswith("application/x-www-form-urlencoded"):
+        form = {**query, **dict(urllib.parse.parse_qsl(body.decode(), keep_blank_values=True))}
+    if "Action" in form:
+        operation = form["Action"]
+        if operation not in model.operation_names or form.get("Version") != model.metadata["apiVersion"]:
+            return None
+        return operation, form_parameters(model.operation_model(operation).input_shape, form)
+    for method, pattern, labels, wanted, operation in routes(model):
+        matched = pattern.fullmatch(path) if method == question["method"] else None
+        if matched and all(query.get(key) == value for key, value in wanted.items()):
+            values = {label: urllib.parse.unquote(value) for label, value in zip(labels, matched.groups())}
+            return operation, rest_parameters(model.operation_model(operation).input_shape, values, query, body)
+    return None
+
+
+def form_parameters(shape, form):
+    """Texts and lists of them, whatever the members of a list are called."""
+    found = {}
+    for name, member in (shape.members if shape else {}).items():
+        sent = member.serialization.get("name", name)
+        if sent in form:
+            found[name] = form[sent]
+        elif member.type_name == "list":
+            items = [value for key, value in form.items() if re.fullmatch(re.escape(sent) + r"(\.\w+)?\.\d+", key)]
+            inner = member.member.serialization.get("name")
+            items += [v for key, v in form.items() if inner and re.fullmatch(re.escape(inner) + r"\.\d+", key)]
+            if items:
+                found[name] = items
+    return found
+
+
+def rest_parameters(shape, labels, query, body):
+    try:
+        sent = json.loads(body or b"{}")
+    except ValueError:
+        sent = {}
+    found = {}
+    for name, member in (shape.members if shape else {}).items():
+        said = member.serialization.get("name", name)
+        source = {"uri": labels, "querystring": query, None: sent if isinstance(sent, dict) else {}}
+        value = source.get(member.serialization.get("location"), {}).get(said)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+@functools.cache
+def routes(model):
+    """(method, pattern of the path, its labels, what the query must say, operation), the most particular first."""
+    found = []
+    for operation in model.operation_names:
+        http = model.operation_model(operation).http
+        path, _, query = http["requestUri"].partition("?")
+        wanted = {key: value for key, _, value in (part.partition("=") for part in query.split("&") if part)
+                  if not value.startswith("{")}
+        parts = re.split(r"{(\w+\+?)}", path.rstrip("/"))
+        texts, labels = parts[::2], parts[1::2]
+        pattern = re.escape(texts[0]) + "".join(
+            ("(.+)" if label.endswith("+") else "([^/]+)") + re.escape(text) for label, text in zip(labels, texts[1:]))
+        particular = len(wanted), sum(map(len, texts))
+        found.append((particular, (http["method"], re.compile(pattern + "/?"), [label.rstrip("+") for label in labels],
+                                   wanted, operation)))
+    return [route for _, route in sorted(found, key=lambda one: one[0], reverse=True)]
 
 
 def session(question):
@@ -242,9 +347,15 @@ CONFIG = botocore.config.Config(
 def client(service, region, endpoint):
     with clients_lock:
         if (service, region, endpoint) not in clients:
-            clients[service, region, endpoint] = boto.create_client(
-                service, region_name=region, endpoint_url=endpoint, config=CONFIG)
+            made = boto.create_client(service, region_name=region, endpoint_url=endpoint, config=CONFIG)
+            # It says the account before the host's name, which the loopback address cannot have.
+            made.meta.events.register("before-sign.s3-control", functools.partial(to_endpoint, endpoint))
+            clients[service, region, endpoint] = made
         return clients[service, region, endpoint]
+
+
+def to_endpoint(endpoint, request, **_):
+    request.url = endpoint + "/" + request.url.split("/", 3)[3]
 
 
 def call(question):
@@ -325,7 +436,7 @@ def plain(value):
 
 # --- ASGI -------------------------------------------------------------------------------------------------
 
-QUESTIONS = {"caller": caller, "identity": identity, "operation": operation, "session": session, "check": check}
+QUESTIONS = {"caller": caller, "identity": identity, "operation": operation, "request": request, "session": session, "check": check}
 # Those that call back in, and so may not hold up the event loop.
 ERRANDS = {"call": call, "fetch": fetch}
 workers = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="lab-call")
@@ -389,6 +500,7 @@ def main():
     organisation.amend()
     states.amend(session, call)
     observe_authorisation()
+    judge_account_settings_of_s3()
     ministack.SERVICE_HANDLERS = Handlers(ministack.SERVICE_HANDLERS)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     config = Config()

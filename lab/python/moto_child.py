@@ -1,10 +1,17 @@
-"""moto's server, which ends when the lab does: the lab holds its standard input open."""
+"""moto's server, mended where the catalogue needs it. It ends when the lab does: the lab holds its standard input open."""
 
+import json
 import os
 import sys
 import threading
 
+from moto.core.responses import ActionResult
 from moto.ec2.models.amis import Ami
+from moto.guardduty import urls as guardduty_urls
+from moto.guardduty.responses import GuardDutyResponse
+from moto.rds.models import RDSBackend
+from moto.redshift.models import RedshiftBackend
+from moto.redshift.responses import RedshiftResponse
 from moto.server import main
 
 
@@ -24,6 +31,71 @@ def filter_images_by_snapshot():
     Ami.get_filter_value = known
 
 
+def trust_keys_of_the_base():
+    """Keys are MiniStack's: moto knows none of them."""
+    RDSBackend._validate_kms_key = lambda backend, key: key if key.startswith("arn:") else backend.kms_arn(key)
+    RDSBackend.kms_arn = lambda backend, key: (
+        f"arn:{backend.partition}:kms:{backend.region_name}:{backend.account_id}:"
+        + (key if key.startswith("alias/") else f"key/{key}"))
+
+
+def keep_parameters_of_redshift():
+    """moto has parameter groups of Redshift without parameters of their own."""
+    defaults = RedshiftBackend.describe_cluster_parameters
+
+    def described(backend, parameter_group_name):
+        own = getattr(backend.parameter_groups.get(parameter_group_name), "lab_parameters", {})
+        return [{**parameter, **({"ParameterValue": own[parameter["ParameterName"]], "Source": "user"}
+                                 if parameter["ParameterName"] in own else {})}
+                for parameter in defaults(backend, parameter_group_name)]
+
+    def change(response, values):
+        name = response._get_param("ParameterGroupName")
+        defaults(response.redshift_backend, name)
+        group = response.redshift_backend.parameter_groups[name]
+        group.lab_parameters = values(getattr(group, "lab_parameters", {}))
+        return ActionResult({"ParameterGroupName": name, "ParameterGroupStatus": "Your parameter group has been updated"})
+
+    def given(response):
+        return {item["ParameterName"]: item.get("ParameterValue") for item in response._get_param("Parameters", [])}
+
+    def reset(response):
+        if str(response._get_param("ResetAllParameters")).lower() == "true":
+            return change(response, lambda held: {})
+        return change(response, lambda held: {name: held[name] for name in held if name not in given(response)})
+
+    RedshiftBackend.describe_cluster_parameters = described
+    RedshiftResponse.modify_cluster_parameter_group = lambda response: change(
+        response, lambda held: {**held, **given(response)})
+    RedshiftResponse.reset_cluster_parameter_group = reset
+
+
+def tag_detectors():
+    """moto tells a detector's tags and cannot change them."""
+    def detector(response):
+        name = response.path.rsplit("/", 1)[-1]
+        return response.guardduty_backend.detectors[name]
+
+    def tag(response):
+        detector(response).tags.update(response._get_param("tags"))
+        return "{}"
+
+    def untag(response):
+        keys = response.querystring.get("tagKeys", [])
+        held = detector(response).tags
+        for key in keys:
+            held.pop(key, None)
+        return "{}"
+
+    GuardDutyResponse.tag_resource = tag
+    GuardDutyResponse.untag_resource = untag
+    GuardDutyResponse.list_tags_for_resource = lambda response: json.dumps({"tags": detector(response).tags})
+    guardduty_urls.url_paths["{0}/tags/(?P<resource_arn>.+)$"] = GuardDutyResponse.dispatch
+
+
 filter_images_by_snapshot()
+trust_keys_of_the_base()
+keep_parameters_of_redshift()
+tag_detectors()
 threading.Thread(target=exit_with_parent, daemon=True).start()
 main(sys.argv[1:])

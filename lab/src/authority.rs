@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
+use crate::resources::Parsed;
 use crate::service::{AwsError, Caller, Credentials};
 
 /// The base emulator's answers.
@@ -86,6 +87,13 @@ impl Authority {
             self.operations.write().unwrap_or_else(PoisonError::into_inner).insert(key, name.clone());
         }
         Ok(name)
+    }
+
+    /// The operation of a request to one of these services of botocore's, and its parameters.
+    pub(crate) async fn request(&self, models: &[&str], mut request: Value) -> Result<Parsed, AwsError> {
+        request["models"] = json!(models);
+        let answer = self.ask("request", request).await?;
+        serde_json::from_value(answer).map_err(|error| unintelligible("request", &error))
     }
 
     /// A session of a role for a service.

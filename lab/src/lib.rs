@@ -23,6 +23,7 @@ mod gateway;
 mod lambda;
 pub mod organisation;
 pub mod record;
+mod resources;
 pub mod scenario;
 pub mod service;
 pub mod services;
@@ -162,8 +163,13 @@ impl Lab {
         let functions = Arc::new(lambda::Functions::new(shared.clone(), options.functions));
         let events = Arc::new(events::Events::new(shared.clone(), functions.clone()));
         let cloud = Arc::new(Cloud { shared, functions: functions.clone(), events });
-        let gateway =
-            gateway::Gateway { cloud: cloud.clone(), services: options.services, moto: moto.url.clone(), http };
+        let gateway = gateway::Gateway {
+            cloud: cloud.clone(),
+            services: options.services,
+            moto: moto.url.clone(),
+            actions: resources::Actions::of_environment(&venv::directory(&home, &venv::MOTO))?,
+            http,
+        };
 
         let mut tasks = tokio::task::JoinSet::new();
         let router = gateway::router(Arc::new(gateway));

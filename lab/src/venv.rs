@@ -26,10 +26,15 @@ pub(crate) const MINISTACK: Requirements =
 pub(crate) const MOTO: Requirements =
     Requirements { name: "moto", text: include_str!("../python/requirements-moto.txt") };
 
+/// Where an environment is.
+pub(crate) fn directory(home: &Path, wanted: &Requirements) -> PathBuf {
+    let digest = hex::encode(Sha256::digest(wanted.text));
+    home.join(format!("venv-{}-{}", wanted.name, &digest[..12]))
+}
+
 /// The interpreter of the environment under `home` (`.lab`), made first when it is not there.
 pub(crate) fn python(home: &Path, wanted: &Requirements, progress: &Progress) -> Result<PathBuf, LabError> {
-    let digest = hex::encode(Sha256::digest(wanted.text));
-    let directory = home.join(format!("venv-{}-{}", wanted.name, &digest[..12]));
+    let directory = directory(home, wanted);
     let python = directory.join("bin/python");
     let complete = directory.join("complete");
     if complete.exists() {

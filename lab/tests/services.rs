@@ -1,0 +1,98 @@
+//! Every family of resource services answers through the gateway: each row of `services.yaml` makes something,
+//! changes it and reads it back as an account's root, so that a missing route, action or resource is seen.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use redress_lab::record::Verdict;
+use redress_lab::service::Credentials;
+use redress_lab::{Lab, LabOptions};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const ACCOUNT: &str = "222222222222";
+const REGION: &str = "us-east-1";
+
+/// One call.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    /// `service:Operation`, by botocore's names.
+    call: String,
+    /// Its parameters; a text `$name/a/0` is that part of the answer that was kept as `name`.
+    #[serde(default)]
+    with: Value,
+    /// The answer's name.
+    keep: Option<String>,
+    /// What the answer says, by JSON pointers.
+    #[serde(default)]
+    says: BTreeMap<String, Value>,
+    /// The resource that the caller must be allowed to act on, where it is worth a look.
+    on: Option<String>,
+}
+
+async fn lab() -> Lab {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+    Lab::start(LabOptions::new(root)).await.unwrap()
+}
+
+fn filled(value: &Value, kept: &BTreeMap<String, Value>) -> Value {
+    match value {
+        Value::String(text) => match text.strip_prefix('$').and_then(|rest| rest.split_once('/')) {
+            Some((name, pointer)) if kept.contains_key(name) => {
+                kept[name].pointer(&format!("/{pointer}")).unwrap_or_else(|| panic!("{text}: {}", kept[name])).clone()
+            }
+            _ => value.clone(),
+        },
+        Value::Array(items) => items.iter().map(|item| filled(item, kept)).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, field)| (name.clone(), filled(field, kept)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other.clone(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_family_of_services_makes_changes_and_tells_the_truth() {
+    let families: BTreeMap<String, Vec<Step>> = serde_saphyr::from_str(include_str!("services.yaml")).unwrap();
+    let lab = lab().await;
+    let root = Credentials::root(ACCOUNT);
+    let mut wrong = Vec::new();
+    for (family, steps) in &families {
+        let mut kept = BTreeMap::new();
+        for Step { call, with, keep, says, on } in steps {
+            let (service, operation) = call.split_once(':').unwrap();
+            let parameters = if with.is_null() { json!({}) } else { filled(with, &kept) };
+            let answer = match lab.aws().call(&root, REGION, service, operation, parameters).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    wrong.push(format!("{family}: {call}: {error}"));
+                    // The rest would only tell the same.
+                    break;
+                }
+            };
+            for (pointer, expected) in says {
+                let said = answer.pointer(pointer).unwrap_or(&Value::Null);
+                if said != expected {
+                    wrong.push(format!("{family}: {call}: {pointer} is {said}, not {expected}"));
+                }
+            }
+            let calls = lab.record().calls();
+            let noted = calls.iter().rev().find(|noted| noted.operation == operation);
+            let checks = noted.filter(|noted| noted.verdict == Verdict::Allow).map_or(&[][..], |noted| &noted.checks);
+            let checked: Vec<&str> = checks.iter().map(|check| check.resource.as_str()).collect();
+            if checked.is_empty() || on.as_ref().is_some_and(|on| !checked.contains(&on.as_str())) {
+                wrong.push(format!("{family}: {call} was authorised on {checked:?}, not {on:?}"));
+            }
+            if let Some(name) = keep {
+                kept.insert(name.clone(), answer);
+            }
+        }
+    }
+    lab.stop().await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
