@@ -41,7 +41,7 @@ type Named = (&'static str, &'static str, &'static str);
 /// refers to its EC2 (load balancers, groups, databases). What neither holds is in docs/emulator-gaps.md.
 /// Scopes that are not here are MiniStack's, with its own reading of action and resource.
 pub(crate) const FAMILIES: &[Family] = &[
-    // MiniStack has no alternate contacts.
+    // Alternate contacts, which MiniStack lacks (see `PARTLY`).
     Family {
         scope: "account",
         models: &["account"],
@@ -245,12 +245,15 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("SubscriptionName", "eventsubscription", "{}"),
         ],
     },
-    // The account's public access block, which MiniStack lacks; other paths of this scope are MiniStack's.
+    // The account's public access block, which MiniStack lacks (see `PARTLY`).
     Family { scope: "s3", models: &["s3control"], server: Server::Moto, named: &[] },
 ];
 
-/// Where S3's account-level settings are.
-const ACCOUNT_PUBLIC_ACCESS_BLOCK: &str = "/v20180820/configuration/publicAccessBlock";
+/// Scopes of which only these paths are the table's; the rest of the scope is MiniStack's.
+const PARTLY: &[(&str, &[&str])] = &[
+    ("account", &["/putAlternateContact", "/getAlternateContact", "/deleteAlternateContact"]),
+    ("s3", &["/v20180820/configuration/publicAccessBlock"]),
+];
 
 /// Actions that are not called as their operations are.
 const OTHER_ACTIONS: &[(&str, &str, &str)] = &[
@@ -261,10 +264,9 @@ const OTHER_ACTIONS: &[(&str, &str, &str)] = &[
 
 /// The family that a request belongs to, by its signature's scope.
 pub(crate) fn family(scope: &str, path: &str) -> Option<&'static Family> {
-    if scope == "s3" && path != ACCOUNT_PUBLIC_ACCESS_BLOCK {
-        return None;
-    }
-    FAMILIES.iter().find(|family| family.scope == scope)
+    let partly = PARTLY.iter().find(|(name, _)| *name == scope);
+    let served = partly.is_none_or(|(_, paths)| paths.contains(&path));
+    FAMILIES.iter().find(|family| served && family.scope == scope)
 }
 
 /// A request, read by botocore's model of its service.

@@ -115,9 +115,12 @@ fn arns_are_written_as_each_service_writes_them() {
 }
 
 #[test]
-fn of_s3_only_the_accounts_public_access_block_is_served_elsewhere() {
+fn of_s3_and_account_only_what_ministack_lacks_is_served_elsewhere() {
     assert!(family("s3", "/bucket/key").is_none() && family("sqs", "/").is_none());
-    assert_eq!(family("s3", ACCOUNT_PUBLIC_ACCESS_BLOCK).map(|family| family.server), Some(Server::Moto));
+    assert!(family("account", "/putAccountName").is_none() && family("rds", "/").is_some());
+    for (scope, path) in [("s3", "/v20180820/configuration/publicAccessBlock"), ("account", "/putAlternateContact")] {
+        assert_eq!(family(scope, path).map(|family| family.server), Some(Server::Moto), "{path}");
+    }
 }
 
 #[test]
