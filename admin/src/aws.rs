@@ -139,6 +139,21 @@ impl Aws {
     }
 }
 
+/// Whether a function's process died, or was never there, before it could answer: Lambda says so itself. What the function
+/// says of its own, it says again.
+fn died(error: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told {
+        error_type: Option<String>,
+    }
+    // Lambda's own word for a time-out has had no type.
+    let told = serde_json::from_slice::<Told>(error);
+    told.is_ok_and(|told| {
+        told.error_type.is_none_or(|kind| kind.starts_with("Runtime.") || kind.starts_with("Sandbox."))
+    })
+}
+
 /// Who we are. The topic lies in our own account, so that its ARN says which that is.
 fn identity(topic: &str, function: &str) -> Result<Identity, SetupError> {
     let malformed = |name, reason: &dyn std::fmt::Display| SetupError::Malformed { name, reason: reason.to_string() };
@@ -239,7 +254,8 @@ impl Outside for Aws {
             })?;
         let text = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
         if let Some(kind) = answer.function_error() {
-            return Err(failed(false, format!("function {} failed ({kind})", names::GUARD_FUNCTION)));
+            let message = format!("function {} failed ({kind})", names::GUARD_FUNCTION);
+            return Err(failed(died(text), message));
         }
         serde_json::from_slice(text)
             .map_err(|error| failed(false, format!("the guard's answer is not readable: {error}")))
@@ -289,8 +305,8 @@ impl Outside for Aws {
         self.backlog.put(waiting).await
     }
 
-    async fn waiting(&self, place: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
-        self.backlog.first(place, limit).await
+    async fn waiting(&self, place: &str, after: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
+        self.backlog.first(place, after, limit).await
     }
 
     async fn bring_back(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
@@ -503,6 +519,24 @@ impl Outside for Aws {
                 OPERATION,
                 format!("{}: {}", left.error_code().unwrap_or_default(), left.error_message().unwrap_or_default()),
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_died_is_told_from_a_function_that_says_no() {
+        for (told, is_dead) in [
+            (r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: 1 Error: Runtime exited"}"#, true),
+            (r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1 Error: Task timed out"}"#, true),
+            (r#"{"errorMessage":"2026-03-02T09:15:05.000Z 1 Task timed out after 10.00 seconds"}"#, true),
+            (r#"{"errorType":"redress_member::guard::BindingError","errorMessage":"another account"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(died(told.as_bytes()), is_dead, "{told}");
         }
     }
 }

@@ -40,9 +40,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::breaker::{self, Standing};
-use crate::claim;
 use crate::outcome::{self, Reading, Verdict};
 use crate::ports::{Execution, FindingUpdate, Identity, Outside, Place, StartError};
+use crate::{backlog, claim};
 use crate::{report, tell};
 
 /// How often an outcome is recorded anew because somebody else changed its claim, or an item that many share, meanwhile.
@@ -197,12 +197,7 @@ impl Around {
 
     /// Whether nothing more could be started here.
     fn is_full(&self, now: Timestamp) -> bool {
-        self.free(now) == 0
-    }
-
-    fn free(&self, now: Timestamp) -> usize {
-        let most = usize::try_from(self.limits.in_flight).unwrap_or(usize::MAX);
-        most.saturating_sub(self.flight.running_at(now.as_millisecond()))
+        self.flight.free(self.limits.in_flight, now.as_millisecond()) == 0
     }
 
     /// Takes the remediation out of what is in flight; the write of that, if it was there.
@@ -416,7 +411,9 @@ impl<O: Outside> Completion<O> {
         now: Timestamp,
     ) -> Result<(), Retry> {
         if around.flight.waiting || was_full {
-            self.bring_back(around, now).await?;
+            let place = (&around.flight_key, &around.flight);
+            let turns = ("", BROUGHT_BACK);
+            backlog::bring_back::<_, Retry>(&self.outside, place, around.limits.in_flight, turns, now).await?;
         }
         let Some(task) = &around.task else { return Ok(()) };
         let said = |name: &str| reading.detail.get(name).cloned().unwrap_or_default();
@@ -430,26 +427,6 @@ impl<O: Outside> Completion<O> {
             "Error": reading.error,
         });
         Ok(self.outside.end_task(task, &result).await?)
-    }
-
-    async fn bring_back(&self, around: &Around, now: Timestamp) -> Result<(), Retry> {
-        let free = around.free(now).min(BROUGHT_BACK);
-        if free == 0 {
-            return Ok(());
-        }
-        let waiting = self.outside.waiting(&around.flight_key.to_string(), free).await?;
-        for finding in &waiting {
-            self.outside.bring_back(finding).await?;
-        }
-        if waiting.len() == free || !around.flight.waiting {
-            return Ok(());
-        }
-        // Whoever lets a finding wait puts it aside before the mark: what came since then changed the item.
-        let read = Expect::Version(around.flight.version);
-        match self.outside.put_if(&around.flight_key, &around.flight.marked(false), read).await {
-            Err(TransactError::Store(error)) => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 
     /// Whether people were told.

@@ -164,10 +164,10 @@ pub enum Plan {
     Open(Opening),
     /// It is put into the backlog of its account and Region.
     Wait {
-        /// The claim to mark; `None` when another remediation has it.
-        mark: Option<(StateKey, Box<Bid>)>,
         /// What it waits for.
-        reason: String,
+        until: Until,
+        /// A threat list names the resource, or the other side: it goes before all others.
+        urgent: bool,
     },
     /// People are told, or (for [`State::Ignored`]) it is only written down.
     Tell(Tell),
@@ -192,6 +192,27 @@ pub enum Plan {
         basis: Basis,
         /// What changes with it: what is in flight, the counts, the breakers whose probe it is.
         also: Vec<Also>,
+    },
+}
+
+/// What a finding in the backlog waits for.
+#[derive(Debug)]
+pub enum Until {
+    /// A free place. The claim is marked.
+    Place {
+        /// The claim to mark.
+        key: StateKey,
+        /// With what.
+        bid: Box<Bid>,
+        /// Why there is none.
+        reason: String,
+    },
+    /// The end of this remediation of its resource. The claim is that one's.
+    End {
+        /// Which remediation.
+        of: RemediationId,
+        /// The state of the resource that the finding speaks of.
+        generation: Generation,
     },
 }
 
@@ -267,7 +288,14 @@ impl<'a> Desk<'a> {
                 if self.existing.is_some_and(|claim| claim.state == State::Planned) {
                     return Some(Plan::Later(other));
                 }
-                Some(Plan::Wait { mark: None, reason: format!("remediation {other} of this resource is under way") })
+                // What the backlog holds of it says as much. What comes from there goes back.
+                let generation = self.generation();
+                let flight = self.known.shared.as_ref().ok().map(|shared| &shared.flight);
+                let newest = flight.and_then(|flight| flight.later.get(&other));
+                if !self.case.released && newest.is_some_and(|newest| generation <= *newest) {
+                    return Some(Plan::Duplicate);
+                }
+                Some(Plan::Wait { until: Until::End { of: other, generation }, urgent: false })
             }
         }
     }
@@ -374,15 +402,23 @@ impl<'a> Desk<'a> {
             // People's requests use the room that rules must leave.
             let most = usize::try_from(limits.in_flight).unwrap_or(usize::MAX);
             if !shared.flight.running.contains_key(&case.id) && shared.flight.running_at(now_ms) >= most {
-                let mark = Some((self.key.clone(), Box::new(self.bid(&self.key, Purpose::Wait))));
+                if self.known.facts.evidence.is_unasked() && self.may_be_listed() {
+                    return Err(Box::new(Plan::Need(Need::Guard)));
+                }
+                let (key, bid) = (self.key.clone(), Box::new(self.bid(&self.key, Purpose::Wait)));
                 let reason = format!("{most} remediations run in this account and Region, which is the limit");
-                return Err(Box::new(Plan::Wait { mark, reason }));
+                return Err(Box::new(Plan::Wait { until: Until::Place { key, bid, reason }, urgent: basis.urgent }));
             }
         }
         let flight = shared.flight.with(case.id, now_ms + self.known.times.run_ms, now_ms);
         let key = StateKey::Flight(case.account.clone(), case.region.clone());
         also.push(Also::put(key, &flight, Expect::Version(shared.flight.version)).map_err(|error| damaged(&error))?);
         Ok(also)
+    }
+
+    /// Whether a threat list may name something of it: the other side, or a network that a security group lets in.
+    fn may_be_listed(&self) -> bool {
+        !self.case.indicators.is_empty() || self.case.subject.resource_type == "AWS::EC2::SecurityGroup"
     }
 
     /// Whether the guard looks at the resource before it is changed, also where policy does not speak of it.
@@ -521,11 +557,15 @@ impl<'a> Desk<'a> {
         Plan::Tell(Tell { key, bid, state, code, reason, basis, undecided })
     }
 
+    fn generation(&self) -> Generation {
+        self.case.generation.min(Generation(self.now.as_millisecond() + FUTURE_MS))
+    }
+
     fn bid(&self, key: &StateKey, purpose: Purpose) -> Bid {
         let case = self.case;
         Bid {
             id: case.id,
-            generation: case.generation.min(Generation(self.now.as_millisecond() + FUTURE_MS)),
+            generation: self.generation(),
             manual: self.manual,
             mode: case.mode,
             subject: case.subject.clone(),
@@ -878,7 +918,7 @@ mod tests {
         new.generation.0 = start;
         assert!(matches!(scene.decide(&new), Plan::Duplicate));
         new.generation.0 = start + 1;
-        assert!(matches!(scene.decide(&new), Plan::Wait { mark: None, .. }));
+        assert!(matches!(scene.decide(&new), Plan::Wait { until: Until::End { .. }, .. }));
         let telling = standard().claim(Claim { state: State::Planned, ..busy.clone() });
         assert!(matches!(telling.decide(&new), Plan::Later(_)), "no runbook's end would bring it back");
         let asked = standard().claim(Claim { state: State::AwaitingApproval, ..busy });
@@ -895,7 +935,8 @@ mod tests {
                 shared.flight = shared.flight.with(id, now().as_millisecond() + 1000, now().as_millisecond());
             }
         });
-        let Plan::Wait { mark: Some((key, bid)), .. } = full.decide(&case(Trigger::Config)) else { panic!() };
+        let plan = full.decide(&case(Trigger::Config));
+        let Plan::Wait { until: Until::Place { key, bid, .. }, urgent: false } = plan else { panic!("{plan:?}") };
         assert_eq!((key, bid.purpose), (case(Trigger::Config).claim_key(), Purpose::Wait));
         assert!(matches!(full.decide(&person()), Plan::Start { .. }), "the room that rules leave is for people");
         let own = full.clone().shared(|shared| {

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod approval;
 pub mod aws;
+mod backlog;
 pub mod batch;
 pub mod breaker;
 pub mod claim;

@@ -12,10 +12,11 @@
 //! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified) |
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
 //! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
-//! | newer than what is under way | `BatchGetItem`, `PutItem` into the backlog, `PutItem` (flight) |
+//! | newer than what is under way | `BatchGetItem`, `PutItem` into the backlog, `PutItem` (flight); the same again: `BatchGetItem` |
 //! | refused input | as only told, and `SendMessage` to the dead-letter queue |
 //! | undo | `Query` (what is to be undone), then as start, without the guard |
 //! | start that fails | as start, then `Publish`, `BatchGetItem`, `TransactWriteItems`, and `SendMessage` unless it is to be tried again |
+//! | brought back, and needs no place | as what it is, then, when a place is free, `Query`, `SendMessage`, `DeleteItem` of the next |
 //! | breaker opens | `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems`, then as only told |
 //!
 //! `Organizations` is asked once a day for an account, and only where a policy, an exemption or a switch speaks of units
@@ -33,21 +34,22 @@ use redress_common::aws::ledger_store::{
     Also, AppendError, ClaimWrite, StoreError, TransactError, append, append_with,
 };
 use redress_common::aws::state_table::{
-    CatalogueError, Claim, ClaimStatus, Expect, Notice, PolicySetName, Snapshot, StateKey, Subject,
+    CatalogueError, Claim, ClaimStatus, Expect, Notice, PolicySetName, Settings, Snapshot, StateKey, Subject,
 };
 use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, parameter};
 use redress_common::finding::{Finding, Inbound, ParseError, SeverityLabel, Trigger, parse, released};
-use redress_common::ids::{AccountId, RemediationId};
+use redress_common::ids::{AccountId, Generation, RemediationId};
+use redress_common::items::flight::Flight;
 use redress_common::ledger::{Head, RecordDraft, detail};
 use redress_common::names;
 use redress_common::state::State;
 
-use crate::claim;
 use crate::context::{self, Context, kept_account, place, shared};
-use crate::decide::{Basis, Facts, Known, Lookup, Plan, REQUEST_SECONDS, Shared, Tell, decide, refusal};
+use crate::decide::{Basis, Facts, Known, Lookup, Plan, REQUEST_SECONDS, Shared, Tell, Until, decide, refusal};
 use crate::intake::{self, Case, NoCase, NotUndoable, Undo};
 use crate::ports::{Asking, Identity, Outside, Start, StartError, Waiting, WorkflowInput};
+use crate::{backlog, claim};
 use crate::{report, tell};
 
 /// A catalogue older than this is read again, with whatever else is read.
@@ -86,7 +88,7 @@ impl Retry {
 }
 
 /// Workers that met do not meet again at once.
-async fn pause(round: u64) {
+pub(crate) async fn pause(round: u64) {
     let jitter = rand::random_range(0..=8 * round);
     tokio::time::sleep(std::time::Duration::from_millis(jitter)).await;
 }
@@ -126,6 +128,15 @@ enum Origin<'a> {
 enum Round {
     Done,
     Again,
+}
+
+/// A case, and what was read for it.
+struct Read<'a> {
+    case: &'a Case,
+    held: Option<&'a Claim>,
+    request: Option<&'a Claim>,
+    head: Head,
+    shared: Option<&'a Shared>,
 }
 
 /// What was granted and decided, on the way to a start.
@@ -238,7 +249,10 @@ impl<O: Outside> Orchestrator<O> {
                         return self.undo_last(body, finding, &case, &snapshot, now).await;
                     }
                     (Ok(case), snapshot) => (came(case, origin), snapshot),
-                    (Err(error), _) => return self.no_case(body, finding, &error, now).await.map(done),
+                    (Err(error), _) => {
+                        self.no_case(body, finding, &error, now).await?;
+                        return self.next_of(origin, finding, now).await.map(done);
+                    }
                 }
             }
             Origin::Undo(undo) => {
@@ -281,13 +295,36 @@ impl<O: Outside> Orchestrator<O> {
                 plan => break plan,
             }
         };
-        let existing = |key: &StateKey| if *key == case.claim_key() { held.as_ref() } else { request.as_ref() };
+        // What is brought back takes the place that it waited for, or leaves it to the next.
+        let leaves = matches!(plan, Plan::Duplicate | Plan::Repeated(_) | Plan::Tell(_) | Plan::Ask { .. });
+        let read =
+            Read { case: &case, held: held.as_ref(), request: request.as_ref(), head, shared: shared.as_ref().ok() };
+        let round = self.carry_out(body, origin, plan, read, now).await?;
+        if let (Origin::Released(..), true, Ok(shared)) = (origin, leaves, &shared) {
+            let flight = StateKey::Flight(case.account.clone(), case.region.clone());
+            self.next(&flight, &shared.flight, &settings, "", now).await?;
+        }
+        Ok(round)
+    }
+
+    /// Do what the plan says.
+    async fn carry_out(
+        &self,
+        body: &str,
+        origin: &Origin<'_>,
+        plan: Plan,
+        read: Read<'_>,
+        now: Timestamp,
+    ) -> Result<Round, Retry> {
+        let done = |()| Round::Done;
+        let Read { case, held, request, head, shared } = read;
+        let existing = |key: &StateKey| if *key == case.claim_key() { held } else { request };
         let going = |key: StateKey, bid, basis, also, asking| {
             let before = existing(&key);
             let granted = claim::grant(before, bid, self.me.times, now).ok()?;
             let write = ClaimWrite { condition: claim::condition(before), key, claim: granted };
             let superseded = self.superseded(before, case.id, now);
-            Some(Going { case: &case, write, basis, head: head.clone(), also, asking, superseded })
+            Some(Going { case, write, basis, head: head.clone(), also, asking, superseded })
         };
         let going = match plan {
             Plan::Duplicate | Plan::Need(_) => {
@@ -304,15 +341,18 @@ impl<O: Outside> Orchestrator<O> {
                 tell::opened(&self.outside, &self.me, &opening, now).await?;
                 return Ok(Round::Again);
             }
-            Plan::Wait { mark, reason } => {
-                let mark = mark.map(|(key, bid)| going(key, *bid, Basis::default(), Vec::new(), None));
-                let going = match mark {
-                    Some(None) => return Ok(Round::Done),
-                    Some(going) => going,
-                    None => None,
+            Plan::Wait { until, urgent } => {
+                let Some(shared) = shared else { return Ok(Round::Done) };
+                let order = Waiting::order(urgent, case.severity.score, case.event_time, case.id);
+                return match until {
+                    Until::End { of, generation } => {
+                        self.wait_for_end(origin, case, shared, order, (of, generation), now).await.map(done)
+                    }
+                    Until::Place { key, bid, reason } => match going(key, *bid, Basis::default(), Vec::new(), None) {
+                        Some(going) => self.wait(origin, going, shared, order, &reason, now).await.map(done),
+                        None => Ok(Round::Done),
+                    },
                 };
-                let Ok(shared) = &shared else { return Ok(Round::Done) };
-                return self.wait(origin, &case, shared, going, &reason, now).await.map(done);
             }
             Plan::Tell(tell) => {
                 let existing = existing(&tell.key);
@@ -333,44 +373,92 @@ impl<O: Outside> Orchestrator<O> {
     async fn wait(
         &self,
         origin: &Origin<'_>,
-        case: &Case,
+        going: Going<'_>,
         shared: &Shared,
-        going: Option<Going<'_>>,
+        order: String,
         reason: &str,
         now: Timestamp,
     ) -> Result<(), Retry> {
-        let (Origin::Finding(finding) | Origin::Released(finding, _)) = origin else { return Ok(()) };
-        let flight = StateKey::Flight(case.account.clone(), case.region.clone());
-        self.outside
-            .defer(&Waiting {
-                place: flight.to_string(),
-                order: Waiting::order(case.severity.score, case.event_time, case.id),
-                body: released(&self.me.account, &self.me.home, finding, case.campaign.as_deref(), now),
-                expires_at: now.as_second() + REQUEST_SECONDS,
-            })
-            .await?;
-        let read = Expect::Version(shared.flight.version);
-        let marked = shared.flight.marked(true);
-        let Some(Going { write, head, superseded, .. }) = going else {
-            // Its resource is being worked on, which may be all that it asks for: it has no record of its own before it
-            // comes back and is more than that. Until then each delivery of it is the same entry of the backlog.
-            return match self.outside.put_if(&flight, &marked, read).await {
-                Ok(()) => Ok(()),
-                Err(TransactError::Store(error)) => Err(error.into()),
-                Err(_) => Err(AppendError::AlsoLost(flight).into()),
-            };
-        };
+        let Going { case, write, head, superseded, .. } = going;
+        let flight = self.defer(origin, case, order, now).await?;
         let mut planned = report::draft(&self.me, case.id, &case.subject, State::Planned, now);
         planned.detail.extend(report::details([
             (detail::CODE, "waiting".to_owned()),
             (detail::REASON, reason.to_owned()),
             (detail::GENERATION, case.generation.to_string()),
         ]));
-        let marked = Also::put(flight, &marked, read).map_err(StoreError::from)?;
+        let read = Expect::Version(shared.flight.version);
+        let marked = Also::put(flight, &shared.flight.marked(true), read).map_err(StoreError::from)?;
         let records = superseded.into_iter().chain([planned]).collect();
         append_with(&self.outside, &case.account, head, records, Some(write), vec![marked]).await?;
         report::metric(&report::count("Decisions", "Code", "waiting", now));
         Ok(())
+    }
+
+    /// The same, for a finding whose resource is being worked on, which may be all that it asks for: it has no record of
+    /// its own before it comes back and is more than that. What is in flight says that it waits, so that its next
+    /// deliveries cost one read.
+    async fn wait_for_end(
+        &self,
+        origin: &Origin<'_>,
+        case: &Case,
+        shared: &Shared,
+        order: String,
+        (running, generation): (RemediationId, Generation),
+        now: Timestamp,
+    ) -> Result<(), Retry> {
+        let flight = self.defer(origin, case, order.clone(), now).await?;
+        let marked = shared.flight.followed(running, generation);
+        match self.outside.put_if(&flight, &marked, Expect::Version(shared.flight.version)).await {
+            Ok(()) => {}
+            Err(TransactError::Store(error)) => return Err(error.into()),
+            Err(_) => return Err(AppendError::AlsoLost(flight).into()),
+        }
+        // It was brought back for a place that it cannot use yet.
+        let back = matches!(origin, Origin::Released(..));
+        if back { self.next(&flight, &marked, &shared.settings, &order, now).await } else { Ok(()) }
+    }
+
+    /// Put a finding aside. The item that says what runs where it belongs.
+    async fn defer(&self, origin: &Origin<'_>, case: &Case, order: String, now: Timestamp) -> Result<StateKey, Retry> {
+        let flight = StateKey::Flight(case.account.clone(), case.region.clone());
+        let (Origin::Finding(finding) | Origin::Released(finding, _)) = origin else { return Ok(flight) };
+        self.outside
+            .defer(&Waiting {
+                place: flight.to_string(),
+                order,
+                body: released(&self.me.account, &self.me.home, finding, case.campaign.as_deref(), now),
+                expires_at: now.as_second() + REQUEST_SECONDS,
+            })
+            .await?;
+        Ok(flight)
+    }
+
+    /// The same, for what is no case any more.
+    async fn next_of(&self, origin: &Origin<'_>, finding: &Finding, now: Timestamp) -> Result<(), Retry> {
+        if !matches!(origin, Origin::Released(..)) {
+            return Ok(());
+        }
+        let key = StateKey::Flight(finding.account.clone(), finding.region.clone());
+        let snapshot = self.outside.read(&[key.clone(), StateKey::Settings]).await?;
+        let flight = snapshot.flight(&finding.account, &finding.region).map_err(StoreError::from)?;
+        let settings = snapshot.settings().map_err(StoreError::from)?;
+        self.next(&key, &flight, &settings, "", now).await
+    }
+
+    /// A place stays free: the next that waits for it comes.
+    async fn next(
+        &self,
+        key: &StateKey,
+        flight: &Flight,
+        settings: &Settings,
+        after: &str,
+        now: Timestamp,
+    ) -> Result<(), Retry> {
+        if !flight.waiting {
+            return Ok(());
+        }
+        backlog::bring_back(&self.outside, (key, flight), settings.limits.in_flight, (after, 1), now).await
     }
 
     /// The case of a finding, and what was read for it.
@@ -488,43 +576,49 @@ impl<O: Outside> Orchestrator<O> {
         if !error.transient {
             record.notification_sent = tell::publish(&self.outside, case.id, &case.subject, state, now).await;
         }
-        self.give_back(case, back, &record, now).await?;
+        let (flight, settings) = self.give_back(case, back, &record, now).await?;
         if error.transient {
             return Err(error.into());
         }
         tracing::error!(remediation = %case.id, error = %error, "the runbook could not be started");
         self.outside.dead_letter(body, code, &report::sanitised(&error.message)).await?;
+        let key = StateKey::Flight(case.account.clone(), case.region.clone());
+        if let Err(error) = self.next(&key, &flight, &settings, "", now).await {
+            // Not worth a second start; the reconciler looks at what waits, too.
+            tracing::warn!(%error, "the next was not brought back");
+        }
         Ok(())
     }
 
-    /// Give back the claim, and the place in flight with it.
+    /// Give back the claim, and the place in flight with it: what is in flight then, and the settings.
     async fn give_back(
         &self,
         case: &Case,
         back: ClaimWrite,
         record: &RecordDraft,
         now: Timestamp,
-    ) -> Result<(), Retry> {
+    ) -> Result<(Flight, Settings), Retry> {
         let key = StateKey::Flight(case.account.clone(), case.region.clone());
+        let keys = [key.clone(), StateKey::Chain(case.account.clone()), StateKey::Settings];
         for round in 1.. {
-            let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(case.account.clone())]).await?;
+            let snapshot = self.outside.read(&keys).await?;
             let head = snapshot.head(&case.account).map_err(StoreError::from)?;
-            let flight = snapshot.flight(&case.account, &case.region).map_err(StoreError::from)?;
+            let mut flight = snapshot.flight(&case.account, &case.region).map_err(StoreError::from)?;
             let mut also = Vec::new();
             if flight.running.contains_key(&case.id) {
-                let without = flight.without(case.id, now.as_millisecond());
                 let read = Expect::Version(flight.version);
-                also.push(Also::put(key.clone(), &without, read).map_err(StoreError::from)?);
+                flight = flight.without(case.id, now.as_millisecond());
+                also.push(Also::put(key.clone(), &flight, read).map_err(StoreError::from)?);
             }
             match append_with(&self.outside, &case.account, head, vec![record.clone()], Some(back.clone()), also).await
             {
                 // The lease ended and a successor has it: the failure is the successor's to tell of.
-                Ok(_) | Err(AppendError::ClaimLost) => return Ok(()),
+                Ok(_) | Err(AppendError::ClaimLost) => return Ok((flight, snapshot.settings().unwrap_or_default())),
                 Err(AppendError::AlsoLost(_)) if round < ROUNDS => pause(round).await,
                 Err(other) => return Err(other.into()),
             }
         }
-        Ok(())
+        Ok(Default::default())
     }
 
     /// The last record of a remediation whose claim another one takes before it began: it waited, or its worker died.

@@ -174,7 +174,8 @@ pub struct Asking {
 pub struct Waiting {
     /// What it waits for: `flight#<account>#<region>` or `campaign#<name>`. The partition key.
     pub place: String,
-    /// Its turn: the worst first, then the oldest. The sort key; unique by the remediation that ends it.
+    /// Its turn: what a threat list names first, then the worst, then the oldest. The sort key; unique by the remediation
+    /// that ends it.
     pub order: String,
     /// The queue message that brings it back.
     pub body: String,
@@ -183,10 +184,13 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The sort key of a finding: severity from 100 down, then its age, then who it is.
+    /// The sort key of a finding: whether a threat list names the resource or the other side, then severity from 100 down,
+    /// then its age, then who it is.
     #[must_use]
-    pub fn order(severity: u8, event_time: jiff::Timestamp, id: RemediationId) -> String {
-        format!("{:03}#{:015}#{id}", 100 - severity.min(100), event_time.as_millisecond().max(0))
+    pub fn order(urgent: bool, severity: u8, event_time: jiff::Timestamp, id: RemediationId) -> String {
+        // Before every digit.
+        let first = if urgent { "!" } else { "" };
+        format!("{first}{:03}#{:015}#{id}", 100 - severity.min(100), event_time.as_millisecond().max(0))
     }
 }
 
@@ -225,8 +229,13 @@ pub trait Outside: Store {
     /// Put a finding aside. The same one again changes nothing.
     fn defer(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 
-    /// The first that wait for something, at most `limit`.
-    fn waiting(&self, place: &str, limit: usize) -> impl Future<Output = Result<Vec<Waiting>, AwsFailure>> + Send;
+    /// The first that wait for something and whose turn comes after `after` (empty: of all), at most `limit`.
+    fn waiting(
+        &self,
+        place: &str,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Waiting>, AwsFailure>> + Send;
 
     /// Bring one back: onto the findings queue, then out of the backlog.
     fn bring_back(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;

@@ -123,7 +123,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 fn is_elsewhere(line: &Grant) -> bool {
-    let backlog = line.role == names::ORCHESTRATOR_ROLE && line.resource.contains(names::BACKLOG_TABLE);
+    // `races` brings back with them.
+    let brings = line.action == "sqs:SendMessage" && line.resource.ends_with(names::FINDINGS_QUEUE);
+    let backlog = line.role == names::ORCHESTRATOR_ROLE && (brings || line.resource.contains(names::BACKLOG_TABLE));
     backlog || ELSEWHERE.iter().any(|(role, action)| line.role == *role && line.action.starts_with(action))
 }
 

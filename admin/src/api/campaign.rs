@@ -161,7 +161,7 @@ impl<D: Desk> Api<D> {
     fn waiting(&self, name: &str, finding: &Finding, case: &Case, now: Timestamp) -> Waiting {
         Waiting {
             place: StateKey::Campaign(name.to_owned()).to_string(),
-            order: Waiting::order(case.severity.score, finding.event_time, case.id),
+            order: Waiting::order(false, case.severity.score, finding.event_time, case.id),
             body: finding::released(&self.me.account, &self.me.home, finding, Some(name), now),
             expires_at: now.as_second() + KEPT_SECONDS,
         }

@@ -27,20 +27,26 @@ impl Backlog {
         put.map(drop).map_err(|error| AwsFailure::of(OPERATION, &error))
     }
 
-    pub(super) async fn first(&self, place: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
+    pub(super) async fn first(&self, place: &str, after: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
         const OPERATION: &str = "dynamodb:Query";
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(&self.table)
-            .key_condition_expression("#place = :place")
             .expression_attribute_names("#place", "Place")
             .expression_attribute_values(":place", AttributeValue::S(place.to_owned()))
             .consistent_read(true)
-            .set_limit(i32::try_from(limit).ok())
-            .send()
-            .await
-            .map_err(|error| AwsFailure::of(OPERATION, &error))?;
+            .set_limit(i32::try_from(limit).ok());
+        // DynamoDB compares with no empty key.
+        let query = if after.is_empty() {
+            query.key_condition_expression("#place = :place")
+        } else {
+            query
+                .key_condition_expression("#place = :place AND #order > :after")
+                .expression_attribute_names("#order", "Order")
+                .expression_attribute_values(":after", AttributeValue::S(after.to_owned()))
+        };
+        let answer = query.send().await.map_err(|error| AwsFailure::of(OPERATION, &error))?;
         let items = answer.items.unwrap_or_default();
         let read = items.iter().map(|item| item::decode("a waiting finding", item));
         read.collect::<Result<_, _>>().map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))

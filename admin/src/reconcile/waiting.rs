@@ -26,8 +26,7 @@ const BROUGHT: usize = 100;
 /// How many findings may be brought back to a place.
 #[must_use]
 pub fn free(flight: &Flight, settings: &Settings, now: Timestamp) -> usize {
-    let most = usize::try_from(settings.limits.in_flight).unwrap_or(usize::MAX);
-    most.saturating_sub(flight.running_at(now.as_millisecond())).min(BROUGHT)
+    flight.free(settings.limits.in_flight, now.as_millisecond()).min(BROUGHT)
 }
 
 /// Why a campaign's findings may not be released now.
@@ -76,15 +75,14 @@ impl<W: Watch> Reconciler<W> {
         if free == 0 {
             return Ok(());
         }
-        let waiting = self.outside.waiting(&key.to_string(), free).await?;
+        let waiting = self.outside.waiting(&key.to_string(), "", free).await?;
         for finding in &waiting {
             self.outside.bring_back(finding).await?;
             counts.done("brought-back");
         }
         if waiting.is_empty() && flight.waiting {
             // Nothing waits any more; what ended long ago is dropped with the mark.
-            let mut next = flight.marked(false);
-            next.running.retain(|_, until| *until > now.as_millisecond());
+            let next = flight.marked(false).landed(now.as_millisecond());
             match self.outside.put_if(key, &next, Expect::Version(flight.version)).await {
                 Ok(()) | Err(TransactError::AlsoLost(_) | TransactError::ClaimLost) => {}
                 Err(error) => return Err(error.into()),
@@ -122,7 +120,7 @@ impl<W: Watch> Reconciler<W> {
             return Ok(());
         }
         let wanted = usize::try_from(due).unwrap_or(0).min(BROUGHT);
-        let waiting = self.outside.waiting(&key.to_string(), wanted.max(1)).await?;
+        let waiting = self.outside.waiting(&key.to_string(), "", wanted.max(1)).await?;
         let due = waiting.len().min(wanted);
         let status = if waiting.is_empty() { CampaignStatus::Done } else { campaign.status };
         if due == 0 && status == campaign.status {
@@ -143,8 +141,9 @@ impl<W: Watch> Reconciler<W> {
         let id = RemediationId::of_rejected(format!("campaign:{name}:{version}").as_bytes());
         if status == CampaignStatus::Done {
             let note = Note { id, subject, state: State::Notified, code, reason, more: report::Detail::new() };
-            self.note(note, vec![put], now).await?;
-            counts.done("campaign-done");
+            if self.note(note, vec![put], now).await? {
+                counts.done("campaign-done");
+            }
             return Ok(());
         }
         let mut record = report::draft(&self.me, id, &subject, State::Applied, now);

@@ -1,7 +1,7 @@
 //! What is let through, what waits, what is asked about, and what is stopped.
 
 use redress_admin::ports::Identity;
-use redress_common::aws::state_table::Limits;
+use redress_common::aws::state_table::{Claim, Limits};
 use redress_common::contract::Ownership;
 use redress_common::finding::{Inbound, parse, released};
 use redress_common::ids::AccountId;
@@ -16,6 +16,18 @@ use super::*;
 /// A finding of a bucket of its own.
 fn of_bucket(name: &str) -> String {
     IMPORT.replace("payroll-exports", name)
+}
+
+/// The finding of a security group that lets the world in.
+fn open_group(id: &str) -> String {
+    IMPORT
+        .replace("arn:aws:s3:::payroll-exports", &format!("arn:aws:ec2:eu-central-1:111122223333:security-group/{id}"))
+        .replace("AwsS3Bucket", "AwsEc2SecurityGroup")
+        .replace("S3.8", "EC2.13")
+}
+
+fn worse(finding: &str) -> String {
+    finding.replace("\"HIGH\"", "\"CRITICAL\"").replace("\"Normalized\": 70", "\"Normalized\": 90")
 }
 
 fn limited(change: impl FnOnce(&mut Limits)) -> Settings {
@@ -102,17 +114,139 @@ async fn many_deliveries_of_an_update_while_the_resource_is_worked_on_leave_one_
     let world = World::new(&standard());
     take(&world, IMPORT, now()).await.unwrap();
     let update = generation(IMPORT, "2026-03-02T09:15:10.000Z");
-    for nth in 0..50 {
-        take(&world, &update, later(6 + nth)).await.unwrap();
+    world.calls();
+    take(&world, &update, later(6)).await.unwrap();
+    assert_eq!(world.calls(), ["BatchGetItem", "PutItem", "PutItem"]);
+    let older = generation(IMPORT, "2026-03-02T09:15:08.000Z");
+    for nth in 0..25 {
+        take(&world, &update, later(7 + nth)).await.unwrap();
+        take(&world, &older, later(7 + nth)).await.unwrap();
     }
+    assert_eq!(world.calls(), ["BatchGetItem"; 50], "the backlog holds what says as much");
     assert_eq!((world.records().len(), world.in_backlog().len()), (2, 1));
+    assert_eq!(world.flight().later.len(), 1);
     let event = world.end(Some(Outcome::Verified));
     complete(&world, &event, later(60)).await;
     for body in world.brought_back() {
         take(&world, &body, later(61)).await.unwrap();
     }
     assert_eq!((world.started().len(), world.in_backlog().len()), (1, 0), "the fix saw what it tells of");
+    assert!(world.flight().later.is_empty());
     world.verify();
+}
+
+/// What the backlog brings back, in order, and nothing else comes.
+async fn bring(world: &World, at: i64) -> usize {
+    let mut brought = 0;
+    for round in 0..20 {
+        let back = world.take_brought_back();
+        brought += back.len();
+        if back.is_empty() {
+            return brought;
+        }
+        for body in back {
+            take(world, &body, later(at + round)).await.unwrap();
+        }
+    }
+    panic!("it goes round and round");
+}
+
+#[tokio::test]
+async fn what_is_brought_back_and_needs_no_place_leaves_it_to_the_next() {
+    // Each of the two that are brought back first is found to be none of ours any more; `last` is waited for.
+    type Change = fn(&World, &str);
+    let dealt_with: Change = |world, bucket| {
+        let held = |claim: &Claim| claim.subject.resource_id.ends_with(bucket);
+        world.change_claims(held, |claim| claim.status = ClaimStatus::Done);
+    };
+    let held: Change = |world, bucket| {
+        let of = |claim: &Claim| claim.subject.resource_id.ends_with(bucket);
+        world.change_claims(of, |claim| claim.held = true);
+    };
+    for (what, change) in [("a duplicate", dealt_with), ("refused", held)] {
+        let world = World::new(&limited(|limits| limits.in_flight = 1));
+        take(&world, &of_bucket("one"), now()).await.unwrap();
+        for (nth, bucket) in ["two", "three", "last"].into_iter().enumerate() {
+            take(&world, &of_bucket(bucket), later(1 + i64::try_from(nth).unwrap())).await.unwrap();
+        }
+        change(&world, "two");
+        change(&world, "three");
+        let event = world.end(Some(Outcome::Verified));
+        complete(&world, &event, later(10)).await;
+        assert_eq!(bring(&world, 11).await, 3, "{what}");
+        let (_, start) = world.started().last().cloned().unwrap();
+        assert!(sent(&start, parameter::RESOURCE_ARN).ends_with("last"), "{what}");
+        assert_eq!((world.started().len(), world.in_backlog().len()), (2, 0), "{what}");
+        world.verify();
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_case_any_more_leaves_its_place_to_the_next() {
+    let world = World::new(&limited(|limits| limits.in_flight = 1));
+    take(&world, &of_bucket("one"), now()).await.unwrap();
+    take(&world, &of_bucket("two"), later(1)).await.unwrap();
+    take(&world, &of_bucket("last"), later(2)).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(10)).await;
+    let back = world.take_brought_back();
+    // Its control is none that this catalogue knows.
+    take(&world, &back[0].replace("S3.8", "S3.99"), later(11)).await.unwrap();
+    bring(&world, 12).await;
+    assert_eq!((world.started().len(), world.in_backlog().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_place_goes_past_those_whose_resource_is_under_work_and_the_round_ends() {
+    let world = World::new(&limited(|limits| limits.in_flight = 3));
+    for (nth, bucket) in ["one", "two", "three"].into_iter().enumerate() {
+        take(&world, &of_bucket(bucket), later(i64::try_from(nth).unwrap())).await.unwrap();
+    }
+    // The worst of all are news of what is being worked on.
+    for bucket in ["one", "two"] {
+        let update = generation(&of_bucket(bucket), "2026-03-02T09:15:30.000Z");
+        take(&world, &worse(&update), later(26)).await.unwrap();
+    }
+    take(&world, &of_bucket("last"), later(27)).await.unwrap();
+    assert_eq!((world.started().len(), world.in_backlog().len()), (3, 3));
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(30)).await;
+    assert_eq!(bring(&world, 31).await, 3);
+    let (_, start) = world.started().last().cloned().unwrap();
+    assert!(sent(&start, parameter::RESOURCE_ARN).ends_with("last"));
+    assert_eq!((world.started().len(), world.in_backlog().len()), (4, 2), "those two wait for their own ends");
+    world.verify();
+}
+
+#[tokio::test]
+async fn a_start_that_fails_for_good_leaves_its_place_to_the_next() {
+    let world = World::new(&limited(|limits| limits.in_flight = 1));
+    take(&world, &of_bucket("one"), now()).await.unwrap();
+    take(&world, &of_bucket("two"), later(1)).await.unwrap();
+    take(&world, &of_bucket("last"), later(2)).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(10)).await;
+    world.fail_start(false);
+    assert_eq!(bring(&world, 11).await, 2);
+    let (_, start) = world.started().last().cloned().unwrap();
+    assert!(sent(&start, parameter::RESOURCE_ARN).ends_with("last"));
+}
+
+#[tokio::test]
+async fn what_a_threat_list_names_goes_before_what_is_worse() {
+    let world = World::new(&limited(|limits| limits.in_flight = 1));
+    take(&world, &of_bucket("one"), now()).await.unwrap();
+    world.calls();
+    take(&world, &worse(&of_bucket("worse")), later(1)).await.unwrap();
+    assert!(!world.calls().contains(&"Invoke"), "nothing of it could be on a list");
+    world.evidence(|evidence| evidence.threats = vec!["198.51.100.7 (feed): 198.51.100.7".to_owned()]);
+    let group = open_group("sg-0123456789abcdef0");
+    take(&world, &group, later(2)).await.unwrap();
+    take(&world, &group, later(3)).await.unwrap();
+    let calls = world.calls();
+    assert_eq!(calls.iter().filter(|call| **call == "Invoke").count(), 1, "{calls:?}");
+    let orders: Vec<String> = world.in_backlog().into_iter().map(|waiting| waiting.order).collect();
+    assert!(orders.len() == 2 && orders[0].starts_with('!') && orders[1].starts_with("010#"), "{orders:?}");
 }
 
 #[tokio::test]
@@ -257,6 +391,17 @@ async fn a_guard_that_does_not_answer_stops_rules_and_says_so() {
     assert_eq!((world.states().last(), world.dead()), (Some(&State::Failed), vec!["guard-unreadable".to_owned()]));
     take(&world, ASKED, later(1)).await.unwrap();
     assert_eq!(world.started().len(), 1);
+}
+
+#[tokio::test]
+async fn a_guard_that_dies_is_asked_again_when_the_message_comes_again() {
+    let world = World::new(&standard());
+    world.kill_guard();
+    assert!(take(&world, IMPORT, now()).await.is_err());
+    assert_eq!((world.claim(&claim_key()), world.records().len(), world.dead().len()), (None, 0, 0), "nobody has it");
+    take(&world, IMPORT, later(10)).await.unwrap();
+    assert_eq!(world.started().len(), 1);
+    world.verify();
 }
 
 #[tokio::test]

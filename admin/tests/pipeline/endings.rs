@@ -119,7 +119,10 @@ async fn a_slot_that_is_free_again_goes_to_the_worst_that_waits() {
     let limits = Limits { in_flight: 1, ..Limits::default() };
     let world = World::new(&Settings { limits, ..standard() });
     let (_, start) = started(&world).await;
-    world.put(&flight_key(), &Flight { version: 7, running: [(start.id, i64::MAX)].into(), waiting: true });
+    world.put(
+        &flight_key(),
+        &Flight { version: 7, running: [(start.id, i64::MAX)].into(), waiting: true, ..Flight::default() },
+    );
     world.waits(&waiting("mild", "060#1"));
     world.waits(&waiting("worst", "001#2"));
     let event = world.end(Some(Outcome::Verified));
@@ -140,7 +143,10 @@ async fn what_could_not_be_brought_back_is_when_the_message_comes_again() {
     for call in ["Query", "SendMessage"] {
         let world = World::new(&standard());
         let (_, start) = started(&world).await;
-        world.put(&flight_key(), &Flight { version: 1, running: [(start.id, i64::MAX)].into(), waiting: true });
+        world.put(
+            &flight_key(),
+            &Flight { version: 1, running: [(start.id, i64::MAX)].into(), waiting: true, ..Flight::default() },
+        );
         world.waits(&waiting("first", "001"));
         let event = world.end(Some(Outcome::Verified));
         world.fail_next(call);

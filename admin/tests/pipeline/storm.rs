@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use redress_admin::completion::Completion;
 use redress_admin::orchestrate::Orchestrator;
-use redress_admin::ports::{Outside, Place, Start};
+use redress_admin::ports::{Place, Start};
 use redress_common::aws::state_table::{Limits, PolicySetName, Settings, Switch};
 use redress_common::contract::{Outcome, parameter as name};
 use redress_common::ids::RemediationId;
@@ -275,9 +275,6 @@ impl Storm {
             let chance = Chance(self.shape.seed ^ nth as u64).next();
             self.deliver(&handler, &self.resources[*resource as usize].event(chance, ms), ms, false).await;
             self.meanwhile(&handler, ms).await;
-            if nth.is_multiple_of(self.shape.deliveries / 32) {
-                self.reconcile().await;
-            }
             if let Some(mark) = marks.iter().position(|mark| *mark == nth) {
                 self.report.lock().unwrap().marks[mark] = self.mark();
             }
@@ -293,15 +290,6 @@ impl Storm {
         for body in again {
             self.deliver(handler, &body, ms, true).await;
         }
-    }
-
-    /// What the reconciler does every quarter of an hour: what was brought back and needed no place leaves one free, and
-    /// nobody whose end would bring the next.
-    async fn reconcile(&self) {
-        for waiting in self.world.in_backlog() {
-            (&self.world).bring_back(&waiting).await.unwrap();
-        }
-        self.queue.lock().unwrap().extend(self.world.take_brought_back());
     }
 
     async fn deliver(&self, handler: &Handler, body: &str, ms: i64, again: bool) {
@@ -359,10 +347,10 @@ impl Storm {
         for round in 1..=1000 {
             self.meanwhile(&handler, NIGHT_MS + round * RUN_MS.1).await;
             let quiet = self.runs.lock().unwrap().1.is_empty() && self.queue.lock().unwrap().is_empty();
-            if quiet && self.world.size().2 == 0 {
+            if quiet {
+                assert_eq!(self.world.size().2, 0, "nothing waits for a place that is free");
                 return;
             }
-            self.reconcile().await;
         }
         panic!("it does not come to rest");
     }

@@ -12,7 +12,7 @@ use redress_admin::ports::{
 };
 use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
-use redress_common::aws::item::Item;
+use redress_common::aws::item::{self, Item};
 use redress_common::aws::ledger_store::{Also, Store, StoreError, TransactError, Transaction};
 use redress_common::aws::state_table::{self, CatalogueItem, Claim, Expect, Settings, Snapshot, StateKey};
 use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, output, parameter};
@@ -47,6 +47,7 @@ struct Inner {
     accounts: BTreeMap<AccountId, AccountFacts>,
     calendar_closed: bool,
     evidence: GuardEvidence,
+    guard_dies: bool,
     workflows: Vec<WorkflowInput>,
     tasks_ended: Vec<(Task, serde_json::Value)>,
     waiting: BTreeMap<(String, String), Waiting>,
@@ -215,6 +216,11 @@ impl World {
         self.0.lock().unwrap().waiting.insert(key, waiting.clone());
     }
 
+    /// The guard's process dies when it is asked next.
+    pub(crate) fn kill_guard(&self) {
+        self.0.lock().unwrap().guard_dies = true;
+    }
+
     /// The guard finds this out.
     pub(crate) fn evidence(&self, change: impl FnOnce(&mut GuardEvidence)) {
         change(&mut self.0.lock().unwrap().evidence);
@@ -305,6 +311,23 @@ impl World {
             let keys = [StateKey::Chain(account.clone())];
             let head: Head = self.snapshot(&keys).head(&account).unwrap();
             ledger::verify_to(&chain, &head).unwrap();
+        }
+    }
+
+    /// Somebody else changes the claims that match.
+    pub(crate) fn change_claims(&self, which: impl Fn(&Claim) -> bool, change: impl Fn(&mut Claim)) {
+        let mut inner = self.0.lock().unwrap();
+        for (name, item) in &mut inner.items {
+            let Some(mut claim) =
+                name.starts_with("claim#").then(|| item::decode::<Claim>("a claim", item)).transpose().unwrap()
+            else {
+                continue;
+            };
+            if which(&claim) {
+                change(&mut claim);
+                let changed = item::encode("a claim", &claim).unwrap();
+                item.extend(changed);
+            }
         }
     }
 
@@ -453,6 +476,9 @@ impl Outside for &World {
 
     async fn guard(&self, _: &Place, _: &GuardRequest) -> Result<GuardEvidence, StartError> {
         self.try_call("Invoke").await.map_err(refused)?;
+        if std::mem::take(&mut self.0.lock().unwrap().guard_dies) {
+            return Err(StartError::refused(true, "its process exited".to_owned()));
+        }
         Ok(self.0.lock().unwrap().evidence.clone())
     }
 
@@ -477,10 +503,11 @@ impl Outside for &World {
         Ok(())
     }
 
-    async fn waiting(&self, place: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
+    async fn waiting(&self, place: &str, after: &str, limit: usize) -> Result<Vec<Waiting>, AwsFailure> {
         self.try_call("Query").await?;
         let inner = self.0.lock().unwrap();
-        Ok(inner.waiting.values().filter(|waiting| waiting.place == place).take(limit).cloned().collect())
+        let turn = |waiting: &&Waiting| waiting.place == place && waiting.order.as_str() > after;
+        Ok(inner.waiting.values().filter(turn).take(limit).cloned().collect())
     }
 
     async fn bring_back(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
