@@ -9,12 +9,20 @@
 //! |---|---|---|
 //! | [`stuck`] | 2 `Query` | `BatchGetItem`; a place: `AssumeRole`, `DescribeAutomationExecutions`; a run: `GetAutomationExecution`; the repair |
 //! | [`missed`] | 1 `GetFindings` per 20 controls, 1 `DescribeAggregateComplianceByConfigRules` | `BatchGetItem` per 90 claims, a failing rule: `GetAggregateComplianceDetailsByConfigRule`; `SendMessage` |
-//! | [`letters`] | 2 `ReceiveMessage` | `BatchGetItem`, `Publish`, `TransactWriteItems`, `SendMessage`, `DeleteMessage` |
+//! | [`letters`] | 2 `ReceiveMessage` | `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems`, `SendMessage`, `DeleteMessage` |
 //! | [`waiting`] | 2 `Query` | `BatchGetItem`, `Query`, then `SendMessage` and `DeleteItem` a finding |
-//! | [`watch`] | 1 `BatchGetItem` | `Query`, `Publish`, `TransactWriteItems` |
+//! | [`watch`] | 1 `BatchGetItem` | `Query`, `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems` |
 //! | [`accounts`] | 1 `Query` | Organizations' calls, `PutItem` |
 //!
 //! and `BatchGetItem` and `PutItem` for how far it came. No part keeps another from being done.
+//!
+//! # Who tells
+//! Runs may meet: Lambda tries again, and a run may take longer than the schedule. So whoever will tell people takes the
+//! claim first, for the length of a lease: of two runs, or of a run and a worker that was late, one tells. A claim of
+//! somebody's work gets the state that it will end in and the fence after the one that was read; what has no claim (a dead
+//! letter, an item changed by hand, the end of a campaign) gets a request item with its first record. When a run dies after
+//! that, the lease ends, and the next one finds the claim: people are told then, for a second time if it died after it had
+//! told them. That, and only that, is when they are; the other order would now and then tell nobody.
 
 pub mod accounts;
 pub mod letters;
@@ -29,8 +37,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::item::ItemError;
-use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, TransactError, append_with};
-use redress_common::aws::state_table::{CatalogueError, Expect, Snapshot, StateKey, Subject};
+use redress_common::aws::ledger_store::{
+    Also, AppendError, ClaimWrite, StoreError, TransactError, append, append_with,
+};
+use redress_common::aws::state_table::{CatalogueError, Condition, Expect, Snapshot, StateKey, Subject};
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::reconciler::Progress;
@@ -39,6 +49,8 @@ use redress_common::state::State;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::claim::{self, End};
+use crate::decide::refusal;
 use crate::ports::{Identity, StartError};
 use crate::{report, tell};
 use ports::Watch;
@@ -220,14 +232,40 @@ impl<W: Watch> Reconciler<W> {
         Ok(())
     }
 
-    /// Writes down, with other items, what happened to something of ours, and tells people.
-    async fn note(&self, note: Note, also: Vec<Also>, now: Timestamp) -> Result<(), Broken> {
+    /// Writes down, with other items, what happened, tells people, and writes down whether they were told: once for an
+    /// id. Whether that was done here; else another run did it, or is at it.
+    async fn note(&self, note: Note, also: Vec<Also>, now: Timestamp) -> Result<bool, Broken> {
         let Note { id, subject, state, code, reason, more } = note;
-        let mut record = report::draft(&self.me, id, &subject, state, now);
-        record.detail.extend(report::details([(detail::CODE, code.to_owned()), (detail::REASON, reason)]));
-        record.detail.extend(more);
-        record.notification_sent = tell::publish(&self.outside, id, &subject, state, now).await;
-        self.append(&subject.account, vec![record], None, also).await
+        let (key, account) = (StateKey::Request(id), subject.account.clone());
+        let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(account.clone())]).await?;
+        let bid = *refusal(id, subject.clone(), code, String::new()).bid;
+        let (None, Ok(granted)) = (snapshot.claim(&key)?, claim::grant(None, bid, self.me.times, now)) else {
+            return Ok(false);
+        };
+        let record = |state| {
+            let mut record = report::draft(&self.me, id, &subject, state, now);
+            record.detail.extend(report::details([(detail::CODE, code.to_owned()), (detail::REASON, reason.clone())]));
+            record.detail.extend(more.clone());
+            record
+        };
+        let taken = ClaimWrite { key: key.clone(), condition: Condition::Absent, claim: granted.clone() };
+        let head = snapshot.head(&account)?;
+        let planned = vec![record(State::Planned)];
+        let head = match append_with(&self.outside, &account, head, planned, Some(taken), also).await {
+            Err(AppendError::ClaimLost | AppendError::AlsoLost(_)) => return Ok(false),
+            written => written?,
+        };
+        let mut last = record(state);
+        last.timestamp += 1;
+        if state == State::Failed {
+            last.error_message.clone_from(&reason);
+        }
+        last.notification_sent = tell::publish(&self.outside, id, &subject, state, now).await;
+        let end = End { state, compliant: false, changed: false, undone: false };
+        let condition = claim::condition(Some(&granted));
+        let told = ClaimWrite { key, condition, claim: claim::finish(&granted, end, now) };
+        append(&self.outside, &account, head, vec![last], Some(told)).await?;
+        Ok(true)
     }
 
     /// About something of ours, in the administrator account.

@@ -142,7 +142,8 @@ once!(dead_letter, async |world: &World| {
     }
     let told = async || {
         let records = world.ledger(&account).await;
-        let dead: Vec<Value> = records.into_iter().filter(|record| record["Detail"]["Code"] == "dead-letter").collect();
+        let end = |record: &Value| record["Detail"]["Code"] == "dead-letter" && record["ExecutionStatus"] == "Failed";
+        let dead: Vec<Value> = records.into_iter().filter(end).collect();
         (dead.len() >= 2).then_some(dead)
     };
     let records = until(world, "both letters have a record", told).await;
@@ -231,7 +232,9 @@ once!(changed_by_hand, async |world: &World| {
     reconcile(world).await;
     let by_hand = async || {
         let records = world.ledger(&admin).await;
-        records.iter().filter(|record| record["Detail"]["Code"] == "changed-by-hand").count()
+        let end =
+            |record: &&Value| record["Detail"]["Code"] == "changed-by-hand" && record["ExecutionStatus"] == "Notified";
+        records.iter().filter(end).count()
     };
     assert_eq!(by_hand().await, 0, "what was there at first is what was deployed");
     let scope = json!({ "Account": world.member("letter") });

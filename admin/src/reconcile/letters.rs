@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use redress_common::aws::ledger_store::{AppendError, ClaimWrite, append};
-use redress_common::aws::state_table::{Condition, StateKey, Subject};
+use redress_common::aws::state_table::{ClaimStatus, StateKey, Subject};
 use redress_common::finding::{Inbound, parse};
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::ledger::detail;
@@ -15,9 +14,8 @@ use redress_common::state::State;
 use serde::Deserialize;
 
 use super::ports::{Letter, Queue, Watch};
-use super::{Broken, Counts, Reconciler};
-use crate::decide::refusal;
-use crate::{claim, intake, report, tell};
+use super::{Broken, Counts, Note, Reconciler};
+use crate::{intake, report};
 
 /// The attribute that says that a message's reason is known.
 pub const CODE: &str = "Code";
@@ -69,7 +67,8 @@ impl<W: Watch> Reconciler<W> {
                     continue;
                 }
                 match self.explain(&letter, now).await {
-                    Ok(()) => counts.done("dead-letter"),
+                    Ok(true) => counts.done("dead-letter"),
+                    Ok(false) => {}
                     Err(error) => counts.failed("dead-letter", &error),
                 }
             }
@@ -77,46 +76,31 @@ impl<W: Watch> Reconciler<W> {
         Ok(counts)
     }
 
-    async fn explain(&self, letter: &Letter, now: Timestamp) -> Result<(), Broken> {
+    async fn explain(&self, letter: &Letter, now: Timestamp) -> Result<bool, Broken> {
         let (code, reason) = reason(letter);
         let id = RemediationId::of_rejected(format!("dead-letter:{}", letter.id).as_bytes());
-        self.write_down(letter, id, code, &reason, now).await?;
+        let note = Note {
+            id,
+            subject: self.subject_of(&letter.body),
+            state: State::Failed,
+            code,
+            reason: reason.clone(),
+            more: report::details([(detail::MESSAGE_ID, letter.id.clone())]),
+        };
+        if !self.note(note, Vec::new(), now).await? && !self.is_told(id).await? {
+            return Ok(false);
+        }
         self.outside.send(letter.queue, &letter.body, &attributes(letter, code, &reason)).await?;
-        Ok(self.outside.discard(letter).await?)
+        self.outside.discard(letter).await?;
+        Ok(true)
     }
 
-    /// Once a letter: its request item is written with the record.
-    async fn write_down(
-        &self,
-        letter: &Letter,
-        id: RemediationId,
-        code: &'static str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<(), Broken> {
-        let subject = self.subject_of(&letter.body);
-        let (key, account) = (StateKey::Request(id), subject.account.clone());
-        let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(account.clone())]).await?;
-        if snapshot.claim(&key)?.is_some() {
-            return Ok(());
-        }
-        let mut record = report::draft(&self.me, id, &subject, State::Failed, now);
-        record.error_message = reason.to_owned();
-        record.detail.extend(report::details([
-            (detail::CODE, code.to_owned()),
-            (detail::REASON, reason.to_owned()),
-            (detail::MESSAGE_ID, letter.id.clone()),
-        ]));
-        record.notification_sent = tell::publish(&self.outside, id, &subject, State::Failed, now).await;
-        let bid = *refusal(id, subject, code, String::new()).bid;
-        let Ok(granted) = claim::grant(None, bid, self.me.times, now) else { return Ok(()) };
-        let end = claim::End { state: State::Failed, compliant: false, changed: false, undone: false };
-        let write = ClaimWrite { key, condition: Condition::Absent, claim: claim::finish(&granted, end, now) };
-        let head = snapshot.head(&account)?;
-        match append(&self.outside, &account, head, vec![record], Some(write)).await {
-            Ok(_) | Err(AppendError::ClaimLost) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// Whether people were told of a letter, and that was written down. Else another run is at it, or died while it was:
+    /// then its lease ends ([`super::stuck`]), and the letter is seen again.
+    async fn is_told(&self, id: RemediationId) -> Result<bool, Broken> {
+        let key = StateKey::Request(id);
+        let claim = self.outside.read(std::slice::from_ref(&key)).await?.claim(&key)?;
+        Ok(claim.is_some_and(|claim| claim.status == ClaimStatus::Done))
     }
 
     /// What a message is about, as far as it says.

@@ -9,17 +9,17 @@
 //! | people answered, and the workflow waits still | the workflow is told again |
 //! | people were to be told, and the worker died | they are told |
 //!
-//! Whatever is not known for certain is left for the next run.
+//! Whatever is not known for certain is left for the next run. Who ends a claim takes it first ([`super`], "Who tells").
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use redress_common::arn::Partition;
-use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append_with};
+use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, TransactError, append_with};
 use redress_common::aws::open::Open;
-use redress_common::aws::state_table::{Claim, ClaimStatus, Expect, Snapshot, StateKey};
+use redress_common::aws::state_table::{Claim, ClaimStatus, Expect, Notice, Snapshot, StateKey};
 use redress_common::contract::parameter;
-use redress_common::ids::RemediationId;
+use redress_common::ids::{Fence, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus};
 use redress_common::ledger::detail;
 use redress_common::names;
@@ -29,6 +29,7 @@ use serde_json::json;
 use super::ports::{Part, Queue, Run, Watch};
 use super::{Broken, Counts, Reconciler};
 use crate::claim::{self, End, Times};
+use crate::orchestrate::pause;
 use crate::ports::Place;
 use crate::{approval, completion, report, tell};
 
@@ -36,8 +37,15 @@ use crate::{approval, completion, report, tell};
 const CLAIMS: usize = 200;
 /// Runs of the control runbook that are listed in one place.
 const RUNS: usize = 1_000;
+/// How often an end is written anew because somebody else changed an item that many share.
+const ROUNDS: u64 = 16;
 /// SSM's clock is not ours.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// Why a claim ends here. With a state that is an end these are also the mark of a run that was about to tell people.
+const NEVER_STARTED: &str = "never-started";
+const TOLD_LATE: &str = "told-late";
+const EXPIRED: &str = "expired";
 
 /// What is known of a claim's run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +95,15 @@ pub enum Repair {
 pub fn busy_until(claim: &Claim, times: Times) -> i64 {
     match claim.state {
         State::AwaitingApproval | State::Planned => claim.lease_until,
+        _ if being_ended(claim).is_some() => claim.lease_until,
         _ => claim.lease_until.saturating_add(times.run_ms - times.lease_ms),
     }
+}
+
+/// Why a run of the reconciler was about to end it, when one was.
+fn being_ended(claim: &Claim) -> Option<&str> {
+    let notice = claim.notice.as_ref().filter(|_| claim.state.is_terminal())?;
+    Some(notice.code.as_str())
 }
 
 /// What is to be done about a claim whose run is known like this.
@@ -100,9 +115,11 @@ pub fn repair(claim: &Claim, run: &Lookup, times: Times, now: Timestamp) -> Repa
     match (claim.state, run) {
         (State::Planned, _) => Repair::TellLate,
         (State::AwaitingApproval, _) => Repair::Expire,
+        _ if being_ended(claim) == Some(TOLD_LATE) => Repair::TellLate,
+        _ if being_ended(claim) == Some(EXPIRED) => Repair::Expire,
         (_, Lookup::Unknown) => Repair::Leave,
         // Its end was being recorded: SSM has forgotten it, or it ran somewhere else. Nobody can say.
-        (state, Lookup::Absent) if state.is_terminal() => Repair::Leave,
+        (state, Lookup::Absent) if state.is_terminal() && being_ended(claim) != Some(NEVER_STARTED) => Repair::Leave,
         (_, Lookup::Absent) => Repair::NeverStarted,
         (_, Lookup::Found { id, status }) if completion::is_the_end(status) => {
             Repair::Resend { run: id.clone(), status: status.clone() }
@@ -281,15 +298,15 @@ impl<W: Watch> Reconciler<W> {
             Repair::Stop { run } => ("stopped", self.stop(claim, run, now).await),
             Repair::NeverStarted => {
                 let reason = "no run of the runbook was found in the member account: it never started".to_owned();
-                ("never-started", self.end(key, claim, State::Failed, "never-started", reason, now).await)
+                ("never-started", self.end(key, claim, State::Failed, NEVER_STARTED, reason, now).await)
             }
             Repair::TellLate => {
                 let reason = "the worker that was to tell people died".to_owned();
-                ("told-late", self.end(key, claim, State::Notified, "told-late", reason, now).await)
+                ("told-late", self.end(key, claim, State::Notified, TOLD_LATE, reason, now).await)
             }
             Repair::Expire => {
                 let reason = "nobody answered in time; nothing was changed".to_owned();
-                ("expired", self.end(key, claim, State::Expired, "expired", reason, now).await)
+                ("expired", self.end(key, claim, State::Expired, EXPIRED, reason, now).await)
             }
             Repair::TellWorkflow => ("workflow-told", self.tell_workflow(claim, now).await),
         };
@@ -337,51 +354,93 @@ impl<W: Watch> Reconciler<W> {
     ) -> Result<(), Broken> {
         let (id, account) = (read.remediation_id, &read.subject.account);
         let flight_key = read.subject.region.clone().map(|region| StateKey::Flight(account.clone(), region));
-        let mut keys = vec![key.clone(), StateKey::Chain(account.clone()), StateKey::Approval(id), StateKey::Task(id)];
+        let mut keys = vec![StateKey::Chain(account.clone()), StateKey::Approval(id), StateKey::Task(id)];
         keys.extend(flight_key.clone());
         keys.extend(asking_id(read).map(StateKey::Task));
-        let snapshot = self.outside.read(&keys).await?;
-        let Some(claim) = snapshot.claim(key)?.filter(|claim| claim::condition(Some(read)).holds(Some(claim))) else {
-            return Err(AppendError::ClaimLost.into());
-        };
-        let mut also = Vec::new();
-        if let (Some(key), Some(region)) = (flight_key, &read.subject.region) {
-            let flight = snapshot.flight(account, region)?;
-            if flight.running.contains_key(&id) {
-                let next = flight.without(id, now.as_millisecond());
-                also.push(Also::put(key, &next, Expect::Version(flight.version))?);
-            }
-        }
-        if state == State::Expired {
-            also.extend(expired(&snapshot, id)?);
-        }
-        let mut record = report::draft(&self.me, id, &claim.subject, state, now);
+        let ending = self.ending(key, read, state, code, now).await?;
+        let mut record = report::draft(&self.me, id, &read.subject, state, now);
         record.error_message = if state == State::Failed { reason.clone() } else { String::new() };
-        record.execution_duration = (now.as_millisecond() - claim.claimed_at).max(0);
+        record.execution_duration = (now.as_millisecond() - read.claimed_at).max(0);
         record.detail.extend(report::details([
             (detail::CODE, code.to_owned()),
             (detail::REASON, reason),
-            (detail::MODE, claim.mode.as_str().to_owned()),
-            (detail::FENCE, claim.fence.to_string()),
+            (detail::MODE, read.mode.as_str().to_owned()),
+            (detail::FENCE, read.fence.to_string()),
         ]));
-        record.notification_sent = tell::publish(&self.outside, id, &claim.subject, state, now).await;
         let end = End { state, compliant: false, changed: false, undone: false };
-        let write = ClaimWrite {
-            key: key.clone(),
-            condition: claim::condition(Some(&claim)),
-            claim: claim::finish(&claim, end, now),
-        };
-        let head = snapshot.head(account)?;
-        append_with(&self.outside, account, head, vec![record], Some(write), also).await?;
-        // A workflow may wait for its runbook, or for the answer.
+        let ended = Claim { notice: read.notice.clone(), ..claim::finish(&ending, end, now) };
+        let write = ClaimWrite { key: key.clone(), condition: claim::condition(Some(&ending)), claim: ended };
+        let mut told = false;
+        for round in 1.. {
+            let snapshot = self.outside.read(&keys).await?;
+            let mut also = Vec::new();
+            if let (Some(key), Some(region)) = (&flight_key, &read.subject.region) {
+                let flight = snapshot.flight(account, region)?;
+                if flight.running.contains_key(&id) {
+                    let next = flight.without(id, now.as_millisecond());
+                    also.push(Also::put(key.clone(), &next, Expect::Version(flight.version))?);
+                }
+            }
+            if state == State::Expired {
+                also.extend(expired(&snapshot, id)?);
+            }
+            if !told {
+                record.notification_sent = tell::publish(&self.outside, id, &read.subject, state, now).await;
+                told = true;
+            }
+            let (head, records) = (snapshot.head(account)?, vec![record.clone()]);
+            match append_with(&self.outside, account, head, records, Some(write.clone()), also).await {
+                // Somebody else came or went in flight.
+                Err(AppendError::AlsoLost(_)) if round < ROUNDS => pause(round).await,
+                written => {
+                    written?;
+                    return self.tell_waiting(&snapshot, read, state, code, now).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A workflow may wait for its runbook, or for the answer.
+    async fn tell_waiting(
+        &self,
+        snapshot: &Snapshot,
+        claim: &Claim,
+        state: State,
+        code: &'static str,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
         let ran = json!({ "State": state, "Outcome": "", "Error": code });
         let answer = json!({ "Status": ApprovalStatus::Expired, "By": "", "At": now.to_string() });
-        for (waiting, told) in [(Some(id), ran), (asking_id(&claim), answer)] {
+        for (waiting, told) in [(Some(claim.remediation_id), ran), (asking_id(claim), answer)] {
             if let Some(task) = waiting.map(|waiting| snapshot.task(waiting)).transpose()?.flatten() {
                 self.outside.end_task(&task, &told).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the claim for its end: nobody else tells people, until the lease is over.
+    async fn ending(
+        &self,
+        key: &StateKey,
+        read: &Claim,
+        state: State,
+        code: &'static str,
+        now: Timestamp,
+    ) -> Result<Claim, Broken> {
+        let ending = Claim {
+            fence: Fence(read.fence.0 + 1),
+            state,
+            lease_until: now.as_millisecond() + self.me.times.lease_ms,
+            notice: Some(Notice { code: code.to_owned(), at: now.as_millisecond() }),
+            ..read.clone()
+        };
+        match self.outside.put_if(key, &ending, Expect::Claim(claim::condition(Some(read)))).await {
+            Ok(()) => Ok(ending),
+            Err(TransactError::Store(error)) => Err(error.into()),
+            Err(_) => Err(AppendError::ClaimLost.into()),
+        }
     }
 
     async fn tell_workflow(&self, claim: &Claim, now: Timestamp) -> Result<(), Broken> {
@@ -466,6 +525,20 @@ mod tests {
             assert_eq!(repair(&claim(State::Claimed), &lookup, TIMES, late), expected, "{lookup:?}");
         }
         assert_eq!(repair(&claim(State::Verified), &Lookup::Absent, TIMES, late), Repair::Leave);
+    }
+
+    #[test]
+    fn a_claim_that_a_run_was_about_to_end_is_ended_after_its_lease() {
+        for (state, code, expected) in [
+            (State::Failed, NEVER_STARTED, Repair::NeverStarted),
+            (State::Notified, TOLD_LATE, Repair::TellLate),
+            (State::Expired, EXPIRED, Repair::Expire),
+        ] {
+            let notice = Some(Notice { code: code.to_owned(), at: 0 });
+            let taken = Claim { notice, ..claim(state) };
+            let look = |at_ms| repair(&taken, &Lookup::Absent, TIMES, at(at_ms));
+            assert_eq!((look(TIMES.lease_ms - 1), look(TIMES.lease_ms)), (Repair::Leave, expected), "{code}");
+        }
     }
 
     #[test]

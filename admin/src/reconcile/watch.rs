@@ -71,8 +71,9 @@ impl<W: Watch> Reconciler<W> {
             match self.is_recorded(&name, &found, progress.watched_at).await? {
                 Some(true) => {}
                 Some(false) => {
-                    self.changed_by_hand(&name, &found, now).await?;
-                    counts.done("changed-by-hand");
+                    if self.changed_by_hand(&name, &found, progress.watched_at, now).await? {
+                        counts.done("changed-by-hand");
+                    }
                 }
                 // Too many records: nothing can be said.
                 None => {
@@ -103,14 +104,15 @@ impl<W: Watch> Reconciler<W> {
         Ok(Some(false))
     }
 
-    async fn changed_by_hand(&self, key: &str, found: &str, now: Timestamp) -> Result<(), Broken> {
+    async fn changed_by_hand(&self, key: &str, found: &str, since_ms: i64, now: Timestamp) -> Result<bool, Broken> {
         let reason = format!(
             "item `{key}` of the state table is not what redress-api wrote; CloudTrail says who did. `redress settings show` and `redress policy show` say what holds now"
         );
         tracing::error!(key, "changed by hand");
         let title = format!("Redress: item {key} was changed by hand");
         let note = Note {
-            id: RemediationId::of_rejected(format!("changed-by-hand:{key}:{found}:{now}").as_bytes()),
+            // Another run that looked last when this one did sees the same change.
+            id: RemediationId::of_rejected(format!("changed-by-hand:{key}:{found}:{since_ms}").as_bytes()),
             subject: self.subject(format!("redress:{key}"), "Redress::Settings", title, "Change by hand"),
             state: State::Notified,
             code: "changed-by-hand",
