@@ -484,7 +484,8 @@ impl<O: Outside> Completion<O> {
     /// What became of the finding: the workflow status that it has now, or why it has not.
     async fn update_finding(&self, claim: &Claim, reading: &Reading) -> String {
         let subject = &claim.subject;
-        let (Some(product_arn), true) = (&subject.product_arn, claim.mode != Mode::DryRun) else {
+        let touches = matches!(claim.mode, Mode::Apply | Mode::Restore);
+        let (Some(product_arn), true) = (&subject.product_arn, touches) else {
             return String::new();
         };
         let state = reading.end.state;
@@ -513,7 +514,7 @@ fn claimant(place: &Place, execution_id: &str, execution: &Execution) -> Option<
     let control: ControlId = given(parameter::CONTROL)?.parse().ok()?;
     let arn: Arn = given(parameter::RESOURCE_ARN)?.parse().ok()?;
     let fence = Fence(given(parameter::FENCE)?.parse().ok()?);
-    let mode = [Mode::DryRun, Mode::Apply, Mode::Restore]
+    let mode = [Mode::DryRun, Mode::Apply, Mode::Restore, Mode::Snapshot]
         .into_iter()
         .find(|mode| given(parameter::MODE).unwrap_or_default() == mode.as_str())?;
     if arn.account().is_some_and(|owner| *owner != place.account) {
@@ -521,7 +522,7 @@ fn claimant(place: &Place, execution_id: &str, execution: &Execution) -> Option<
     }
     let request_key = StateKey::Request(id);
     let key = match mode {
-        Mode::DryRun => request_key.clone(),
+        Mode::DryRun | Mode::Snapshot => request_key.clone(),
         Mode::Apply | Mode::Restore => StateKey::Claim(ClaimKey::new(&place.account, &place.region, &control, &arn)),
     };
     let evidence_key = given(parameter::EVIDENCE_KEY).unwrap_or_default().to_owned();

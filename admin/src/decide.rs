@@ -257,7 +257,7 @@ impl<'a> Desk<'a> {
     fn new(case: &'a Case, known: &'a Known<'a>, now: Timestamp) -> Self {
         // A dry run stands in nobody's way; everything else that starts needs the claim.
         let (key, existing) = match case.mode {
-            Mode::DryRun => (case.request_key(), known.request),
+            Mode::DryRun | Mode::Snapshot => (case.request_key(), known.request),
             Mode::Apply | Mode::Restore => (case.claim_key(), known.claim),
         };
         Self { case, known, now, manual: case.trigger.is_manual(), key, existing }

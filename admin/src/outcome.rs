@@ -48,6 +48,8 @@ const fn states(mode: Mode, outcome: Outcome) -> &'static [State] {
         (Mode::Apply | Mode::Restore, Outcome::Unverified) => &[State::Applied, State::Unverified],
         (Mode::Restore, Outcome::Restored) => &[State::Applied, State::RolledBack],
         (Mode::Restore, Outcome::AlreadyCompliant) => &[State::RolledBack],
+        // The copies were read and are complete.
+        (Mode::Snapshot, Outcome::Snapshotted) => &[State::Verified],
         // A dry run ends with people being told what would be.
         (Mode::DryRun, Outcome::Planned | Outcome::AlreadyCompliant | Outcome::NotFound) => &[State::Notified],
         _ => &[State::Failed],
@@ -74,11 +76,13 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
     let end = End {
         state,
         compliant: mode == Mode::Apply && state == State::Verified,
-        changed: mode != Mode::DryRun && touched,
+        changed: matches!(mode, Mode::Apply | Mode::Restore) && touched,
         undone: state == State::RolledBack,
     };
     let verdict = match (mode, outcome) {
-        (Mode::DryRun | Mode::Restore, _) | (_, Some(Outcome::NotFound | Outcome::Drifted)) => Verdict::Silent,
+        (Mode::DryRun | Mode::Restore | Mode::Snapshot, _) | (_, Some(Outcome::NotFound | Outcome::Drifted)) => {
+            Verdict::Silent
+        }
         _ if state == State::Verified => Verdict::Good,
         _ => Verdict::Bad,
     };
@@ -110,6 +114,7 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
         (detail::PRE_IMAGE_SHA256, before),
         (detail::CHANGE_SHA256, hash(output::CHANGE)),
         (detail::POST_IMAGE_SHA256, after),
+        (detail::MADE, made(&sent(output::MADE))),
         (detail::STEPS, serde_json::to_string(&execution.steps).unwrap_or_default()),
     ]);
     let seen = execution.steps.iter().filter_map(|step| step.end.parse().ok()).max();
@@ -134,6 +139,12 @@ fn outcome(text: &str) -> Option<Outcome> {
 fn was_invoked(execution: &Execution) -> bool {
     let step = execution.steps.iter().find(|step| step.name == "InvokeRemediationRunbook");
     execution.steps.is_empty() || step.is_some_and(|step| !step.start.is_empty())
+}
+
+/// The id of a copy; nothing for what stands for none, or for an output that never was.
+fn made(text: &str) -> String {
+    let id = text != "none" && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_:/".contains(&b));
+    if id { text.to_owned() } else { String::new() }
 }
 
 fn is_hash(text: &str) -> bool {
@@ -196,6 +207,9 @@ mod tests {
             (Mode::Restore, "Restored", &[State::Applied, State::RolledBack]),
             (Mode::Restore, "Drifted", &[State::Failed]),
             (Mode::Restore, "Verified", &[State::Failed]),
+            (Mode::Snapshot, "Snapshotted", &[State::Verified]),
+            (Mode::Snapshot, "Verified", &[State::Failed]),
+            (Mode::Apply, "Snapshotted", &[State::Failed]),
             (Mode::DryRun, "Planned", &[State::Notified]),
             (Mode::DryRun, "Verified", &[State::Failed]),
         ] {

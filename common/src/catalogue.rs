@@ -43,6 +43,16 @@ pub enum Scope {
     Global,
 }
 
+/// What of the state machine a control needs that takes long: it always goes through it, also unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Workflow {
+    /// A safety copy is made, and waited for, before anything is changed.
+    pub snapshot: bool,
+    /// What failed, or cannot be verified, is put back at once.
+    pub roll_back: bool,
+}
+
 /// One control, as the orchestrator needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -67,6 +77,9 @@ pub struct ControlEntry {
     pub frameworks: BTreeMap<String, Vec<String>>,
     /// What Apply does, in a few words, for notifications: `Block public access`.
     pub action: String,
+    /// Set when it goes through the state machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Workflow>,
 }
 
 /// Every control, by id.
@@ -132,6 +145,7 @@ mod tests {
             guardduty_types: guardduty.iter().map(ToString::to_string).collect(),
             frameworks: BTreeMap::new(),
             action: String::new(),
+            workflow: None,
         };
         let entries = [
             ("S3.8", entry(&["s3-bucket-level-public-access-prohibited"], &["Policy:S3/BucketAnonymousAccessGranted"])),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::arn::Arn;
-use crate::ids::{AccountId, ControlId, Region, RemediationId};
+use crate::ids::{AccountId, ClaimKey, ControlId, Region, RemediationId};
 
 /// What a runbook is asked to do. The default of every document is `DryRun`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Mode {
     Apply,
     /// Put the pre-image of an earlier remediation back, unless the resource drifted since.
     Restore,
+    /// Make the copies that a later `Apply` of the same plan works from; the resource itself stays as it is.
+    Snapshot,
 }
 
 impl Mode {
@@ -31,6 +33,7 @@ impl Mode {
             Self::DryRun => "DryRun",
             Self::Apply => "Apply",
             Self::Restore => "Restore",
+            Self::Snapshot => "Snapshot",
         }
     }
 }
@@ -48,6 +51,8 @@ pub enum Outcome {
     Unverified,
     /// The pre-image was put back, and read back equal to it.
     Restored,
+    /// `Snapshot`: the copies are made and complete; the resource was not changed.
+    Snapshotted,
     /// `Restore` found the resource changed by somebody else since; nothing was changed.
     Drifted,
     /// The resource does not exist (any more); nothing was changed.
@@ -66,6 +71,7 @@ impl Outcome {
             Self::Verified => "Verified",
             Self::Unverified => "Unverified",
             Self::Restored => "Restored",
+            Self::Snapshotted => "Snapshotted",
             Self::Drifted => "Drifted",
             Self::NotFound => "NotFound",
             Self::Failed => "Failed",
@@ -224,6 +230,13 @@ pub fn plan_sha256(pre_image_sha256: &str, change_sha256: &str) -> String {
     crate::ledger::sha256_hex(format!("{pre_image_sha256}\n{change_sha256}").as_bytes())
 }
 
+/// The remediation, derived from the one that works from them, under which [`Mode::Snapshot`] makes its copies.
+/// Both accounts know it: the copies carry it as a tag.
+#[must_use]
+pub fn snapshot_id(claim: &ClaimKey, of: RemediationId) -> RemediationId {
+    RemediationId::of_request(claim, &format!("snapshot:{of}"))
+}
+
 /// What stands for "no evidence to restore from" and "no approved plan" in a runbook's parameter.
 pub const NO_SOURCE: &str = "none";
 
@@ -257,6 +270,20 @@ pub struct RemediateRequest {
     /// The control's parameters: strings, numbers, booleans and lists, by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, Value>,
+    /// Which part of [`Mode::Snapshot`] this is; absent for every other mode.
+    #[serde(default)]
+    pub copy: Option<CopyStep>,
+}
+
+/// A part of [`Mode::Snapshot`]. Between two of them SSM waits until what was made is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyStep {
+    /// Begin to make the n-th copy, counted from 1.
+    Make(u32),
+    /// All are complete: remove what only led to the last one, and record it.
+    Finish,
+    /// Something failed: remove all that was made, and record that.
+    Discard,
 }
 
 /// The answer of `redress-remediate`. An AWS error is an answer too (`Failed`); the function itself fails only
@@ -270,7 +297,14 @@ pub struct RemediateResponse {
     pub change_sha256: String,
     /// What failed, when something did.
     pub error: String,
+    /// `Proceed` while [`Mode::Snapshot`] goes on, else the outcome.
+    pub decision: String,
+    /// The id of the copy that was begun, for SSM to wait for; empty otherwise.
+    pub made: String,
 }
+
+/// The decision with which a runbook goes on.
+pub const PROCEED: &str = "Proceed";
 
 /// The input of the member's `redress-guard` function, sent by the orchestrator before anything is decided for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -399,6 +433,9 @@ pub struct EvidenceResult {
     /// remediation left.
     #[serde(default)]
     pub uncertain: bool,
+    /// The id of the copy that [`Mode::Snapshot`] left for `Apply`; empty otherwise.
+    #[serde(default)]
+    pub made: String,
 }
 
 /// The plaintext of [`Evidence::before`].
@@ -466,6 +503,8 @@ pub mod metadata {
     pub const POST_IMAGE: &str = "post-image-sha256";
     /// The fence of the worker that wrote it.
     pub const FENCE: &str = "fence";
+    /// The id of the copy that mode `Snapshot` made; `none` otherwise.
+    pub const MADE: &str = "made";
 }
 
 /// Names of the outputs of the control runbook, as `GetAutomationExecution` returns them.
@@ -482,6 +521,8 @@ pub mod output {
     pub const POST_IMAGE: &str = "LogResults.PostImageSha256";
     /// The fence of the worker that wrote the evidence: another than the execution's when that was overtaken.
     pub const FENCE: &str = "LogResults.Fence";
+    /// The id of the copy that mode `Snapshot` made; `none` otherwise.
+    pub const MADE: &str = "LogResults.Made";
 }
 
 #[cfg(test)]
@@ -492,8 +533,13 @@ mod tests {
 
     #[test]
     fn a_step_finds_its_output_wherever_its_path_starts() {
-        let answer =
-            RemediateResponse { outcome: Outcome::Verified, change_sha256: "c".to_owned(), error: String::new() };
+        let answer = RemediateResponse {
+            outcome: Outcome::Verified,
+            change_sha256: "c".to_owned(),
+            error: String::new(),
+            decision: "Verified".to_owned(),
+            made: String::new(),
+        };
         let returned = serde_json::to_value(StepAnswer::from(answer)).unwrap();
         let of_invoke = serde_json::json!({ "StatusCode": 200, "Payload": returned.clone() });
         for start in [of_invoke, returned] {

@@ -45,6 +45,8 @@ pub mod detail {
     pub const IMPACT: &str = "Impact";
     /// What items of the state table became by a change: `<key>:<fingerprint>`, separated by commas.
     pub const ITEMS: &str = "Items";
+    /// The id of the copy that was made before a change.
+    pub const MADE: &str = "Made";
     /// The message of a dead-letter queue.
     pub const MESSAGE_ID: &str = "MessageId";
     pub const MODE: &str = "Mode";

@@ -47,7 +47,7 @@ pub const fn undo_end(verdict: Undo, mode: Mode) -> Option<Outcome> {
         (Undo::PutBack, _) => None,
         (Undo::Drifted, _) => Some(Outcome::Drifted),
         (Undo::Nothing, Mode::DryRun) => Some(Outcome::Planned),
-        (Undo::Nothing, Mode::Apply | Mode::Restore) => Some(Outcome::Restored),
+        (Undo::Nothing, Mode::Apply | Mode::Restore | Mode::Snapshot) => Some(Outcome::Restored),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redress_common::aws::evidence::EvidenceWriter;
 use redress_common::aws::failure::AwsFailure;
-use redress_common::contract::{Call, Change, Image, Job, RemediateRequest, RemediateResponse};
+use redress_common::contract::{Call, Change, CopyStep, Image, Job, Mode, RemediateRequest, RemediateResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,10 +18,12 @@ use crate::place::Place;
 use crate::remediate::{self, RemediateError};
 
 pub mod ec2_open_port;
+pub mod ec2_unencrypted_volume;
 pub mod iam_password_policy;
 pub mod required_tags;
 
 use ec2_open_port::OpenPort;
+use ec2_unencrypted_volume::UnencryptedVolume;
 use iam_password_policy::PasswordPolicy;
 use required_tags::RequiredTags;
 
@@ -58,6 +60,9 @@ pub enum NativeError {
     /// The change cannot be made without breaking a rule of Redress.
     #[error("{0}")]
     Refused(&'static str),
+    /// It cannot be done as things stand.
+    #[error("{0}")]
+    NotNow(String),
 }
 
 /// A native control on one resource.
@@ -84,7 +89,24 @@ pub trait Native: Send + Sync {
     fn compliant(&self, now: &Image) -> bool {
         self.plan(now).is_ok_and(|change| change.0.is_empty())
     }
+
+    /// Mode `Snapshot`: begins the n-th copy that `Apply` works from, or finds it; its id.
+    fn copy(&self, _nth: u32) -> impl Future<Output = Result<String, NativeError>> + Send {
+        async { Err(NO_COPIES) }
+    }
+
+    /// All copies are complete: removes what only led to the last one, and gives its id.
+    fn copied(&self) -> impl Future<Output = Result<String, NativeError>> + Send {
+        async { Err(NO_COPIES) }
+    }
+
+    /// Something failed in this mode: removes what was made on the way, unless it is in use.
+    fn discard(&self, _mode: Mode) -> impl Future<Output = Result<(), NativeError>> + Send {
+        async { Ok(()) }
+    }
 }
+
+const NO_COPIES: NativeError = NativeError::Refused("this control makes no copies; its file must not ask for them");
 
 /// The AWS actions that a native function calls, for its control files and for the reviewer of its role.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +120,8 @@ pub struct Declared {
 }
 
 /// Every native function.
-pub const NATIVES: [Declared; 3] = [ec2_open_port::DECLARED, iam_password_policy::DECLARED, required_tags::DECLARED];
+pub const NATIVES: [Declared; 4] =
+    [ec2_open_port::DECLARED, iam_password_policy::DECLARED, required_tags::DECLARED, ec2_unencrypted_volume::DECLARED];
 
 /// The clients of all native functions, made once.
 #[derive(Debug, Clone)]
@@ -112,6 +135,7 @@ pub struct Clients {
 #[derive(Debug)]
 pub struct Chosen {
     job: Job,
+    copy: Option<CopyStep>,
     function: Function,
 }
 
@@ -120,6 +144,7 @@ enum Function {
     OpenPort(OpenPort),
     PasswordPolicy(PasswordPolicy),
     RequiredTags(RequiredTags),
+    UnencryptedVolume(UnencryptedVolume),
 }
 
 impl Clients {
@@ -138,7 +163,11 @@ impl Clients {
     /// # Errors
     /// When there is none, or its parameters are wrong.
     pub fn native(&self, request: RemediateRequest) -> Result<Chosen, NativeError> {
-        let RemediateRequest { job, native, parameters, .. } = request;
+        if request.native == ec2_unencrypted_volume::DECLARED.name {
+            let function = Function::UnencryptedVolume(UnencryptedVolume::new(self.ec2.clone(), &request)?);
+            return Ok(Chosen { job: request.job, copy: request.copy, function });
+        }
+        let RemediateRequest { job, native, parameters, copy, .. } = request;
         let function = match native.as_str() {
             name if name == ec2_open_port::DECLARED.name => {
                 Function::OpenPort(OpenPort::new(self.ec2.clone(), &job, &parameters)?)
@@ -154,7 +183,7 @@ impl Clients {
                 return Err(NativeError::Unknown { name: native, known });
             }
         };
-        Ok(Chosen { job, function })
+        Ok(Chosen { job, copy, function })
     }
 }
 
@@ -169,10 +198,12 @@ impl Chosen {
         place: &Place,
         pace: &[Duration],
     ) -> Result<RemediateResponse, RemediateError> {
+        let (job, copy) = (&self.job, self.copy);
         match &self.function {
-            Function::OpenPort(native) => remediate::run(native, &self.job, evidence, place, pace).await,
-            Function::PasswordPolicy(native) => remediate::run(native, &self.job, evidence, place, pace).await,
-            Function::RequiredTags(native) => remediate::run(native, &self.job, evidence, place, pace).await,
+            Function::OpenPort(native) => remediate::run(native, job, copy, evidence, place, pace).await,
+            Function::PasswordPolicy(native) => remediate::run(native, job, copy, evidence, place, pace).await,
+            Function::RequiredTags(native) => remediate::run(native, job, copy, evidence, place, pace).await,
+            Function::UnencryptedVolume(native) => remediate::run(native, job, copy, evidence, place, pace).await,
         }
     }
 }
@@ -279,6 +310,7 @@ mod tests {
             json!({ "Ports": [22] }),
             json!({ "MinimumPasswordLength": 14 }),
             json!({ "Keys": ["Owner"], "Value": "" }),
+            json!({ "KmsKeyId": "" }),
         ]) {
             let request = |parameters: Value| RemediateRequest {
                 job: job(GROUP),
@@ -286,6 +318,7 @@ mod tests {
                 account_id: "111122223333".parse().unwrap(),
                 region: "eu-central-1".parse().unwrap(),
                 parameters: serde_json::from_value(parameters).unwrap(),
+                copy: None,
             };
             assert!(clients.native(request(parameters)).is_ok(), "{}", declared.name);
             assert!(clients.native(request(json!({}))).is_err(), "{} without parameters", declared.name);

@@ -76,7 +76,8 @@ pub async fn begin(
     error: &str,
 ) -> Result<Begun, EvidenceError> {
     let at = Timestamp::now();
-    let ending = outcome.map(|outcome| Ending { at, outcome, error, after: &before.pre_image, uncertain: false });
+    let ending =
+        outcome.map(|outcome| Ending { at, outcome, error, after: &before.pre_image, uncertain: false, made: "" });
     evidence.begin(Opening { job, region: &place.region, at, before, ending }).await
 }
 
@@ -104,5 +105,20 @@ pub async fn end(
         Left::Own(image) => (image, false),
         Left::Found(image) => (image, true),
     };
-    evidence.finish(stored, Ending { at: Timestamp::now(), outcome, error, after, uncertain }).await
+    evidence.finish(stored, Ending { at: Timestamp::now(), outcome, error, after, uncertain, made: "" }).await
+}
+
+/// Stores that a copy was made and is complete; the resource is as it was.
+///
+/// # Errors
+/// As [`end`].
+pub async fn end_of_copy(
+    evidence: &EvidenceWriter,
+    stored: &Stored,
+    now: &Image,
+    made: &str,
+) -> Result<Stored, EvidenceError> {
+    let at = Timestamp::now();
+    let ending = Ending { at, outcome: Outcome::Snapshotted, error: "", after: now, uncertain: false, made };
+    evidence.finish(stored, ending).await
 }

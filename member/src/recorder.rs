@@ -5,15 +5,12 @@
 
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored, canonical_sha256, not_overtaken};
 use redress_common::contract::{
-    AGAIN, Before, Change, Finish, Image, Job, Mode, Outcome, Prepare, RecorderRequest, RecorderResponse,
+    AGAIN, Before, Change, Finish, Image, Job, Mode, Outcome, PROCEED, Prepare, RecorderRequest, RecorderResponse,
 };
 
 use crate::judge::{self, HALF_DONE, Resume, Undo, VOID};
 use crate::place::{BindingError, Place};
 use crate::record::{self, Left, SourceError, begin, end};
-
-/// The decision with which a runbook goes on.
-const PROCEED: &str = "Proceed";
 
 /// Why nothing was recorded. The runbook stops on it.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,11 @@
 use std::time::Duration;
 
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored};
-use redress_common::contract::{Before, Change, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse};
+use redress_common::contract::{
+    Before, Change, CopyStep, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse,
+};
 
+use crate::copies;
 use crate::judge::{self, HALF_DONE, Resume, VOID};
 use crate::native::{Clients, Native, NativeError};
 use crate::place::{BindingError, Place};
@@ -38,6 +41,9 @@ pub enum RemediateError {
         /// What is wrong with it.
         source: NativeError,
     },
+    /// A runbook asks for something that does not go together.
+    #[error("{0}; the runbook is wrong, compile it again")]
+    Request(&'static str),
     /// The evidence to undo from is not usable.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -72,24 +78,33 @@ pub async fn handle(
 pub async fn run<N: Native>(
     native: &N,
     job: &Job,
+    copy: Option<CopyStep>,
     evidence: &EvidenceWriter,
     place: &Place,
     pace: &[Duration],
 ) -> Result<RemediateResponse, RemediateError> {
+    if copy.is_some() != (job.mode == Mode::Snapshot) {
+        return Err(RemediateError::Request("mode `Snapshot` and its steps go together"));
+    }
     let goal = match (job.mode, job.source_evidence_key.as_str()) {
         (Mode::Restore, _) => Goal::PutBack(record::source(evidence, job).await?),
         (_, "") => Goal::Comply,
         (_, _) => Goal::PutBack(record::source(evidence, job).await?),
     };
     let run = Run { native, job, evidence, place, pace, goal };
-    match run.remediate().await {
-        Ok(stored) => Ok(answer(&stored)),
+    let done = match copy {
+        Some(step) => copies::run(native, job, step, run.look().await, evidence, place).await,
+        None => run.remediate().await.map(|stored| answer(&stored)),
+    };
+    match done {
         // Whoever took over records what becomes of it.
         Err(RemediateError::Evidence(error @ EvidenceError::Superseded { .. })) => {
             let error = format!("superseded: {error}");
-            Ok(RemediateResponse { outcome: Outcome::Failed, change_sha256: String::new(), error })
+            let (outcome, none) = (Outcome::Failed, String::new());
+            let decision = outcome.as_str().to_owned();
+            Ok(RemediateResponse { outcome, change_sha256: none.clone(), error, decision, made: none })
         }
-        Err(error) => Err(error),
+        done => done,
     }
 }
 
@@ -102,11 +117,12 @@ enum Goal {
 }
 
 /// What a first look led to.
-struct Plan {
-    now: Image,
-    change: Change,
-    end: Option<Outcome>,
-    error: String,
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) now: Image,
+    pub(crate) change: Change,
+    pub(crate) end: Option<Outcome>,
+    pub(crate) error: String,
 }
 
 impl Plan {
@@ -221,14 +237,13 @@ impl<N: Native> Run<'_, N> {
         }
         for call in &before.change.0 {
             if let Err(error) = self.native.call(call).await {
+                let error = self.cleaned(&error).await;
                 let now = self.native.inspect().await.ok().flatten();
                 // The call may have been done all the same: when its answer is lost, the SDK's second try is refused.
                 if let Some(now) = now.as_ref().filter(|now| self.reached(now)) {
                     return self.end(stored, self.done(), "", Left::Own(now)).await;
                 }
-                return self
-                    .end(stored, Outcome::Failed, &error.to_string(), left(now.as_ref(), &judge::absent()))
-                    .await;
+                return self.end(stored, Outcome::Failed, &error, left(now.as_ref(), &judge::absent())).await;
             }
         }
         let mut last = Ok(None);
@@ -250,6 +265,17 @@ impl<N: Native> Run<'_, N> {
         self.end(stored, Outcome::Unverified, &error, left(now.as_ref(), &judge::absent())).await
     }
 
+    /// What failed; what it had made and is not in use is removed.
+    async fn cleaned(&self, error: &NativeError) -> String {
+        if self.job.mode != Mode::Apply {
+            return error.to_string();
+        }
+        match self.native.discard(self.job.mode).await {
+            Ok(()) => error.to_string(),
+            Err(left) => format!("{error}; and what was made could not be removed: {left}"),
+        }
+    }
+
     async fn end(
         &self,
         stored: &Stored,
@@ -266,13 +292,19 @@ fn left<'a>(now: Option<&'a Image>, unknown: &'a Image) -> Left<'a> {
     now.map_or(Left::Found(unknown), Left::Own)
 }
 
-fn answer(stored: &Stored) -> RemediateResponse {
+pub(crate) fn answer(stored: &Stored) -> RemediateResponse {
     let evidence = &stored.evidence;
     let (outcome, error) = match &evidence.result {
         Some(result) => (result.outcome, result.error.clone()),
         None => (Outcome::Failed, "the remediation did not end".to_owned()),
     };
-    RemediateResponse { outcome, change_sha256: evidence.change_sha256.clone(), error }
+    RemediateResponse {
+        outcome,
+        change_sha256: evidence.change_sha256.clone(),
+        error,
+        decision: outcome.as_str().to_owned(),
+        made: String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ impl Native for Dials {
 }
 
 async fn go(aws: &FakeAws, dials: &Dials, job: &Job) -> RemediateResponse {
-    run(dials, job, &aws.writer(), &here(), &PACE).await.unwrap()
+    run(dials, job, None, &aws.writer(), &here(), &PACE).await.unwrap()
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_worker_that_dies_within_an_approved_plan_is_taken_over() {
         let plan_sha256 = approved(&aws, &Dials::at([1, 7]), &job(GROUP)).await;
         let job = Job { plan_sha256, ..job(GROUP) };
         aws.lose_next_put();
-        assert!(run(&Dials::at([1, 7]), &job, &aws.writer(), &here(), &PACE).await.is_err());
+        assert!(run(&Dials::at([1, 7]), &job, None, &aws.writer(), &here(), &PACE).await.is_err());
         let second = Dials::at(found);
         let answer = go(&aws, &second, &job).await;
         assert_eq!((answer.outcome, second.calls().len()), (outcome, calls), "found {found:?}");
@@ -234,7 +234,7 @@ async fn a_change_that_shows_late_is_waited_for_within_bounds() {
 async fn nothing_is_changed_when_the_pre_image_cannot_be_stored() {
     let (aws, job, dials) = (FakeAws::default(), job(GROUP), Dials::at([1, 1]));
     aws.answer("TrentService.GenerateDataKey", 400, r#"{"__type":"AccessDeniedException","message":"no"}"#);
-    let error = run(&dials, &job, &aws.writer(), &here(), &PACE).await.unwrap_err();
+    let error = run(&dials, &job, None, &aws.writer(), &here(), &PACE).await.unwrap_err();
     assert!(error.to_string().contains("AccessDeniedException"), "{error}");
     assert!(dials.calls().is_empty());
 }
@@ -284,7 +284,7 @@ async fn defect_18_a_worker_that_dies_after_the_pre_image_is_taken_over_by_what_
         let (aws, job) = (FakeAws::default(), job(GROUP));
         aws.lose_next_put();
         let first = Dials::at([1, 1]);
-        assert!(run(&first, &job, &aws.writer(), &here(), &PACE).await.is_err());
+        assert!(run(&first, &job, None, &aws.writer(), &here(), &PACE).await.is_err());
         assert!(first.calls().is_empty());
         let second = Dials::at(found);
         let answer = go(&aws, &second, &job).await;
@@ -297,7 +297,7 @@ async fn defect_18_a_worker_that_dies_after_the_pre_image_is_taken_over_by_what_
 async fn what_a_stopped_remediation_found_is_not_taken_for_what_it_left() {
     let (aws, job) = (FakeAws::default(), job(GROUP));
     aws.lose_next_put();
-    assert!(run(&Dials::at([1, 1]), &job, &aws.writer(), &here(), &PACE).await.is_err());
+    assert!(run(&Dials::at([1, 1]), &job, None, &aws.writer(), &here(), &PACE).await.is_err());
     let theirs = Dials::at([9, 9]);
     assert_eq!(go(&aws, &theirs, &job).await.outcome, Outcome::Failed);
     assert_eq!(aws.evidence(&job).await.2, Some(image([9, 9])), "people can see what was found");
@@ -310,7 +310,7 @@ async fn defect_17_a_worker_that_was_overtaken_neither_acts_nor_records() {
     let (aws, job) = (FakeAws::default(), job(GROUP));
     let successor = Job { fence: "2".to_owned(), ..job.clone() };
     aws.lose_next_put();
-    assert!(run(&Dials::at([1, 1]), &job, &aws.writer(), &here(), &PACE).await.is_err());
+    assert!(run(&Dials::at([1, 1]), &job, None, &aws.writer(), &here(), &PACE).await.is_err());
     assert_eq!(go(&aws, &Dials::at([1, 1]), &successor).await.outcome, Outcome::Verified);
     // Broken again since: the frozen worker would have something to do.
     let dials = Dials::at([1, 1]);
@@ -377,6 +377,7 @@ async fn a_request_for_another_account_or_region_is_refused_before_any_call() {
         native: "ec2_open_port".to_owned(),
         account_id: account.parse().unwrap(),
         region: region.parse().unwrap(),
+        copy: None,
         parameters: [("Ports".to_owned(), json!([22]))].into(),
     };
     for wrong in [

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use redress_common::catalogue::{Catalogue, ControlEntry};
-use redress_common::contract::{AGAIN, Mode, NO_SOURCE, Outcome, metadata, output, parameter};
+use redress_common::contract::{AGAIN, CopyStep, Mode, NO_SOURCE, Outcome, PROCEED, metadata, output, parameter};
 use redress_common::names;
 use serde_json::{Map, Value, json};
 
@@ -84,6 +84,7 @@ pub fn catalogue(controls: &[Control]) -> Catalogue {
         guardduty_types: control.sources.guardduty.clone(),
         frameworks: control.frameworks.clone(),
         action: control.action.clone(),
+        workflow: control.workflow,
     };
     Catalogue(controls.iter().map(|control| (control.id.clone(), entry(control))).collect())
 }
@@ -163,12 +164,17 @@ fn job_parameters(control: Option<&Control>) -> Value {
     put(parameter::CONTROL, text("The control.", &id));
     put(parameter::RESOURCE_ARN, text("ARN of the resource; of the account's root for the account itself.", &arn));
     put(parameter::RESOURCE_NAME, text("Name of the resource, as captured from its ARN.", &name));
-    let modes = [Mode::DryRun, Mode::Apply, Mode::Restore].map(Mode::as_str);
+    let copies = control.is_none_or(|control| control.workflow.is_some_and(|workflow| workflow.snapshot));
+    let modes = [Mode::DryRun, Mode::Apply, Mode::Restore].into_iter().chain(copies.then_some(Mode::Snapshot));
+    let modes: Vec<&str> = modes.map(Mode::as_str).collect();
+    let does = "DryRun says what would be changed, Apply changes it, Restore puts an earlier pre-image back";
+    let does =
+        if copies { format!("{does}, Snapshot makes the copies that Apply works from") } else { does.to_owned() };
     put(
         parameter::MODE,
         json!({
             "type": "String",
-            "description": "DryRun says what would be changed, Apply changes it, Restore puts an earlier pre-image back.",
+            "description": format!("{does}."),
             "default": Mode::default().as_str(),
             "allowedValues": modes,
         }),
@@ -261,13 +267,61 @@ fn native_steps(control: &Control, native: &Native) -> Vec<Step> {
         "Region": reference("global:REGION"),
         "Parameters": parameters,
     }));
-    let step = Step::lambda("Remediate", names::REMEDIATE_FUNCTION, payload)
+    let step = Step::lambda("Remediate", names::REMEDIATE_FUNCTION, payload.clone())
         .timeout(300)
         .attempts(2)
         .output("Outcome", "$.Payload.Outcome", "String")
         .output("ChangeSha256", "$.Payload.ChangeSha256", "String")
         .output("Error", "$.Payload.Error", "String");
-    vec![step]
+    if native.copies.is_empty() {
+        return vec![step];
+    }
+    let copies = when::equals(parameter::MODE, &json!(Mode::Snapshot.as_str()));
+    let mut steps = vec![Step::branch("ChooseMode", vec![when::goes_to(copies, "MakeCopy1")], "Remediate"), step];
+    steps.extend(copy_steps(native, &payload));
+    steps
+}
+
+/// A snapshot of a large volume takes hours.
+const COPY_SECONDS: u32 = 6 * 60 * 60;
+
+/// Mode `Snapshot`: the function begins each copy, SSM waits for it. Whatever fails, the function removes what was made.
+fn copy_steps(native: &Native, payload: &Value) -> Vec<Step> {
+    let invoke = |name: &str, step: CopyStep| {
+        let mut payload = payload.clone();
+        payload["Copy"] = json!(step);
+        Step::lambda(name, names::REMEDIATE_FUNCTION, payload).timeout(300).attempts(2)
+    };
+    let count = native.copies.len();
+    let mut steps = Vec::new();
+    for (number, copied) in (1_u32..).zip(&native.copies) {
+        let (make, judge, wait) =
+            (format!("MakeCopy{number}"), format!("JudgeCopy{number}"), format!("AwaitCopy{number}"));
+        let last = usize::try_from(number).is_ok_and(|number| number == count);
+        let next = if last { "RecordCopies".to_owned() } else { format!("MakeCopy{}", number + 1) };
+        let made = reference(&format!("{make}.Made"));
+        let with = fill(&Value::Object(copied.call.with.clone()), &|name| (name == "made").then(|| json!(made)));
+        let with = with.as_object().cloned().unwrap_or_default();
+        steps.push(
+            invoke(&make, CopyStep::Make(number))
+                .output("Decision", "$.Payload.Decision", "String")
+                .output("Made", "$.Payload.Made", "String")
+                .on_failure("DiscardCopies")
+                .then(&judge),
+        );
+        let proceeds = when::equals(&format!("{make}.Decision"), &json!(PROCEED));
+        steps.push(Step::branch_or_end(&judge, vec![when::goes_to(proceeds, &wait)]));
+        let (service, operation) = (&copied.call.service, &copied.call.operation);
+        steps.push(
+            Step::wait(&wait, service, operation, with, &copied.at, vec![json!(copied.is)])
+                .timeout(COPY_SECONDS / u32::try_from(count).unwrap_or(1).max(1))
+                .on_failure("DiscardCopies")
+                .then(&next),
+        );
+    }
+    steps.push(invoke("RecordCopies", CopyStep::Finish).on_failure("DiscardCopies"));
+    steps.push(invoke("DiscardCopies", CopyStep::Discard));
+    steps
 }
 
 // ---------------------------------------------------------------------------------------------- API-shaped
@@ -679,7 +733,7 @@ pub fn control_document() -> Value {
     describe.insert("Name".to_owned(), json!(remediation));
     let validate =
         Step::assert("ValidateInputs", "ssm", "DescribeDocument", describe, "$.Document.Status", vec![json!("Active")])
-            .then("InvokeRemediationRunbook");
+            .then("ChooseTime");
 
     let mut parameters = Map::new();
     parameters
@@ -696,6 +750,12 @@ pub fn control_document() -> Value {
     head.insert("Key".to_owned(), json!(reference(parameter::EVIDENCE_KEY)));
     head.insert("ExpectedBucketOwner".to_owned(), json!(reference("global:ACCOUNT_ID")));
     let of_metadata = |key: &str| format!("$.Metadata['{key}']");
+    // Copies take long; everything else that takes long hangs.
+    let copy = invoke.clone().named("InvokeSnapshotRunbook").timeout(COPY_SECONDS + 900);
+    let copies = when::equals(parameter::MODE, &json!(Mode::Snapshot.as_str()));
+    let choose =
+        Step::branch("ChooseTime", vec![when::goes_to(copies, "InvokeSnapshotRunbook")], "InvokeRemediationRunbook");
+
     let log = Step::api("LogResults", "s3", "HeadObject", head)
         .output("Outcome", &of_metadata(metadata::OUTCOME), "String")
         .output("VersionId", "$.VersionId", "String")
@@ -703,10 +763,11 @@ pub fn control_document() -> Value {
         .output("ChangeSha256", &of_metadata(metadata::CHANGE), "String")
         .output("PostImageSha256", &of_metadata(metadata::POST_IMAGE), "String")
         .output("Fence", &of_metadata(metadata::FENCE), "String")
+        .output("Made", &of_metadata(metadata::MADE), "String")
         .on_failure("CleanupTemporaryResources")
         .then("CleanupTemporaryResources");
 
-    // No runbook makes temporary resources yet. The step is where they will be removed, and says so.
+    // The runbook that makes something temporary knows its id, and removes it before it ends. This run makes nothing.
     let clean = Step::set("CleanupTemporaryResources", "TemporaryResources", json!("none"));
     let variables = json!({
         "TemporaryResources": {
@@ -719,7 +780,15 @@ pub fn control_document() -> Value {
         "Redress: validate, run one remediation runbook, read the evidence that it left. Started by the administrator account.",
         job_parameters(None),
         variables,
-        &[validate, invoke, log, clean],
-        &[output::OUTCOME, output::VERSION_ID, output::PRE_IMAGE, output::CHANGE, output::POST_IMAGE, output::FENCE],
+        &[validate, choose, invoke, copy, log, clean],
+        &[
+            output::OUTCOME,
+            output::VERSION_ID,
+            output::PRE_IMAGE,
+            output::CHANGE,
+            output::POST_IMAGE,
+            output::FENCE,
+            output::MADE,
+        ],
     )
 }

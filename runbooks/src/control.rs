@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use redress_common::arn::Arn;
-use redress_common::catalogue::{Risk, Scope};
+use redress_common::catalogue::{Risk, Scope, Workflow};
 use redress_common::ids::ControlId;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -37,6 +37,8 @@ pub struct Control {
     pub resource: Resource,
     /// What may be set, by name.
     pub parameters: BTreeMap<String, Parameter>,
+    /// Set when it takes long: it goes through the state machine.
+    pub workflow: Option<Workflow>,
     /// How it is done.
     pub body: Body,
 }
@@ -138,12 +140,25 @@ impl Holds {
 }
 
 /// A logic-shaped control.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Native {
     /// The function's name.
     pub name: String,
     /// The IAM actions that it needs, each with its narrowest resource.
     pub calls: BTreeMap<String, Vec<String>>,
+    /// What it makes in mode `Snapshot`, one after the other, and how SSM waits for each.
+    pub copies: Vec<Copied>,
+}
+
+/// How SSM waits until a copy is complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copied {
+    /// The reading call; `$made` is the copy's id.
+    pub call: Call,
+    /// Where in its answer the state is.
+    pub at: String,
+    /// The state of a complete one.
+    pub is: String,
 }
 
 /// One AWS call.
@@ -353,9 +368,12 @@ struct Raw {
     resource: Resource,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
+    workflow: Option<RawWorkflow>,
     native: Option<String>,
     #[serde(default)]
     calls: BTreeMap<String, OneOrMany>,
+    #[serde(default)]
+    copies: Vec<RawCopied>,
     inspect: Option<RawInspect>,
     #[serde(default)]
     compliant: BTreeMap<String, Value>,
@@ -363,6 +381,23 @@ struct Raw {
     apply: Vec<RawCall>,
     #[serde(default)]
     restore: RawRestore,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawWorkflow {
+    snapshot: bool,
+    roll_back: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCopied {
+    call: String,
+    #[serde(default)]
+    with: Map<String, Value>,
+    at: String,
+    is: String,
 }
 
 #[derive(Deserialize)]
@@ -408,6 +443,8 @@ enum Allowed<'a> {
     Restore(&'a BTreeMap<String, Parameter>, &'a BTreeMap<String, Read>, bool),
     /// The names of reads.
     State(&'a BTreeMap<String, Read>),
+    /// `$made`.
+    Copied,
 }
 
 /// The placeholders that every call may hold.
@@ -485,7 +522,8 @@ impl Source<'_> {
                         "drop one of the two: the native function inspects, applies and restores by itself",
                     ));
                 }
-                Body::Native(self.native(name, raw.calls)?)
+                let copies = self.copies(raw.copies)?;
+                Body::Native(Native { copies, ..self.native(name, raw.calls)? })
             }
             None => {
                 let Some(inspect) = raw.inspect else {
@@ -495,6 +533,13 @@ impl Source<'_> {
                         "say how the state is read, or name a `native` function",
                     ));
                 };
+                if !raw.copies.is_empty() {
+                    return Err(self.invalid(
+                        &["copies"],
+                        "goes with `native` only",
+                        "write a native function that makes the copies",
+                    ));
+                }
                 let grants = self.grants(raw.calls)?;
                 Body::Api(Box::new(self.api(
                     &raw.parameters,
@@ -506,7 +551,17 @@ impl Source<'_> {
                 )?))
             }
         };
+        let workflow = raw.workflow.map(|raw| Workflow { snapshot: raw.snapshot, roll_back: raw.roll_back });
+        let copies = matches!(&body, Body::Native(native) if !native.copies.is_empty());
+        if workflow.is_some_and(|workflow| workflow.snapshot) != copies {
+            return Err(self.invalid(
+                &["workflow", "snapshot"],
+                "and `copies` go together",
+                "give both, for a native function that makes copies before it changes anything, or neither",
+            ));
+        }
         Ok(Control {
+            workflow,
             id: raw.id,
             title: raw.title,
             sources: raw.sources,
@@ -603,7 +658,7 @@ impl Source<'_> {
         if calls.is_empty() {
             return Err(self.invalid(&["calls"], "is missing", "list the IAM actions that the function needs"));
         }
-        Ok(Native { name, calls: self.grants(calls)? })
+        Ok(Native { name, calls: self.grants(calls)?, copies: Vec::new() })
     }
 
     /// IAM actions, each with the resources that it is granted on.
@@ -641,6 +696,24 @@ impl Source<'_> {
         Ok(granted)
     }
 
+    fn copies(&self, raw: Vec<RawCopied>) -> Result<Vec<Copied>, ControlError> {
+        let path = ["copies"];
+        let copied = |raw: RawCopied| {
+            let call = self.call(&path, RawCall { call: raw.call, with: raw.with }, Allowed::Copied)?;
+            let waits_for_it = call.with.values().any(|value| value.to_string().contains("\"$made\""));
+            let sound = is_path(&raw.at) && !raw.is.is_empty() && !raw.is.contains(['{', '}']);
+            if !waits_for_it || !sound {
+                return Err(self.invalid(
+                    &path,
+                    "does not say what to wait for",
+                    "ask for `$made`, and write where in the answer its state is: `at: $.Snapshots[0].State`, `is: completed`",
+                ));
+            }
+            Ok(Copied { call, at: raw.at, is: raw.is })
+        };
+        raw.into_iter().map(copied).collect()
+    }
+
     fn api(
         &self,
         parameters: &BTreeMap<String, Parameter>,
@@ -664,10 +737,7 @@ impl Source<'_> {
                     "start it with a capital letter; `Decision`, `Present` and `State` are taken",
                 ));
             }
-            let sound = read.at.strip_prefix("$.").is_some_and(|rest| {
-                !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"._[]'-".contains(&b))
-            });
-            if !sound {
+            if !is_path(&read.at) {
                 return Err(self.invalid(
                     &path,
                     format!("selects `{}`, which is no plain JSONPath", read.at),
@@ -837,6 +907,7 @@ impl Source<'_> {
                 let Some(name) = text.strip_prefix('$') else { return Ok(()) };
                 let known = match allowed {
                     Allowed::State(reads) => reads.contains_key(name),
+                    Allowed::Copied => name == "made",
                     Allowed::Call(parameters) => BUILT_IN.contains(&name) || parameters.contains_key(name),
                     Allowed::Restore(parameters, reads, fields) => {
                         let before = match name.strip_prefix("before") {
@@ -854,6 +925,7 @@ impl Source<'_> {
                 }
                 let remedy = match allowed {
                     Allowed::State(_) => "use a name of `inspect.read`",
+                    Allowed::Copied => "use `$made`",
                     Allowed::Call(_) => "use `$name`, `$arn`, `$account`, `$region` or a parameter",
                     Allowed::Restore(..) => {
                         "use `$before` (or, where the setting is never absent, `$before.<Read>`), `$name`, `$arn`, `$account`, `$region` or a parameter"
@@ -887,6 +959,13 @@ fn is_pascal(name: &str) -> bool {
     name.len() <= 64
         && name.bytes().next().is_some_and(|b| b.is_ascii_uppercase())
         && name.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// A plain JSONPath.
+fn is_path(text: &str) -> bool {
+    text.strip_prefix("$.").is_some_and(|rest| {
+        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"._[]'-".contains(&b))
+    })
 }
 
 fn is_error_code(code: &str) -> bool {

@@ -153,6 +153,13 @@ impl Step {
         self.on_failure(step)
     }
 
+    /// The same step under another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// As the document writes it.
     #[must_use]
     pub fn to_value(&self) -> Value {

@@ -124,7 +124,13 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
                 // IAM knows no resource for it.
                 add(grants, "ssm:DescribeAutomationStepExecutions", &["*".to_owned()]);
             }
-            Body::Native(_) => add(grants, "lambda:InvokeFunction", &[function(names::REMEDIATE_FUNCTION)]),
+            Body::Native(native) => {
+                add(grants, "lambda:InvokeFunction", &[function(names::REMEDIATE_FUNCTION)]);
+                // What SSM waits for has an id that nobody knows beforehand.
+                for copied in &native.copies {
+                    add(grants, &action(&copied.call), &["*".to_owned()]);
+                }
+            }
         }
     }
     families.into_iter().map(|(role, grants)| (role, statements(grants))).collect()

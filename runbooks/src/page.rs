@@ -80,6 +80,17 @@ fn section(page: &mut String, control: &Control) {
             line(page, "- **Undo**: by the same function, to the pre-image.");
         }
     }
+    if let Some(workflow) = control.workflow {
+        let copy = if workflow.snapshot { "a safety copy is made and waited for, then " } else { "" };
+        let back = if workflow.roll_back { "; what fails or cannot be verified is put back at once" } else { "" };
+        line(
+            page,
+            &format!(
+                "- **Workflow**: always by `{}`: {copy}it is applied and verified{back}.",
+                names::WORKFLOW_STATE_MACHINE
+            ),
+        );
+    }
     let actions: Vec<String> = iam::actions(control).into_keys().map(|action| format!("`{action}`")).collect();
     line(page, &format!("- **IAM actions**: {}.", actions.join(", ")));
     for (name, parameter) in &control.parameters {

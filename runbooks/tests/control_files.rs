@@ -267,3 +267,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_workflow_is_said_whole_and_copies_say_what_ssm_waits_for() {
+    assert!(refused("EC2.3", "  rollBack: true\n", "").contains("rollBack"));
+    assert!(refused("EC2.3", "rollBack: true", "rollback: true").contains("rollback"));
+    assert!(refused("EC2.3", "snapshot: true", "snapshot: maybe").starts_with("EC2.3.yaml:"));
+    assert!(refused("EC2.3", "snapshot: true", "snapshot: false").contains("and `copies` go together"));
+    let copies = text("EC2.3").split_once("copies:").map(|(_, copies)| format!("copies:{copies}")).unwrap();
+    assert!(refused("EC2.3", &copies, "").contains("and `copies` go together"));
+    assert!(refused("EC2.7", "inspect:", &format!("{copies}inspect:")).contains("goes with `native` only"));
+    assert!(refused("EC2.3", "[$made]", "[snap-1]").contains("does not say what to wait for"));
+    assert!(refused("EC2.3", "[$made]", "[$name]").contains("use `$made`"));
+    assert!(refused("EC2.3", "at: $.Snapshots[0].State", "at: Snapshots").contains("does not say what to wait for"));
+    let page =
+        compile_all(&load_controls(&support::root().join("ssm-documents/controls")).unwrap()).unwrap().catalogue_page;
+    assert!(page.contains("- **Workflow**: always by `Redress-Workflow`: a safety copy is made"), "{page}");
+}

@@ -235,9 +235,45 @@ fn the_control_runbook_takes_and_gives_what_the_contract_says() {
             output::PRE_IMAGE,
             output::CHANGE,
             output::POST_IMAGE,
-            output::FENCE
+            output::FENCE,
+            output::MADE
         ])
     );
+}
+
+#[test]
+fn only_a_control_that_makes_copies_has_the_mode_for_it_and_gives_up_what_it_made_when_one_fails() {
+    for control in controls() {
+        let document = document(&format!("Redress-{}", control.id));
+        let modes = document["parameters"]["Mode"]["allowedValues"].as_array().unwrap();
+        let copies = control.workflow.is_some_and(|workflow| workflow.snapshot);
+        assert_eq!(modes.contains(&json!("Snapshot")), copies, "{}", control.id);
+        if !copies {
+            continue;
+        }
+        let steps = document["mainSteps"].as_array().unwrap();
+        assert_eq!(steps[0]["inputs"]["Choices"][0]["StringEquals"], "Snapshot");
+        assert_eq!(steps[0]["inputs"]["Default"], "Remediate", "everything else is done as ever");
+        assert_eq!(steps[1]["isEnd"], true);
+        let making = steps.iter().skip(2).filter(|step| step["action"] != "aws:branch");
+        for step in making.filter(|step| step["name"] != "DiscardCopies") {
+            assert_eq!(
+                (&step["onFailure"], &step["isCritical"]),
+                (&json!("step:DiscardCopies"), &json!(true)),
+                "{step}"
+            );
+        }
+        let waits: Vec<&Value> =
+            steps.iter().filter(|step| step["action"] == "aws:waitForAwsResourceProperty").collect();
+        let seconds: u64 = waits.iter().map(|step| step["timeoutSeconds"].as_u64().unwrap()).sum();
+        let control = self::document("Redress-Control");
+        let runs = |name: &str| {
+            let steps = control["mainSteps"].as_array().unwrap();
+            steps.iter().find(|step| step["name"] == name).unwrap()["timeoutSeconds"].as_u64().unwrap()
+        };
+        assert!(seconds < runs("InvokeSnapshotRunbook"), "the run outlives what it waits for");
+        assert!(runs("InvokeRemediationRunbook") < 1200, "and nothing else may take so long");
+    }
 }
 
 /// What SSM would put into a payload, for the shapes to be checked against the contract's types.
@@ -344,7 +380,12 @@ fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() 
                 family.extend(own);
                 family.insert("ssm:DescribeAutomationStepExecutions".to_owned());
             }
-            Body::Native(_) => expected.entry("NativeControls".to_owned()).or_default().extend(own),
+            Body::Native(native) => {
+                // What SSM waits for, SSM asks for.
+                let waits = native.copies.iter().map(|copy| format!("{}:{}", copy.call.service, copy.call.operation));
+                family.extend(waits);
+                expected.entry("NativeControls".to_owned()).or_default().extend(own);
+            }
         }
     }
     let resources = template["Resources"].as_object().unwrap();

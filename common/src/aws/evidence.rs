@@ -27,6 +27,8 @@ use crate::ids::{AccountId, Fence, Region, RemediationId};
 const STARTED: &str = "Started";
 /// The hash of what is not there yet.
 const NO_HASH: &str = "none";
+/// What stands for no copy in the metadata.
+const NO_COPY: &str = "none";
 /// No evidence is larger; what is was not written by Redress.
 const MAX_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -166,6 +168,8 @@ pub struct Ending<'a> {
     pub after: &'a Image,
     /// See [`EvidenceResult::uncertain`].
     pub uncertain: bool,
+    /// See [`EvidenceResult::made`].
+    pub made: &'a str,
 }
 
 /// Reads evidence, from either account.
@@ -401,6 +405,7 @@ impl EvidenceWriter {
             after: self.seal(job, ending.after).await?,
             post_image_sha256: hash(&job.evidence_key, ending.after)?,
             uncertain: ending.uncertain,
+            made: ending.made.to_owned(),
         })
     }
 
@@ -461,7 +466,12 @@ fn describe(evidence: &Evidence) -> Vec<(&'static str, &str)> {
         None => (STARTED, NO_HASH),
         Some(result) => (result.outcome.as_str(), result.post_image_sha256.as_str()),
     };
-    pairs.extend([(metadata::OUTCOME, outcome), (metadata::POST_IMAGE, post_image)]);
+    let made = evidence.result.as_ref().map(|result| result.made.as_str()).filter(|made| !made.is_empty());
+    pairs.extend([
+        (metadata::OUTCOME, outcome),
+        (metadata::POST_IMAGE, post_image),
+        (metadata::MADE, made.unwrap_or(NO_COPY)),
+    ]);
     pairs
 }
 
@@ -554,6 +564,7 @@ mod tests {
                 after: sealed(KEY_ID),
                 post_image_sha256: "c".to_owned(),
                 uncertain: false,
+                made: String::new(),
             }),
         }
     }
