@@ -14,9 +14,11 @@ const REQUIREMENTS: &str = include_str!("../requirements-lint.txt");
 pub(crate) fn lint(phases: &Phases) -> Result<(), String> {
     let linter = installed(phases)?;
     phases.step("templates", || {
-        let folder = root().join("stacksets");
-        let found = fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-        let mut templates: Vec<PathBuf> = found.flatten().map(|entry| entry.path()).collect();
+        let mut templates: Vec<PathBuf> = Vec::new();
+        for folder in ["stacksets", "stacksets/member-documents"].map(|folder| root().join(folder)) {
+            let found = fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+            templates.extend(found.flatten().map(|entry| entry.path()));
+        }
         templates.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
         templates.sort();
         succeed(Command::new(&linter).args(&templates).current_dir(root()))
