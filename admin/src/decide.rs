@@ -334,6 +334,9 @@ impl<'a> Desk<'a> {
             urgent: evidence.found().is_some_and(|evidence| !evidence.threats.is_empty()),
         };
         let acts = matches!(verdict.disposition, Disposition::Act | Disposition::Approve);
+        if acts && !case.guidance.is_empty() {
+            return self.tell(State::Notified, "guidance", case.guidance.clone(), basis);
+        }
         let mut also = Vec::new();
         if acts || !verdict.missing.is_empty() {
             match self.admitted(shared, &verdict, &basis) {
@@ -496,6 +499,9 @@ impl<'a> Desk<'a> {
         }
         if facts.calendar.found() == Some(&false) {
             return ("calendar-closed", "a change calendar is closed, and policy says to tell people then".to_owned());
+        }
+        if !self.case.guidance.is_empty() {
+            return ("guidance", self.case.guidance.clone());
         }
         ("notify", "policy says to tell people, and no more".to_owned())
     }
@@ -876,6 +882,18 @@ mod tests {
         assert_eq!(off.told(&person()), (State::Notified, "switched-off"));
         let busy = Claim { lease_until: i64::MAX, status: ClaimStatus::Leased, ..fixture::claim() };
         assert_eq!(standard().claim(busy).told(&person()), (State::Notified, "in-progress"));
+    }
+
+    #[test]
+    fn a_control_that_no_machine_can_mend_tells_people_the_steps_and_starts_nothing() {
+        let steps = "Sign in as root. Turn MFA delete on.";
+        for trigger in [Trigger::Import, person().trigger] {
+            let case = Case { guidance: steps.to_owned(), ..case(trigger) };
+            for set in [PolicySetName::Standard, PolicySetName::Observe] {
+                let Plan::Tell(tell) = Scene::new(set).decide(&case) else { panic!("{set:?} starts it") };
+                assert_eq!((tell.state, tell.code, tell.reason.as_str()), (State::Notified, "guidance", steps));
+            }
+        }
     }
 
     #[test]

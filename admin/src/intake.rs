@@ -59,6 +59,8 @@ pub struct Case {
     pub risk: Risk,
     /// The control's frameworks.
     pub frameworks: BTreeSet<String>,
+    /// What a person has to do, where the control is guidance only; empty otherwise.
+    pub guidance: String,
     /// For an undo: what is undone.
     pub source: Option<Source>,
     /// Why, in the words of who asked; empty when nobody gave a reason.
@@ -284,6 +286,7 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         severity: finding.severity,
         risk: entry.risk,
         frameworks: entry.frameworks.keys().cloned().collect(),
+        guidance: entry.guidance.join(" "),
         source: None,
         reason: match &finding.trigger {
             Trigger::Operator { reason, .. } => reason.clone(),
@@ -372,6 +375,7 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
         // Without its control file nobody knows how much harm it may do.
         risk: entry.map_or(Risk::Destructive, |entry| entry.risk),
         frameworks: entry.map(|entry| entry.frameworks.keys().cloned().collect()).unwrap_or_default(),
+        guidance: String::new(),
         source: Some(Source { remediation: id, evidence_key: text(detail::EVIDENCE_KEY)?.to_owned() }),
         reason: undo.reason.clone(),
         account,

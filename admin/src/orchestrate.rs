@@ -720,7 +720,10 @@ impl<O: Outside> Orchestrator<O> {
         if state == State::Failed {
             last.error_message = report::sanitised(&reason);
         }
-        last.notification_sent = tell::publish_as(&self.outside, id, &subject, state, basis.urgent, now).await;
+        // These say what a person has to do, and where.
+        let next_step = matches!(code, "guidance" | "owned").then(|| report::sanitised(&reason));
+        let said = (next_step, basis.urgent);
+        last.notification_sent = tell::publish_as(&self.outside, id, &subject, state, said, now).await;
         let write = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: finished };
         append(&self.outside, &account, head, vec![last], Some(write)).await?;
         report::metric(&report::count("Decisions", "Code", code, now));

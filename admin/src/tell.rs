@@ -45,10 +45,11 @@ pub(crate) async fn publish_as<O: Outside>(
     id: RemediationId,
     subject: &Subject,
     state: State,
-    urgent: bool,
+    (next_step, urgent): (Option<String>, bool),
     now: Timestamp,
 ) -> bool {
-    let (message, attributes) = report::notification(id, subject, state, now);
+    let (mut message, attributes) = report::notification(id, subject, state, now);
+    message.next_step = next_step;
     send(outside, id, &message, &Attributes { urgent, ..attributes }).await
 }
 

@@ -80,6 +80,9 @@ pub struct ControlEntry {
     /// Set when it goes through the state machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Workflow>,
+    /// The steps that a person takes, where no machine may or can: then nothing is ever changed by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guidance: Vec<String>,
 }
 
 /// Every control, by id.
@@ -146,6 +149,7 @@ mod tests {
             frameworks: BTreeMap::new(),
             action: String::new(),
             workflow: None,
+            guidance: Vec::new(),
         };
         let entries = [
             ("S3.8", entry(&["s3-bucket-level-public-access-prohibited"], &["Policy:S3/BucketAnonymousAccessGranted"])),

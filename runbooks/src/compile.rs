@@ -52,8 +52,10 @@ pub enum CompileError {
 /// # Errors
 /// When a document made of them does not lint.
 pub fn compile_all(controls: &[Control]) -> Result<Generated, CompileError> {
-    let mut documents: BTreeMap<String, Value> =
-        controls.iter().map(|control| (names::control_document(&control.id), document(control))).collect();
+    let mut documents: BTreeMap<String, Value> = controls
+        .iter()
+        .filter_map(|control| Some((names::control_document(&control.id), document(control)?)))
+        .collect();
     documents.insert(names::CONTROL_DOCUMENT.to_owned(), control_document());
     let faults: Vec<LintError> = documents
         .iter()
@@ -85,16 +87,21 @@ pub fn catalogue(controls: &[Control]) -> Catalogue {
         frameworks: control.frameworks.clone(),
         action: control.action.clone(),
         workflow: control.workflow,
+        guidance: match &control.body {
+            Body::Guidance(steps) => steps.clone(),
+            Body::Api(_) | Body::Native(_) => Vec::new(),
+        },
     };
     Catalogue(controls.iter().map(|control| (control.id.clone(), entry(control))).collect())
 }
 
-/// The remediation document of one control.
+/// The remediation document of one control; none for one that a person carries out.
 #[must_use]
-pub fn document(control: &Control) -> Value {
+pub fn document(control: &Control) -> Option<Value> {
     let (variables, steps) = match &control.body {
         Body::Api(api) => api_steps(control, api),
         Body::Native(native) => (Value::Null, native_steps(control, native)),
+        Body::Guidance(_) => return None,
     };
     let description = format!(
         "{}: {}. {}. Started by {} only. Generated from ssm-documents/controls/{}.yaml.",
@@ -104,7 +111,7 @@ pub fn document(control: &Control) -> Value {
         names::CONTROL_DOCUMENT,
         control.id
     );
-    assemble(&description, job_parameters(Some(control)), variables, &steps, &[])
+    Some(assemble(&description, job_parameters(Some(control)), variables, &steps, &[]))
 }
 
 fn assemble(description: &str, parameters: Value, variables: Value, steps: &[Step], outputs: &[&str]) -> Value {

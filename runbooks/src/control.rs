@@ -98,6 +98,8 @@ pub enum Body {
     Api(Box<Api>),
     /// By a native function of the member's `redress-remediate`.
     Native(Native),
+    /// By a person, in these steps: there is no document, and nothing is changed.
+    Guidance(Vec<String>),
 }
 
 /// An API-shaped control.
@@ -370,6 +372,7 @@ struct Raw {
     parameters: BTreeMap<String, Parameter>,
     workflow: Option<RawWorkflow>,
     native: Option<String>,
+    guidance: Option<Vec<String>>,
     #[serde(default)]
     calls: BTreeMap<String, OneOrMany>,
     #[serde(default)]
@@ -450,6 +453,9 @@ enum Allowed<'a> {
 /// The placeholders that every call may hold.
 pub(crate) const BUILT_IN: [&str; 4] = ["name", "arn", "account", "region"];
 
+/// The longest guidance, in characters: what a ledger record keeps of a message.
+const GUIDANCE: usize = 1000;
+
 /// The file that errors speak of.
 struct Source<'a> {
     file: &'a str,
@@ -507,15 +513,16 @@ impl Source<'_> {
                 ));
             }
         }
-        let body = match raw.native {
-            Some(name) => {
-                let other = [
-                    ("inspect", raw.inspect.is_some()),
-                    ("compliant", !raw.compliant.is_empty()),
-                    ("apply", !raw.apply.is_empty()),
-                    ("restore", !raw.restore.present.is_empty() || !raw.restore.absent.is_empty()),
-                ];
-                if let Some((field, _)) = other.into_iter().find(|(_, given)| *given) {
+        let api = [
+            ("inspect", raw.inspect.is_some()),
+            ("compliant", !raw.compliant.is_empty()),
+            ("apply", !raw.apply.is_empty()),
+            ("restore", !raw.restore.present.is_empty() || !raw.restore.absent.is_empty()),
+        ];
+        let api = api.into_iter().find(|(_, given)| *given).map(|(field, _)| field);
+        let body = match (raw.native, raw.guidance) {
+            (Some(name), None) => {
+                if let Some(field) = api {
                     return Err(self.invalid(
                         &[field],
                         "does not go with `native`",
@@ -525,7 +532,18 @@ impl Source<'_> {
                 let copies = self.copies(raw.copies)?;
                 Body::Native(Native { copies, ..self.native(name, raw.calls)? })
             }
-            None => {
+            (native, Some(steps)) => {
+                let other = native.map(|_| "native").or(api).or((!raw.calls.is_empty()).then_some("calls"));
+                if let Some(field) = other {
+                    return Err(self.invalid(
+                        &[field],
+                        "does not go with `guidance`",
+                        "drop one of the two: a control that a person carries out makes no call",
+                    ));
+                }
+                Body::Guidance(self.guidance(steps)?)
+            }
+            (None, None) => {
                 let Some(inspect) = raw.inspect else {
                     return Err(self.invalid(
                         &["inspect"],
@@ -659,6 +677,21 @@ impl Source<'_> {
             return Err(self.invalid(&["calls"], "is missing", "list the IAM actions that the function needs"));
         }
         Ok(Native { name, calls: self.grants(calls)?, copies: Vec::new() })
+    }
+
+    /// The steps that a person takes. They must fit a notification and a ledger record, whole.
+    fn guidance(&self, steps: Vec<String>) -> Result<Vec<String>, ControlError> {
+        let unfit = |step: &String| step.trim().is_empty() || step.chars().any(char::is_control);
+        let length: usize = steps.iter().map(|step| step.chars().count() + 1).sum();
+        if steps.is_empty() || steps.iter().any(unfit) || length > GUIDANCE {
+            return Err(self.invalid(
+                &["guidance"],
+                "is empty, has a step that is no line of text, or is too long",
+                format!("write one line a step, at most {GUIDANCE} characters in all"),
+            ));
+        }
+        steps.iter().try_for_each(|step| self.no_braces(&["guidance"], step))?;
+        Ok(steps)
     }
 
     /// IAM actions, each with the resources that it is granted on.

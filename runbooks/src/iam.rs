@@ -71,6 +71,7 @@ pub fn actions(control: &Control) -> BTreeMap<String, BTreeSet<String>> {
             .iter()
             .map(|(action, resources)| (action.clone(), resources.iter().map(|pattern| resource(pattern)).collect()))
             .collect(),
+        Body::Guidance(_) => BTreeMap::new(),
     }
 }
 
@@ -113,7 +114,8 @@ fn ssm(resource: &str) -> String {
 #[must_use]
 pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
     let mut families: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for control in controls {
+    let is_done = |control: &&Control| !matches!(control.body, Body::Guidance(_));
+    for control in controls.iter().filter(is_done) {
         let grants = families.entry(names::family_role(&control.id)).or_default();
         match &control.body {
             Body::Api(_) => {
@@ -131,6 +133,7 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
                     add(grants, &action(&copied.call), &["*".to_owned()]);
                 }
             }
+            Body::Guidance(_) => {}
         }
     }
     families.into_iter().map(|(role, grants)| (role, statements(grants))).collect()

@@ -79,6 +79,10 @@ fn section(page: &mut String, control: &Control) {
             );
             line(page, "- **Undo**: by the same function, to the pre-image.");
         }
+        Body::Guidance(steps) => {
+            line(page, "- **Done by**: a person; Redress tells these steps and changes nothing.");
+            steps.iter().enumerate().for_each(|(index, step)| line(page, &format!("  {}. {step}", index + 1)));
+        }
     }
     if let Some(workflow) = control.workflow {
         let copy = if workflow.snapshot { "a safety copy is made and waited for, then " } else { "" };
@@ -92,7 +96,9 @@ fn section(page: &mut String, control: &Control) {
         );
     }
     let actions: Vec<String> = iam::actions(control).into_keys().map(|action| format!("`{action}`")).collect();
-    line(page, &format!("- **IAM actions**: {}.", actions.join(", ")));
+    if !actions.is_empty() {
+        line(page, &format!("- **IAM actions**: {}.", actions.join(", ")));
+    }
     for (name, parameter) in &control.parameters {
         line(
             page,

@@ -141,9 +141,7 @@ fn defect_03_the_control_runbook_goes_on_only_with_an_active_document() {
 #[test]
 fn defect_05_a_resource_that_complies_already_is_an_outcome_and_no_error() {
     for control in controls() {
-        if let Body::Native(_) = control.body {
-            continue;
-        }
+        let Body::Api(_) = control.body else { continue };
         let document = document(&format!("Redress-{}", control.id));
         let step = step(&document, "RecordCompliance");
         assert_eq!(step["inputs"]["InputPayload"]["Outcome"], "AlreadyCompliant");
@@ -154,9 +152,7 @@ fn defect_05_a_resource_that_complies_already_is_an_outcome_and_no_error() {
 #[test]
 fn an_undo_that_does_not_show_at_once_is_read_again_before_it_counts() {
     for control in controls() {
-        if let Body::Native(_) = control.body {
-            continue;
-        }
+        let Body::Api(_) = control.body else { continue };
         let document = document(&format!("Redress-{}", control.id));
         assert_eq!(step(&document, "RecordRestored")["inputs"]["InputPayload"]["Patient"], true);
         let judge = step(&document, "JudgeRestored");
@@ -169,9 +165,7 @@ fn an_undo_that_does_not_show_at_once_is_read_again_before_it_counts() {
 #[test]
 fn what_could_not_be_read_is_not_recorded_as_absent() {
     for control in controls() {
-        if let Body::Native(_) = control.body {
-            continue;
-        }
+        let Body::Api(_) = control.body else { continue };
         let document = document(&format!("Redress-{}", control.id));
         for name in ["RecordUnread", "RecordUnrestored", "RecordFailureUnread"] {
             assert_eq!(step(&document, name)["inputs"]["InputPayload"]["Unread"], true, "{name}");
@@ -373,7 +367,11 @@ fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() 
     let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for control in controls() {
         let own: BTreeSet<String> = redress_runbooks::iam::actions(&control).into_keys().collect();
-        let family = expected.entry(format!("RedressRemediate{}", control.id.family())).or_default();
+        if let Body::Guidance(_) = control.body {
+            continue;
+        }
+        let role = redress_common::names::family_role(&control.id).replace('-', "");
+        let family = expected.entry(role).or_default();
         family.insert("lambda:InvokeFunction".to_owned());
         match &control.body {
             Body::Api(_) => {
@@ -386,6 +384,7 @@ fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() 
                 family.extend(waits);
                 expected.entry("NativeControls".to_owned()).or_default().extend(own);
             }
+            Body::Guidance(_) => {}
         }
     }
     let resources = template["Resources"].as_object().unwrap();

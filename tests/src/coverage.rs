@@ -25,12 +25,33 @@ pub const ELSEWHERE: [&str; 13] = [
     "Tag.Required",
 ];
 
+fn catalogue(root: &Path) -> Catalogue {
+    let text = std::fs::read_to_string(root.join("ssm-documents/catalogue.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// The controls that only a person can carry out, each with the ARN of a resource; `ACCOUNT` in it stands for the
+/// account.
+#[must_use]
+pub fn guidance(root: &Path) -> Vec<(String, String)> {
+    let of_person = catalogue(root).0.into_iter().filter(|(_, entry)| !entry.guidance.is_empty());
+    let arn = |patterns: &[String]| {
+        let pattern = patterns.first().map(String::as_str).unwrap_or_default();
+        let parts: Vec<&str> = pattern.splitn(6, ':').collect();
+        let [_, _, service, region, account, resource] = parts.as_slice() else { return String::new() };
+        let region = if *region == "*" { "us-east-1" } else { region };
+        let account = if *account == "*" { "ACCOUNT" } else { account };
+        let resource = resource.replace("{path}", "sample").replace("{}", "sample");
+        format!("arn:aws:{service}:{region}:{account}:{resource}")
+    };
+    of_person.map(|(id, entry)| (id.to_string(), arn(&entry.arn_patterns))).collect()
+}
+
 /// The table of a repository's catalogue: a row a framework; how many of its controls are proven in the lab, how many
-/// are not.
+/// are a person's to carry out, how many are neither.
 #[must_use]
 pub fn table(root: &Path, cases: &BTreeMap<String, Case>) -> String {
-    let catalogue = std::fs::read_to_string(root.join("ssm-documents/catalogue.json")).unwrap_or_default();
-    let catalogue: Catalogue = serde_json::from_str(&catalogue).unwrap_or_default();
+    let catalogue = catalogue(root);
     let proven: BTreeSet<String> =
         cases.values().map(|case| case.control.to_string()).chain(ELSEWHERE.map(str::to_owned)).collect();
     let is_proven = |id: &&ControlId| proven.contains(id.as_str());
@@ -40,11 +61,16 @@ pub fn table(root: &Path, cases: &BTreeMap<String, Case>) -> String {
             frameworks.entry(framework).or_default().push(id);
         }
     }
-    let mut text = format!("\n{:<28} {:>8} {:>8} {:>8}\n", "framework", "controls", "proven", "other");
+    let is_guidance = |id: &&ControlId| catalogue.0.get(*id).is_some_and(|entry| !entry.guidance.is_empty());
+    let mut text = format!(
+        "\n{:<20} {:>9} {:>18} {:>9} {:>11}\n",
+        "framework", "controls", "proven in the lab", "guidance", "not proven"
+    );
     let mut row = |name: &str, controls: &[&ControlId]| {
         let sure = controls.iter().copied().filter(is_proven).count();
-        let other = controls.len() - sure;
-        let _ = writeln!(text, "{name:<28} {:>8} {sure:>8} {other:>8}", controls.len());
+        let told = controls.iter().copied().filter(is_guidance).count();
+        let other = controls.len() - sure - told;
+        let _ = writeln!(text, "{name:<20} {:>9} {sure:>18} {told:>9} {other:>11}", controls.len());
     };
     for (framework, controls) in &frameworks {
         row(framework, controls);

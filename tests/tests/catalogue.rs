@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use redress_common::contract::Mode;
 use redress_lab::case::{self, ByHand, Case, Played};
 use redress_lab::faults::{Action, Rule};
 use redress_tests::ask::{Ended, Target};
 use redress_tests::coverage;
+use redress_tests::inbox::Notifications;
 use redress_tests::world::{World, root, world};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -26,24 +27,32 @@ fn main() {
     let cases = case::load(&root().join("lab/cases")).unwrap();
     let wanted: BTreeMap<String, Case> =
         cases.iter().filter(|(name, _)| is_wanted(name, &arguments)).map(|(k, v)| (k.clone(), v.clone())).collect();
-    let families: BTreeSet<String> = wanted.values().map(family).collect();
+    let mut families: BTreeSet<String> = wanted.values().map(family).collect();
+    families.insert(ASKING.to_owned());
     let turns: Turns = families.iter().map(|family| (family.clone(), Arc::default())).collect();
+    let members: Arc<Vec<String>> = Arc::new(families.into_iter().collect());
+    let the_world = move || world(&members.iter().map(String::as_str).collect::<Vec<_>>());
     let trials = cases.iter().map(|(name, case)| {
-        let (name, case, families) = (name.clone(), case.clone(), families.clone());
+        let (who, case, the_world) = (name.clone(), case.clone(), the_world.clone());
         let turn = turns.get(&family(&case)).cloned().unwrap_or_default();
         Trial::test(name.clone(), move || {
-            let members: Vec<&str> = families.iter().map(String::as_str).collect();
-            let world = world(&members);
-            world
-                .run(async {
-                    let _turn = turn.lock().await;
-                    // A panic of an assertion is the test's failure; the others go on.
-                    tokio::spawn(async move { keeps_its_promises(world, &name, &case).await }).await
-                })
-                .map_err(|error| Failed::from(reason(error)))
+            let world = the_world();
+            world.run(async {
+                let _turn = turn.lock().await;
+                keeps_its_promises(world, &who, &case).await;
+            });
+            Ok(())
         })
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let guidance = coverage::guidance(&root()).into_iter().map(|(control, arn)| {
+        let the_world = the_world.clone();
+        Trial::test(control.clone(), move || {
+            let world = the_world();
+            world.run(is_told(world, &control, &arn));
+            Ok(())
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(guidance).collect());
     if wanted.len() == cases.len() && !arguments.list {
         println!("{}", coverage::table(&root(), &cases));
     }
@@ -55,10 +64,24 @@ fn is_wanted(name: &str, arguments: &Arguments) -> bool {
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
 }
 
-fn reason(error: tokio::task::JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else { return "the case was cancelled".to_owned() };
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+/// The member account of those who ask for what only a person can do.
+const ASKING: &str = "asking";
+static TOLD: Notifications = Notifications::new();
+
+/// A control that only a person can carry out: whoever asks is told the steps, and nothing is changed.
+async fn is_told(world: &'static World, control: &str, arn: &str) {
+    let account = world.member(ASKING);
+    TOLD.subscribe(world).await;
+    let mark = world.bed.lab.record().mark();
+    let target = Target { arn: arn.replace("ACCOUNT", &account), account, control: control.to_owned() };
+    let told = world.remediate(&target, Mode::Apply).await;
+    assert_eq!((ends(&told).0, told.code()), ("Notified", "guidance"), "{}: {}", target.control, told.error());
+    let steps = told.last()["Detail"]["Reason"].as_str().unwrap();
+    assert!(steps.len() > 100, "{}: {steps}", target.control);
+    let heard = TOLD.when(world, &target.arn, "Notified").await;
+    let says = heard.iter().any(|(message, _)| message["RemediationId"] == *told.id && message["NextStep"] == steps);
+    assert!(says, "{}: the notification says the steps: {heard:?}", target.control);
+    assert_eq!(world.changes_since(&target.account, mark), [""; 0], "{}", target.control);
 }
 
 /// The member account of a case.
