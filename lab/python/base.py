@@ -204,7 +204,7 @@ def read_request(model, question):
         operation = form["Action"]
         if operation not in model.operation_names or form.get("Version") != model.metadata["apiVersion"]:
             return None
-        return operation, form_parameters(model.operation_model(operation).input_shape, form)
+        return operation, form_parameters(model, model.operation_model(operation).input_shape, form)
     for method, pattern, labels, wanted, operation in routes(model):
         matched = pattern.fullmatch(path) if method == question["method"] else None
         if matched and all(query.get(key) == value for key, value in wanted.items()):
@@ -213,17 +213,20 @@ def read_request(model, question):
     return None
 
 
-def form_parameters(shape, form):
+def form_parameters(model, shape, form):
     """Texts and lists of them, whatever the members of a list are called."""
     found = {}
     for name, member in (shape.members if shape else {}).items():
         sent = member.serialization.get("name", name)
+        if model.metadata["protocol"] == "ec2":
+            sent = member.serialization.get("queryName") or sent[0].upper() + sent[1:]
         if sent in form:
             found[name] = form[sent]
         elif member.type_name == "list":
-            items = [value for key, value in form.items() if re.fullmatch(re.escape(sent) + r"(\.\w+)?\.\d+", key)]
-            inner = member.member.serialization.get("name")
-            items += [v for key, v in form.items() if inner and re.fullmatch(re.escape(inner) + r"\.\d+", key)]
+            # `Name.1`, `Name.member.1`, `Name.Item.1`; flattened, it may be called as its members are.
+            inner = member.member.serialization.get("name") or sent
+            number = re.compile(rf"({re.escape(sent)}(\.\w+)?|{re.escape(inner)})\.\d+")
+            items = [value for key, value in form.items() if number.fullmatch(key)]
             if items:
                 found[name] = items
     return found

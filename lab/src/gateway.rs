@@ -252,7 +252,6 @@ impl Gateway {
                 Some(function) => self.invoke(incoming, &function, outcome).await,
                 None => self.base(incoming, outcome).await,
             },
-            "ec2" => self.moto(incoming, outcome).await,
             service => {
                 if outcome.operation.is_none() && self.services.iter().any(|own| own.name() == service) {
                     let authority = &self.cloud.shared.authority;
@@ -393,22 +392,6 @@ impl Gateway {
         let invoked = self.cloud.functions.invoke(arn, kind, event.to_string().into()).await?;
         let (status, headers, body) = url::answer(&invoked);
         Ok(Answer { status, headers, body })
-    }
-
-    /// EC2, by moto, once the base emulator has judged the call.
-    async fn moto(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
-        let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
-        let reads = outcome
-            .operation
-            .as_deref()
-            .is_some_and(|operation| operation.starts_with("Describe") || operation.starts_with("Get"));
-        // Reading has no resource-level permissions in EC2.
-        let orders =
-            if reads { json!({ "judge_only": true, "resources": ["*"] }) } else { json!({ "judge_only": true }) };
-        if let Some(refused) = self.judge(incoming, orders, outcome).await? {
-            return Ok(refused);
-        }
-        self.forward(incoming, &self.moto, &[("x-moto-account-id", &caller.account)]).await
     }
 
     /// A resource service: judged by its real action and resources, performed by the emulator that holds its state.

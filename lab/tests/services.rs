@@ -1,5 +1,5 @@
 //! Every family of resource services answers through the gateway: each row of `services.yaml` makes something,
-//! changes it and reads it back as an account's root, so that a missing route, action or resource is seen.
+//! changes it and reads it back with a role that may do everything, so that a missing route, action or resource is seen.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -56,18 +56,86 @@ fn filled(value: &Value, kept: &BTreeMap<String, Value>) -> Value {
     }
 }
 
+/// A session of a new role with these permissions.
+async fn session(lab: &Lab, name: &str, statements: Value) -> Credentials {
+    let root = Credentials::root(ACCOUNT);
+    let call = async |operation, parameters| lab.aws().call(&root, REGION, "iam", operation, parameters).await.unwrap();
+    let trust = json!({ "Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": "ssm.amazonaws.com" } } });
+    let role = call("CreateRole", json!({ "RoleName": name, "AssumeRolePolicyDocument": trust.to_string() })).await;
+    let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+    call("PutRolePolicy", json!({ "RoleName": name, "PolicyName": "p", "PolicyDocument": policy })).await;
+    lab.aws().session(role["Role"]["Arn"].as_str().unwrap(), "s", "ssm.amazonaws.com").await.unwrap()
+}
+
+/// What came of a call: `ok`, or the error's code.
+async fn outcome(lab: &Lab, who: &Credentials, call: &str, parameters: Value) -> String {
+    let (service, operation) = call.split_once(':').unwrap();
+    let answer = lab.aws().call(who, REGION, service, operation, parameters).await;
+    answer.map_or_else(|error| error.code, |_| "ok".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_may_change_the_resource_that_its_policy_names_and_no_other() {
+    let lab = lab().await;
+    let root = Credentials::root(ACCOUNT);
+    let statements = json!([
+        { "Effect": "Allow", "Action": ["rds:ModifyDBInstance", "rds:DescribeDBInstances"], "Resource": format!("arn:aws:rds:{REGION}:{ACCOUNT}:db:mine") },
+        { "Effect": "Allow", "Action": ["elasticfilesystem:DescribeFileSystems", "ec2:DescribeVpcs"], "Resource": "*" },
+        { "Effect": "Allow", "Action": "apigateway:GET", "Resource": format!("arn:aws:apigateway:{REGION}::/restapis/*/stages/prod") },
+        { "Effect": "Allow", "Action": "s3:GetAccountPublicAccessBlock", "Resource": "*" },
+    ]);
+    let role = session(&lab, "Narrow", statements).await;
+    for name in ["mine", "other"] {
+        let database = json!({ "DBInstanceIdentifier": name, "DBInstanceClass": "db.t3.micro", "Engine": "postgres",
+            "AllocatedStorage": 20, "MasterUsername": "u", "MasterUserPassword": "pppppppp" });
+        assert_eq!(outcome(&lab, &root, "rds:CreateDBInstance", database).await, "ok");
+    }
+    for (call, parameters, expected) in [
+        ("rds:ModifyDBInstance", json!({ "DBInstanceIdentifier": "mine", "DeletionProtection": true }), "ok"),
+        (
+            "rds:ModifyDBInstance",
+            json!({ "DBInstanceIdentifier": "other", "DeletionProtection": true }),
+            "AccessDenied",
+        ),
+        ("rds:DescribeDBInstances", json!({ "DBInstanceIdentifier": "mine" }), "ok"),
+        ("rds:DescribeDBInstances", json!({}), "AccessDenied"),
+        ("efs:DescribeFileSystems", json!({}), "ok"),
+        ("efs:CreateFileSystem", json!({ "CreationToken": "t" }), "AccessDeniedException"),
+        ("redshift:DescribeClusters", json!({}), "AccessDenied"),
+        ("guardduty:ListDetectors", json!({}), "AccessDeniedException"),
+        ("apigateway:GetStage", json!({ "restApiId": "a", "stageName": "prod" }), "NotFoundException"),
+        ("apigateway:GetStage", json!({ "restApiId": "a", "stageName": "test" }), "AccessDeniedException"),
+        ("s3control:GetPublicAccessBlock", json!({ "AccountId": ACCOUNT }), "NoSuchPublicAccessBlockConfiguration"),
+        ("s3control:DeletePublicAccessBlock", json!({ "AccountId": ACCOUNT }), "AccessDenied"),
+        ("ec2:DescribeVpcs", json!({}), "ok"),
+        ("ec2:DeleteVpc", json!({ "VpcId": "vpc-1" }), "UnauthorizedOperation"),
+        // None of its parameters says what is deleted.
+        ("efs:DeleteMountTarget", json!({ "MountTargetId": "fsmt-12345678" }), "LabCannotTell"),
+    ] {
+        assert_eq!(outcome(&lab, &role, call, parameters).await, expected, "{call}");
+    }
+    let calls = lab.record().calls();
+    let denied: Vec<_> =
+        calls.iter().filter(|call| call.verdict == Verdict::Deny && call.operation == "ModifyDBInstance").collect();
+    assert_eq!(denied.len(), 1);
+    assert_eq!(denied[0].checks[0].resource, format!("arn:aws:rds:{REGION}:{ACCOUNT}:db:other"));
+    lab.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_family_of_services_makes_changes_and_tells_the_truth() {
     let families: BTreeMap<String, Vec<Step>> = serde_saphyr::from_str(include_str!("services.yaml")).unwrap();
     let lab = lab().await;
-    let root = Credentials::root(ACCOUNT);
+    let everything = json!([{ "Effect": "Allow", "Action": "*", "Resource": "*" }]);
+    let role = session(&lab, "Everything", everything).await;
     let mut wrong = Vec::new();
     for (family, steps) in &families {
         let mut kept = BTreeMap::new();
         for Step { call, with, keep, says, on } in steps {
             let (service, operation) = call.split_once(':').unwrap();
             let parameters = if with.is_null() { json!({}) } else { filled(with, &kept) };
-            let answer = match lab.aws().call(&root, REGION, service, operation, parameters).await {
+            let answer = match lab.aws().call(&role, REGION, service, operation, parameters).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     wrong.push(format!("{family}: {call}: {error}"));

@@ -28,6 +28,20 @@ fn actions() -> Actions {
             "Actions": { "updateautoscalinggroup": { "Resources": ["autoScalingGroup"] } },
             "Resources": { "autoscalinggroup": { "ARNFormats": ["arn:${Partition}:autoscaling:${Region}:${Account}:autoScalingGroup:.*"] } },
         },
+        "ec2": {
+            "Actions": {
+                "createflowlogs": { "Resources": ["subnet", "vpc", "vpc-flow-log"] }, "createsnapshot": { "Resources": ["snapshot", "volume"] },
+                "revokesecuritygroupingress": { "Resources": ["security-group"] },
+            },
+            "Resources": {
+                "security-group": { "ARNFormats": ["arn:${Partition}:ec2:${Region}:${Account}:security-group/.*"] },
+                "snapshot": { "ARNFormats": ["arn:${Partition}:ec2:${Region}::snapshot/.*"] },
+                "subnet": { "ARNFormats": ["arn:${Partition}:ec2:${Region}:${Account}:subnet/.*"] },
+                "volume": { "ARNFormats": ["arn:${Partition}:ec2:${Region}:${Account}:volume/.*"] },
+                "vpc": { "ARNFormats": ["arn:${Partition}:ec2:${Region}:${Account}:vpc/.*"] },
+                "vpc-flow-log": { "ARNFormats": ["arn:${Partition}:ec2:${Region}:${Account}:vpc-flow-log/.*"] },
+            },
+        },
         "elasticbeanstalk": {
             "Actions": { "updateenvironment": { "Resources": ["environment"] } },
             "Resources": { "environment": { "ARNFormats": ["arn:${Partition}:elasticbeanstalk:${Region}:${Account}:environment/.*"] } },
@@ -46,7 +60,8 @@ fn actions() -> Actions {
 }
 
 fn wanted(scope: &str, operation: &str, parameters: Value) -> Result<(String, Vec<String>), AwsError> {
-    let caller = Caller { account: "222222222222".to_owned(), arn: "arn:aws-cn:iam::222222222222:root".to_owned() };
+    let caller =
+        Caller { account: "222222222222".to_owned(), arn: "arn:aws-cn:sts::222222222222:assumed-role/R/s".to_owned() };
     let place = Place { caller: &caller, region: "cn-north-1", method: "PATCH", path: "/v2/apis/a1/stages/prod" };
     let family = FAMILIES.iter().find(|family| family.scope == scope).unwrap();
     let call = Parsed { operation: operation.to_owned(), parameters: serde_json::from_value(parameters).unwrap() };
@@ -86,6 +101,18 @@ fn what_cannot_be_told_is_refused_as_the_labs_own_fault() {
         let error = wanted(scope, operation, parameters).unwrap_err();
         assert_eq!((error.status, error.code.as_str()), (501, "LabCannotTell"), "{operation}");
     }
+}
+
+#[test]
+fn ids_of_ec2_tell_their_types_and_what_is_made_counts_too() {
+    let arn = |resource: &str| format!("arn:aws-cn:ec2:cn-north-1:222222222222:{resource}");
+    let logs = json!({ "ResourceIds": ["vpc-1", "subnet-2"], "LogGroupName": "vpc-like" });
+    let expected = [arn("subnet/subnet-2"), arn("vpc/vpc-1"), arn("vpc-flow-log/*")];
+    assert_eq!(wanted("ec2", "CreateFlowLogs", logs).unwrap().1, expected);
+    let snapshot = wanted("ec2", "CreateSnapshot", json!({ "VolumeId": "vol-1" })).unwrap().1;
+    assert_eq!(snapshot, ["arn:aws-cn:ec2:cn-north-1::snapshot/*".to_owned(), arn("volume/vol-1")]);
+    let revoke = wanted("ec2", "RevokeSecurityGroupIngress", json!({ "GroupId": "sg-1" })).unwrap().1;
+    assert_eq!(revoke, [arn("security-group/sg-1")]);
 }
 
 #[test]
