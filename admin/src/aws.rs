@@ -31,6 +31,7 @@ use redress_common::items::approval::Task;
 use redress_common::ledger::Record;
 use redress_common::names;
 use redress_common::notification::Notification;
+use redress_common::time::seconds;
 
 use crate::claim::Times;
 use crate::ports::{
@@ -220,7 +221,7 @@ impl Outside for Aws {
     async fn calendars_open(&self, calendars: &[Arn], at: Timestamp) -> Result<bool, AwsFailure> {
         const OPERATION: &str = "ssm:GetCalendarState";
         let names = calendars.iter().map(ToString::to_string).collect();
-        let at = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let at = seconds(at);
         let answer = self.ssm.get_calendar_state().set_calendar_names(Some(names)).at_time(at).send().await;
         let answer = answer.map_err(|error| AwsFailure::of(OPERATION, &error))?;
         match answer.state() {
@@ -444,7 +445,7 @@ impl Outside for Aws {
             let built = AutomationExecutionFilter::builder().key(key).values(value).build();
             built.map_err(|error| failed(error.to_string()))
         };
-        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let since = seconds(since);
         let filters = [
             filter(AutomationExecutionFilterKey::DocumentNamePrefix, names::CONTROL_DOCUMENT.to_owned())?,
             filter(AutomationExecutionFilterKey::StartTimeAfter, since)?,

@@ -9,6 +9,7 @@ use redress_common::aws::ledger_store::Also;
 use redress_common::aws::state_table::{Expect, Limits, Snapshot, StateKey};
 use redress_common::ids::{AccountId, ControlId, RemediationId};
 use redress_common::items::breaker::{Breaker, BreakerScope, Count, hour};
+use redress_common::time::seconds_of;
 
 const HOUR_MS: i64 = 3_600_000;
 /// Counts are kept a day longer than their hour, for people to look at.
@@ -244,14 +245,12 @@ fn cool_down(limits: &Limits) -> i64 {
 }
 
 fn stopped(standing: &Standing) -> String {
-    let at =
-        |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     format!(
         "the breaker of {} is open since {}: {}; after {} one is tried, or a person closes it with `redress breaker close`",
         standing.scope,
-        at(standing.breaker.opened_at.unwrap_or_default()),
+        seconds_of(standing.breaker.opened_at.unwrap_or_default()),
         standing.breaker.reason,
-        at(standing.breaker.probe_at),
+        seconds_of(standing.breaker.probe_at),
     )
 }
 

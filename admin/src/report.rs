@@ -12,6 +12,7 @@ use redress_common::ids::{Fence, Generation, RemediationId};
 use redress_common::ledger::{Record, RecordDraft, detail};
 use redress_common::notification::Notification;
 use redress_common::state::State;
+use redress_common::time::seconds;
 use serde_json::json;
 
 use crate::decide::{Basis, REQUEST_SECONDS};
@@ -140,7 +141,7 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         account: subject.account.to_string(),
         resource: subject.resource_id.clone(),
         action: subject.action.clone(),
-        executed_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        executed_at: seconds(now),
         finding: subject.title.clone(),
         next_step: None,
     };

@@ -1,8 +1,8 @@
 //! `redress breaker`: what stopped itself, and closing it by hand.
 
-use jiff::Timestamp;
 use redress_common::items::breaker::Breaker;
 use redress_common::operate::{Listing, Request};
+use redress_common::time::seconds_of;
 use serde::{Deserialize, Serialize};
 
 use crate::api;
@@ -61,12 +61,11 @@ fn render(all: &[Listed], style: Style) -> String {
     if all.is_empty() {
         return "no breaker ever opened\n".to_owned();
     }
-    let time = |ms: i64| Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default();
     let rows = all.iter().map(|Listed { scope, breaker }| {
         let (state, since, probe) = match (breaker.opened_at, &breaker.probe) {
             (None, _) => (Text::toned(Tone::Good, "closed"), String::new(), String::new()),
-            (Some(at), None) => (Text::toned(Tone::Bad, "open"), time(at), time(breaker.probe_at)),
-            (Some(at), Some(probe)) => (Text::toned(Tone::Warning, "probing"), time(at), probe.to_string()),
+            (Some(at), None) => (Text::toned(Tone::Bad, "open"), seconds_of(at), seconds_of(breaker.probe_at)),
+            (Some(at), Some(probe)) => (Text::toned(Tone::Warning, "probing"), seconds_of(at), probe.to_string()),
         };
         [scope.clone().into(), state, since.into(), probe.into(), breaker.reason.clone().into()]
     });

@@ -4,6 +4,7 @@ use redress_common::aws::state_table::{self, StateKey};
 use redress_common::items::campaign::{Campaign, CampaignStatus};
 use redress_common::names;
 use redress_common::operate::{Listing, Request};
+use redress_common::time::seconds;
 use serde_json::Value;
 
 use crate::api;
@@ -110,7 +111,7 @@ fn show(campaign: &Campaign, style: Style) -> String {
         ("Accounts", if accounts.is_empty() { "all".to_owned() } else { accounts }),
         ("Released", format!("{} of {}", campaign.released, campaign.planned)),
         ("Pace", format!("{} an hour; {hours:.1} hours left", campaign.per_hour)),
-        ("Planned by", format!("{} at {}", campaign.created_by, campaign.created_at)),
+        ("Planned by", format!("{} at {}", campaign.created_by, seconds(campaign.created_at))),
         ("Why", campaign.reason.clone()),
     ])
 }

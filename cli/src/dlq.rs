@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use redress_common::operate::Request;
+use redress_common::time::seconds_of;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -97,11 +98,10 @@ fn age(ms: i64) -> String {
 }
 
 fn whole(message: &Message, style: Style) -> String {
-    let sent = Timestamp::from_millisecond(message.sent_at).map(|time| time.to_string()).unwrap_or_default();
     let fields = style.fields(&[
         ("Message", message.message_id.clone()),
         ("Queue", message.queue.clone()),
-        ("Sent", sent),
+        ("Sent", seconds_of(message.sent_at)),
         ("Code", message.code.clone()),
         ("Reason", message.reason.clone()),
         ("Redrives", message.redrives.to_string()),

@@ -5,6 +5,7 @@ use redress_common::aws::state_table::{self, StateKey};
 use redress_common::items::exemption::Exemption;
 use redress_common::names;
 use redress_common::operate::Request;
+use redress_common::time::seconds;
 
 use crate::api;
 use crate::args::{Exemption as Command, ExemptionAdd};
@@ -18,6 +19,7 @@ pub(crate) async fn run(command: Command, connection: &Connection, style: Style)
             let id = add.id.clone();
             let answer = api::call(connection, &asked(*add, Timestamp::now())?).await?;
             let until = answer["Exemption"]["ExpiresAt"].as_str().unwrap_or_default();
+            let until = until.parse().map_or_else(|_| until.to_owned(), seconds);
             let text = format!("exemption.{id} holds until {until}\nledger record: {}\n", record(&answer));
             Answer::new(&answer, text)
         }
@@ -66,7 +68,7 @@ fn render(all: &[Exemption], now: Timestamp, style: Style) -> String {
         return "nothing is exempt\n".to_owned();
     }
     let rows = all.iter().map(|exemption| {
-        let until = exemption.expires_at.to_string();
+        let until = seconds(exemption.expires_at);
         let until =
             if exemption.expires_at > now { until.into() } else { Text::toned(Tone::Faint, format!("ended {until}")) };
         [

@@ -16,6 +16,7 @@ use redress_common::items::exemption::Exemptions;
 use redress_common::items::policy::PolicyItem;
 use redress_common::names;
 use redress_common::operate::Request;
+use redress_common::time::seconds;
 use serde_json::{Value, json};
 
 use crate::api;
@@ -136,7 +137,7 @@ async fn show(connection: &Connection, style: Style) -> Result<Answer, Problem> 
         ("Version", of(|own| own.version.to_string())),
         ("SHA-256", style.hash(loaded.policies.sha256()).to_owned()),
         ("Set by", of(|own| own.set_by.clone())),
-        ("Set at", of(|own| own.set_at.to_string())),
+        ("Set at", of(|own| seconds(own.set_at))),
         ("Reason", of(|own| own.reason.clone())),
         ("Exemptions", in_force.exemptions.exemptions.len().to_string()),
     ]);

@@ -7,6 +7,7 @@ use redress_common::ids::AccountId;
 use redress_common::items::settings::{Limits, PolicySetName, Settings as InForce, Switch};
 use redress_common::names;
 use redress_common::operate::{Listing, Request, SwitchScope};
+use redress_common::time::seconds;
 use serde_json::json;
 
 use crate::api;
@@ -124,7 +125,7 @@ fn render(settings: &InForce, open: &[Listed], style: Style) -> String {
         Some(at) => {
             let why =
                 if settings.change_reason.is_empty() { String::new() } else { format!(": {}", settings.change_reason) };
-            format!("{at} by {}{why}", settings.changed_by)
+            format!("{} by {}{why}", seconds(*at), settings.changed_by)
         }
         None => String::new(),
     };
@@ -134,7 +135,7 @@ fn render(settings: &InForce, open: &[Listed], style: Style) -> String {
         ("Policy set", settings.policy_set.as_str().to_owned()),
         ("Pilot accounts", joined(settings.pilot_accounts.iter().map(ToString::to_string).collect())),
         ("In effect", effect.to_owned()),
-        ("Acts on what failed since", settings.acting_since.map(|at| at.to_string()).unwrap_or_default()),
+        ("Acts on what failed since", settings.acting_since.map(seconds).unwrap_or_default()),
         ("Time zone", settings.time_zone.clone().unwrap_or_else(|| "UTC".to_owned())),
         ("Change calendars", joined(settings.change_calendars.iter().map(ToString::to_string).collect())),
         ("Limits", limits(&settings.limits)),

@@ -18,3 +18,4 @@ pub mod names;
 pub mod notification;
 pub mod operate;
 pub mod state;
+pub mod time;

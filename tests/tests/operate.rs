@@ -284,6 +284,7 @@ fn a_dead_letter_is_shown_redriven_three_times_and_then_parked_with_its_reason()
                 })
                 .await;
             identity = letter["RemediationId"].clone();
+            assert_eq!(letter["Redrives"], redrives, "{letter}");
             let shown = json!({ "Operation": "DlqList", "MessageId": letter["MessageId"] });
             assert_eq!(world.operate(shown).await["Messages"][0]["Body"]["hello"], "operator");
             let redrive = json!({ "Operation": "DlqRedrive", "MessageId": letter["MessageId"], "Reason": "try again" });

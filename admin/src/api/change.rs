@@ -18,10 +18,12 @@ use redress_common::items::policy::{MAX_SOURCE, PolicyItem};
 use redress_common::items::settings::{Limits, PolicySetName, Switch};
 use redress_common::ledger::sha256_hex;
 use redress_common::operate::{Request, SwitchScope};
+use redress_common::time::seconds_of;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::door::Refused;
+use crate::breaker;
 use crate::policy::Policies;
 
 /// An exemption that ended so many days ago is dropped at the next change.
@@ -598,17 +600,10 @@ fn close(scope: &BreakerScope, reason: &str, before: Breaker, asking: Asking<'_>
     let Some(opened) = before.opened_at else {
         return Err(Refused::absent("not-open", format!("the breaker of {scope} is not open")));
     };
-    let after = Breaker {
-        version: before.version + 1,
-        opened_at: None,
-        reason: String::new(),
-        probe_at: 0,
-        probe: None,
-        forgiven_until: asking.now.as_millisecond(),
-    };
-    let since = Timestamp::from_millisecond(opened).map(|time| time.to_string()).unwrap_or_default();
+    let also = breaker::close(scope, &before, asking.now.as_millisecond());
+    let since = seconds_of(opened);
     Ok(Step::Change(Box::new(Change {
-        also: vec![encode(StateKey::Breaker(scope.clone()), &after, Expect::Version(before.version))?],
+        also: also.map_err(|error| Refused::malformed("unwritable", error.to_string()))?,
         resource: format!("redress:breaker/{scope}"),
         kind: "Redress::Breaker",
         action: format!("Close the breaker of {scope}"),

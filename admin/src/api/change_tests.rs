@@ -272,9 +272,10 @@ fn a_breaker_is_closed_when_it_is_open_and_its_failures_are_forgiven() {
     let open = Breaker { version: 2, opened_at: Some(5), reason: "60 % failed".to_owned(), ..Breaker::default() };
     let scope = BreakerScope::Control("S3.8".parse().unwrap());
     let change = changed(&close("control:S3.8"), vec![stored(StateKey::Breaker(scope), &open)]);
-    let Also::Put { item, .. } = &change.also[0] else { panic!() };
+    let [Also::Put { item, .. }, Also::Delete { key }] = &change.also[..] else { panic!() };
     let after: Breaker = redress_common::aws::item::decode("x", item).unwrap();
     assert_eq!((after.version, after.opened_at, after.forgiven_until), (3, None, now().as_millisecond()));
+    assert!(matches!(key, StateKey::Count(..)), "what was counted this hour would open it again: {key}");
     assert!(change.before.contains("60 % failed"));
 }
 

@@ -32,8 +32,12 @@ impl<D: Desk> Api<D> {
             for letter in &letters {
                 self.desk.leave(letter).await.map_err(|error| Refused::unavailable(&error))?;
             }
-            let wanted = letters.iter().filter(|letter| message.is_none_or(|id| letter.id == id));
-            seen.extend(wanted.map(|letter| letters::seen(letter, message.is_some())));
+            for letter in letters.iter().filter(|letter| message.is_none_or(|id| letter.id == id)) {
+                // Whatever the message's own attributes say: the count that parks it is the ledger's.
+                let records = self.desk.records(letters::identity(&letter.body)).await;
+                let redrives = letters::redrives(&records.map_err(|error| Refused::unavailable(&error))?);
+                seen.push(letters::seen(letter, redrives, message.is_some()));
+            }
         }
         match message {
             Some(id) if seen.is_empty() => Err(unknown(id)),

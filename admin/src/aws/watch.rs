@@ -13,6 +13,7 @@ use redress_common::aws::state_table::StateKey;
 use redress_common::ids::AccountId;
 use redress_common::ledger::Record;
 use redress_common::names;
+use redress_common::time::seconds;
 use serde_json::{Value, json};
 
 use super::Aws;
@@ -66,11 +67,10 @@ impl Watch for Aws {
             let built = AutomationExecutionFilter::builder().key(key).values(value).build();
             built.map_err(|error| in_member(AwsFailure::partial(OPERATION, error.to_string())))
         };
-        let at = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let filters = vec![
             filter(AutomationExecutionFilterKey::DocumentNamePrefix, names::CONTROL_DOCUMENT.to_owned())?,
-            filter(AutomationExecutionFilterKey::StartTimeAfter, at(from))?,
-            filter(AutomationExecutionFilterKey::StartTimeBefore, at(until))?,
+            filter(AutomationExecutionFilterKey::StartTimeAfter, seconds(from))?,
+            filter(AutomationExecutionFilterKey::StartTimeBefore, seconds(until))?,
         ];
         let (mut runs, mut next) = (Vec::new(), None);
         loop {
