@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use redress_common::names;
+use redress_lab::faults::{Action, Rule};
 use redress_lab::service::Credentials;
 use redress_tests::inbox::Notifications;
 use redress_tests::world::{World, world};
@@ -94,6 +95,49 @@ fn a_scoped_switch_stops_its_account_or_control_and_no_other() {
         let free = world.break_it("ebs-encryption-off", &on).await;
         world.comes_to(&on, free.resource_arn.as_str(), "Verified").await;
         world.operate(switch("on", &scope)).await;
+    });
+}
+
+/// The ids of the organisation's units from one down to this, by name.
+async fn units(world: &World, path: &[&str]) -> Vec<Value> {
+    let roots = world.admin_call("organizations", "ListRoots", json!({})).await;
+    let mut found = vec![roots["Roots"][0]["Id"].clone()];
+    for name in path {
+        let below = json!({ "ParentId": found.last() });
+        let below = world.admin_call("organizations", "ListOrganizationalUnitsForParent", below).await;
+        let units = below["OrganizationalUnits"].as_array().unwrap();
+        found.push(units.iter().find(|unit| unit["Name"] == *name).unwrap()["Id"].clone());
+    }
+    found.split_off(1)
+}
+
+#[test]
+fn defect_08_a_units_switch_stops_every_account_below_it_and_no_other() {
+    let world = the_world();
+    world.run(async {
+        let _turn = TURN.lock().await;
+        // The lab puts the first member below Production, the second below Development, both below Workloads.
+        let [below, beside] = ["global", "by-account"].map(|name| world.member(name));
+        let ids = units(world, &["Workloads", "Production"]).await;
+        let own = json!({ "Ou": ids[1] });
+        world.operate(switch("off", &own)).await;
+        let stopped = world.break_it("public-bucket", &below).await;
+        let record = told(world, &below, stopped.resource_arn.as_str()).await;
+        assert_eq!(record["Detail"]["Code"], "switched-off", "{record:#}");
+        let free = world.break_it("public-bucket", &beside).await;
+        world.comes_to(&beside, free.resource_arn.as_str(), "Verified").await;
+        world.operate(switch("on", &own)).await;
+
+        let parent = json!({ "Ou": ids[0] });
+        world.operate(switch("observe", &parent)).await;
+        for account in [&below, &beside] {
+            let stopped = world.break_it("key-rotation-off", account).await;
+            let record = told(world, account, stopped.resource_arn.as_str()).await;
+            assert_eq!(record["Detail"]["Code"], "switched-to-observe", "{record:#}");
+        }
+        world.operate(switch("on", &parent)).await;
+        let free = world.break_it("key-rotation-off", &below).await;
+        world.comes_to(&below, free.resource_arn.as_str(), "Verified").await;
     });
 }
 
@@ -245,6 +289,44 @@ fn an_exemption_keeps_a_resource_from_rules_until_it_ends() {
 }
 
 #[test]
+fn an_exemption_ends_by_itself_when_its_time_is_over() {
+    let world = the_world();
+    world.run(async {
+        let _turn = TURN.lock().await;
+        let account = world.member("exempt");
+        let bucket = world.break_only("public-bucket", &account).await;
+        let resource = bucket.resource_arn.as_str();
+        let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
+        world
+            .operate(json!({
+                "Operation": "ExemptionAdd", "Id": "for-an-hour", "Resource": resource, "Owner": "team web",
+                "Reason": "a demonstration", "ExpiresAt": ends,
+            }))
+            .await;
+        let event = |at| redress_tests::raw::config_event(&account, world.region(), bucket.resource_arn.resource(), at);
+        world.send_raw(&event(jiff::Timestamp::now()).to_string()).await;
+        let record = told(world, &account, resource).await;
+        assert!(record["Detail"]["Policies"].as_str().unwrap().contains("exemption.for-an-hour"), "{record:#}");
+
+        // The hour passes: its end is now what the clock said a moment ago.
+        let stored = world.state_value("exemptions").await.unwrap();
+        let at = stored["Exemptions"].as_array().unwrap().iter().position(|one| one["Id"] == "for-an-hour").unwrap();
+        let passed = json!({
+            "TableName": names::STATE_TABLE, "Key": { "Key": { "S": "exemptions" } },
+            "UpdateExpression": format!("SET Exemptions[{at}].ExpiresAt = :now"),
+            "ExpressionAttributeValues": { ":now": { "S": jiff::Timestamp::now() } },
+        });
+        world.admin_call("dynamodb", "UpdateItem", passed).await;
+        world.send_raw(&event(jiff::Timestamp::now()).to_string()).await;
+        let records = world.comes_to(&account, resource, "Verified").await;
+        let fixed = &records.last().unwrap()["RemediationId"];
+        let planned = |record: &&Value| record["RemediationId"] == *fixed && record["ExecutionStatus"] == "Planned";
+        let policies = records.iter().find(planned).unwrap()["Detail"]["Policies"].as_str().unwrap();
+        assert!(!policies.contains("for-an-hour"), "{policies}");
+    });
+}
+
+#[test]
 fn an_open_breaker_is_listed_and_closed_by_a_person_with_a_reason() {
     let world = the_world();
     world.run(async {
@@ -320,8 +402,10 @@ fn a_campaign_lists_the_open_findings_of_a_control_and_changes_no_resource() {
         let _turn = TURN.lock().await;
         let account = world.member("campaign");
         world.operate(switch("off", &json!({}))).await;
-        let bucket = world.break_it("public-bucket", &account).await;
-        told(world, &account, bucket.resource_arn.as_str()).await;
+        for _ in 0..2 {
+            let bucket = world.break_it("public-bucket", &account).await;
+            told(world, &account, bucket.resource_arn.as_str()).await;
+        }
         world.operate(switch("on", &json!({}))).await;
         let again = world.break_it("public-bucket", &account).await;
         world.comes_to(&account, again.resource_arn.as_str(), "Verified").await;
@@ -329,16 +413,22 @@ fn a_campaign_lists_the_open_findings_of_a_control_and_changes_no_resource() {
         let plan = json!({
             "Operation": "CampaignPlan", "Name": "close-buckets", "Control": "S3.8", "Accounts": [account], "PerHour": 20, "Reason": "backlog",
         });
+        let put_aside = async || -> Vec<Value> {
+            let all = world.admin_call("dynamodb", "Scan", json!({ "TableName": names::BACKLOG_TABLE })).await;
+            let ours = |item: &&Value| item["Place"]["S"].as_str().unwrap().starts_with("campaign#close-buckets#");
+            all["Items"].as_array().unwrap().iter().filter(ours).cloned().collect()
+        };
+        let second = Action::Fail { status: 400, code: "ValidationException".to_owned() };
+        let second = Rule::new(second).by(names::API_FUNCTION).on("dynamodb", "PutItem").nth(2);
+        let struck = world.bed.lab.faults().add(second);
+        assert_eq!(world.asks(&plan).await.0, 503);
+        world.bed.lab.faults().struck(struck).await;
+        assert_eq!(put_aside().await, Vec::<Value>::new(), "what a plan put aside that failed");
         let answer = world.operate(plan.clone()).await;
-        println!("{answer:#}");
         let planned = answer["Campaign"]["Planned"].as_u64().unwrap();
-        let asked = json!({
-            "TableName": names::BACKLOG_TABLE, "KeyConditionExpression": "Place = :p",
-            "ExpressionAttributeValues": { ":p": { "S": "campaign#close-buckets" } },
-        });
-        let waiting = world.admin_call("dynamodb", "Query", asked).await;
-        assert_eq!(waiting["Items"].as_array().unwrap().len() as u64, planned);
-        for item in waiting["Items"].as_array().unwrap() {
+        let waiting = put_aside().await;
+        assert_eq!(waiting.len() as u64, planned);
+        for item in &waiting {
             let body: Value = serde_json::from_str(item["Body"]["S"].as_str().unwrap()).unwrap();
             assert_eq!((&body["detail-type"], &body["detail"]["Campaign"]), (&json!(names::CAMPAIGN_DETAIL_TYPE), &json!("close-buckets")));
         }

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use redress_common::aws::ledger_store::Also;
+use redress_common::aws::ledger_store::{Also, AppendError};
 use redress_common::aws::state_table::{Expect, StateKey};
 use redress_common::finding::{self, Finding, Inbound};
-use redress_common::ids::AccountId;
+use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::campaign::{Campaign, CampaignStatus};
 use redress_common::items::exemption::Exemptions;
@@ -84,10 +84,6 @@ impl<D: Desk> Api<D> {
         };
         let summary = summary(cases.iter().map(|(_, case)| (case, would(case))));
 
-        for (finding, case) in &cases {
-            let waiting = self.waiting(name, finding, case, now);
-            self.desk.defer(&waiting).await.map_err(|error| unavailable(&error))?;
-        }
         let campaign = Campaign {
             version: before.as_ref().map_or(0, |before| before.version) + 1,
             name: name.to_owned(),
@@ -101,7 +97,18 @@ impl<D: Desk> Api<D> {
             created_by: asked.by.to_string(),
             created_at: now,
             reason: reason.clone(),
+            plan: RemediationId::of_rejected(format!("plan:{}:{}", asked.id, now.as_nanosecond()).as_bytes())
+                .to_string(),
         };
+        let place = campaign.place();
+        let waiting: Vec<Waiting> =
+            cases.iter().map(|(finding, case)| self.waiting(name, &place, finding, case, now)).collect();
+        for (put, finding) in waiting.iter().enumerate() {
+            if let Err(error) = self.desk.defer(finding).await {
+                self.forget(&waiting[..=put]).await;
+                return Err(unavailable(&error));
+            }
+        }
         let answer = json!({
             "Changed": true, "Campaign": campaign, "Summary": summary, "More": more, "Unfit": found.len() - cases.len(),
         });
@@ -120,10 +127,30 @@ impl<D: Desk> Api<D> {
         };
         match self.record(asked, &change, &read, now).await {
             Ok(id) => Ok(self.told(asked, id, change, now).await),
-            Err(redress_common::aws::ledger_store::AppendError::AlsoLost(_)) => {
-                Err(Refused::conflict("exists", format!("somebody planned campaign `{name}` meanwhile")))
+            Err(error) => {
+                // A transaction whose answer was lost may have been made all the same.
+                let there = self.read(&keys[..1]).await.map(|read| read.campaign(name));
+                if matches!(&there, Ok(Ok(there)) if there.as_ref().is_none_or(|there| there.plan != campaign.plan)) {
+                    self.forget(&waiting).await;
+                }
+                Err(match error {
+                    AppendError::AlsoLost(_) => {
+                        Refused::conflict("exists", format!("somebody planned campaign `{name}` meanwhile"))
+                    }
+                    error => Refused::unavailable(&error),
+                })
             }
-            Err(error) => Err(Refused::unavailable(&error)),
+        }
+    }
+
+    /// Takes back what was put aside for a campaign that did not come about. Where that fails, too, nothing of it is ever
+    /// released: its place is that of no campaign, and the table forgets it in time.
+    async fn forget(&self, waiting: &[Waiting]) {
+        for finding in waiting {
+            if let Err(error) = self.desk.forget(finding).await {
+                tracing::warn!(place = finding.place, %error, "a finding of a plan that failed stays in the backlog until it expires");
+                return;
+            }
         }
     }
 
@@ -158,9 +185,9 @@ impl<D: Desk> Api<D> {
         Ok(facts)
     }
 
-    fn waiting(&self, name: &str, finding: &Finding, case: &Case, now: Timestamp) -> Waiting {
+    fn waiting(&self, name: &str, place: &str, finding: &Finding, case: &Case, now: Timestamp) -> Waiting {
         Waiting {
-            place: StateKey::Campaign(name.to_owned()).to_string(),
+            place: place.to_owned(),
             order: Waiting::order(false, case.severity.score, finding.event_time, case.id),
             body: finding::released(&self.me.account, &self.me.home, finding, Some(name), now),
             expires_at: now.as_second() + KEPT_SECONDS,

@@ -9,7 +9,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::ids::{AccountId, ControlId};
 use serde_json::Value;
 
-use crate::ports::Outside;
+use crate::ports::{Outside, Waiting};
 
 /// A queue that the api reads or sends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +72,9 @@ pub trait Desk: Outside {
 
     /// Delete a message that was taken.
     fn discard(&self, letter: &Letter) -> impl Future<Output = Result<(), AwsFailure>> + Send;
+
+    /// Take a finding that was put aside out of the backlog again.
+    fn forget(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 
     /// Security Hub's open failed findings of a control, as ASFF, at most `limit`; and whether there are more.
     fn failed_findings(

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Aws;
 use crate::api::ports::{Desk, Letter, Queue};
+use crate::ports::Waiting;
 
 /// SQS gives no more at a time.
 const BATCH: usize = 10;
@@ -112,6 +113,10 @@ impl Desk for Aws {
         let url = letter.queue.url(OPERATION)?;
         let gone = self.sqs.delete_message().queue_url(url).receipt_handle(&letter.receipt).send().await;
         gone.map(drop).map_err(|error| AwsFailure::of(OPERATION, &error))
+    }
+
+    async fn forget(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
+        self.backlog.forget(waiting).await
     }
 
     async fn failed_findings(

@@ -120,7 +120,7 @@ impl<W: Watch> Reconciler<W> {
             return Ok(());
         }
         let wanted = usize::try_from(due).unwrap_or(0).min(BROUGHT);
-        let waiting = self.outside.waiting(&key.to_string(), "", wanted.max(1)).await?;
+        let waiting = self.outside.waiting(&campaign.place(), "", wanted.max(1)).await?;
         let due = waiting.len().min(wanted);
         let status = if waiting.is_empty() { CampaignStatus::Done } else { campaign.status };
         if due == 0 && status == campaign.status {
@@ -178,6 +178,7 @@ mod tests {
             created_by: String::new(),
             created_at: Timestamp::UNIX_EPOCH,
             reason: String::new(),
+            plan: String::new(),
         }
     }
 

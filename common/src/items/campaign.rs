@@ -1,10 +1,11 @@
 //! Item `campaign#<name>`: the old findings of a control, remediated at a pace that people chose.
 //!
-//! The findings themselves wait in the backlog table, under the campaign's place.
+//! The findings themselves wait in the backlog table, under a place of the plan that put them there.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::aws::state_table::StateKey;
 use crate::ids::{AccountId, ControlId};
 
 /// Where a campaign stands.
@@ -48,9 +49,19 @@ pub struct Campaign {
     pub created_at: Timestamp,
     /// Why it stands where it stands.
     pub reason: String,
+    /// The plan that it came of: another one of the same name has findings of its own.
+    #[serde(default)]
+    pub plan: String,
 }
 
 impl Campaign {
+    /// Where its findings wait, in the backlog table.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let key = StateKey::Campaign(self.name.clone());
+        if self.plan.is_empty() { key.to_string() } else { format!("{key}#{}", self.plan) }
+    }
+
     /// How many findings are due by its pace, and until when they count as released, Unix milliseconds. No more than an
     /// hour's at once: after a stop of a day nothing comes in a burst.
     #[must_use]
@@ -86,6 +97,7 @@ mod tests {
             created_by: String::new(),
             created_at: Timestamp::UNIX_EPOCH,
             reason: String::new(),
+            plan: String::new(),
         }
     }
 
