@@ -28,6 +28,7 @@ def all_of_it():
     name_batches_by_their_action()
     name_log_streams_within_their_group()
     name_the_user_of_an_access_key()
+    name_the_resources_that_actions_are_for()
     ask_s3_before_tagging_its_buckets()
     tell_policies_the_key_of_an_upload()
     tell_buckets_of_others_who_asks()
@@ -205,6 +206,49 @@ def name_the_user_of_an_access_key():
         if asked.get("Action") == ["GetAccessKeyLastUsed"] and key:
             return iam._users[key["UserName"]]["Arn"]
         return resource_of(service, method, path, headers, body, *rest)
+
+    iam_actions.extract_resource_arn = named
+
+
+def name_the_resources_that_actions_are_for():
+    """AWS judges these by the ARN that is given here; MiniStack by everything, or by another resource of the request."""
+    global_iam = "arn:aws:iam::{account}:"
+    wanted = {
+        "dynamodb:TagResource": ("ResourceArn", "{}"),
+        "dynamodb:UntagResource": ("ResourceArn", "{}"),
+        "iam:AddRoleToInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
+        "iam:AddUserToGroup": ("GroupName", global_iam + "group/{}"),
+        "iam:AttachGroupPolicy": ("GroupName", global_iam + "group/{}"),
+        "iam:CreateInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
+        "iam:CreatePolicy": ("PolicyName", global_iam + "policy/{}"),
+        "iam:DeleteInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
+        "iam:DeleteServerCertificate": ("ServerCertificateName", global_iam + "server-certificate/{}"),
+        "iam:DetachGroupPolicy": ("GroupName", global_iam + "group/{}"),
+        "iam:GetInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
+        "iam:RemoveRoleFromInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
+        "iam:RemoveUserFromGroup": ("GroupName", global_iam + "group/{}"),
+        "ssm:GetServiceSetting": ("SettingId", "arn:aws:ssm:{region}:{account}:servicesetting/{}"),
+        "ssm:ResetServiceSetting": ("SettingId", "arn:aws:ssm:{region}:{account}:servicesetting/{}"),
+        "ssm:UpdateServiceSetting": ("SettingId", "arn:aws:ssm:{region}:{account}:servicesetting/{}"),
+    }
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        action = service in ("dynamodb", "iam", "ssm") and body and iam_actions.extract_iam_action(
+            service, method, path, headers, body, rest[0])
+        if action not in wanted:
+            return resource_of(service, method, path, headers, body, *rest)
+        parameter, template = wanted[action]
+        if service == "iam":
+            asked = {name: values[0] for name, values in urllib.parse.parse_qs(body.decode()).items()}
+        else:
+            asked = json.loads(body)
+        value = str(asked.get(parameter, "*"))
+        if value.startswith("arn:"):
+            return value
+        # Names of new things come with their path; a setting's id begins with a slash.
+        value = (asked.get("Path", "/") + value if service == "iam" else value).lstrip("/")
+        return template.format(value, region=get_region(), account=get_account_id())
 
     iam_actions.extract_resource_arn = named
 

@@ -84,6 +84,9 @@ async fn a_role_may_change_the_resource_that_its_policy_names_and_no_other() {
         { "Effect": "Allow", "Action": ["elasticfilesystem:DescribeFileSystems", "ec2:DescribeVpcs"], "Resource": "*" },
         { "Effect": "Allow", "Action": "apigateway:GET", "Resource": format!("arn:aws:apigateway:{REGION}::/restapis/*/stages/prod") },
         { "Effect": "Allow", "Action": "s3:GetAccountPublicAccessBlock", "Resource": "*" },
+        { "Effect": "Allow", "Action": "ssm:GetServiceSetting", "Resource": format!("arn:aws:ssm:{REGION}:{ACCOUNT}:servicesetting/ssm/documents/console/public-sharing-permission") },
+        { "Effect": "Allow", "Action": ["iam:CreateInstanceProfile", "iam:AddRoleToInstanceProfile"], "Resource": format!("arn:aws:iam::{ACCOUNT}:instance-profile/mine") },
+        { "Effect": "Allow", "Action": "iam:PassRole", "Resource": "*" },
     ]);
     let role = session(&lab, "Narrow", statements).await;
     for name in ["mine", "other"] {
@@ -110,6 +113,15 @@ async fn a_role_may_change_the_resource_that_its_policy_names_and_no_other() {
         ("s3control:DeletePublicAccessBlock", json!({ "AccountId": ACCOUNT }), "AccessDenied"),
         ("ec2:DescribeVpcs", json!({}), "ok"),
         ("ec2:DeleteVpc", json!({ "VpcId": "vpc-1" }), "UnauthorizedOperation"),
+        ("ssm:GetServiceSetting", json!({ "SettingId": "/ssm/documents/console/public-sharing-permission" }), "ok"),
+        (
+            "ssm:GetServiceSetting",
+            json!({ "SettingId": "/ssm/managed-instance/default-ec2-instance-management-role" }),
+            "AccessDeniedException",
+        ),
+        ("iam:CreateInstanceProfile", json!({ "InstanceProfileName": "other" }), "AccessDenied"),
+        ("iam:CreateInstanceProfile", json!({ "InstanceProfileName": "mine" }), "ok"),
+        ("iam:AddRoleToInstanceProfile", json!({ "InstanceProfileName": "mine", "RoleName": "Narrow" }), "ok"),
         // None of its parameters says what is deleted.
         ("efs:DeleteMountTarget", json!({ "MountTargetId": "fsmt-12345678" }), "LabCannotTell"),
     ] {
