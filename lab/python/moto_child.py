@@ -7,6 +7,7 @@ import threading
 
 from moto.core.responses import ActionResult
 from moto.ec2.models.amis import Ami
+from moto.ec2.models.instances import InstanceBackend
 from moto.guardduty import urls as guardduty_urls
 from moto.guardduty.responses import GuardDutyResponse
 from moto.rds.models import RDSBackend
@@ -93,9 +94,29 @@ def tag_detectors():
     guardduty_urls.url_paths["{0}/tags/(?P<resource_arn>.+)$"] = GuardDutyResponse.dispatch
 
 
+def keep_other_metadata_options():
+    """moto puts its defaults, or nothing, for what ModifyInstanceMetadataOptions does not name; EC2 leaves it as it is."""
+    modify = InstanceBackend.modify_instance_metadata_options
+
+    def modified(backend, instance_id, **named):
+        now = backend.get_instance(instance_id).metadata_options
+        kept = {
+            "http_tokens": now.http_tokens,
+            "hop_limit": now.http_put_response_hop_limit,
+            "http_endpoint": now.http_endpoint,
+            "http_protocol": now.http_protocol_ipv6,
+            "metadata_tags": now.instance_metadata_tags,
+        }
+        given = {name: value for name, value in named.items() if value is not None}
+        return modify(backend, instance_id, **(kept | given))
+
+    InstanceBackend.modify_instance_metadata_options = modified
+
+
 filter_images_by_snapshot()
 trust_keys_of_the_base()
 keep_parameters_of_redshift()
 tag_detectors()
+keep_other_metadata_options()
 threading.Thread(target=exit_with_parent, daemon=True).start()
 main(sys.argv[1:])

@@ -918,7 +918,7 @@ impl Source<'_> {
             ));
         };
         for (name, value) in &raw.with {
-            if !is_pascal(name) || name == "Service" || name == "Api" {
+            if !is_member(name) || name == "Service" || name == "Api" {
                 return Err(self.invalid(
                     path,
                     format!("has a parameter `{name}`, which no operation has"),
@@ -999,6 +999,13 @@ fn is_path(text: &str) -> bool {
     text.strip_prefix("$.").is_some_and(|rest| {
         !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"._[]'-".contains(&b))
     })
+}
+
+/// A member of an operation's input: some services write theirs with a small letter.
+fn is_member(name: &str) -> bool {
+    let mut letters = name.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    is_pascal(&first.into_iter().chain(letters).collect::<String>())
 }
 
 fn is_error_code(code: &str) -> bool {
