@@ -1,13 +1,18 @@
 """moto's server, mended where the catalogue needs it. It ends when the lab does: the lab holds its standard input open."""
 
+import hashlib
 import json
 import os
 import sys
 import threading
 
 from moto.core.responses import ActionResult
+from moto.ec2.models import iam_instance_profile
 from moto.ec2.models.amis import Ami
+from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.models.instances import InstanceBackend
+from moto.ec2.models.launch_templates import LaunchTemplate
+from moto.ec2.responses import EC2Response
 from moto.guardduty import urls as guardduty_urls
 from moto.guardduty.responses import GuardDutyResponse
 from moto.rds.models import RDSBackend
@@ -30,6 +35,77 @@ def filter_images_by_snapshot():
         return image.ebs_snapshot.id if name == "block-device-mapping.snapshot-id" else value_of(image, name, method_name)
 
     Ami.get_filter_value = known
+
+
+def encrypt_copies_of_snapshots():
+    """moto encrypts a copy only when its source is encrypted."""
+    copy = EC2Response.copy_snapshot
+    copied = EBSBackend.copy_snapshot
+
+    def keep(backend, *args, **kwargs):
+        snapshot = copied(backend, *args, **kwargs)
+        if str(wish.encrypted).lower() == "true":
+            snapshot.encrypted = True
+            snapshot.kms_key_id = snapshot.kms_key_id or "alias/aws/ebs"
+        return snapshot
+
+    def asked(response):
+        wish.encrypted = response._get_param("Encrypted")
+        return copy(response)
+
+    wish = threading.local()
+    EC2Response.copy_snapshot, EBSBackend.copy_snapshot = asked, keep
+
+
+def begin_template_versions_from_their_source():
+    """A version of a launch template takes from `SourceVersion` what it does not say itself."""
+    create, made = EC2Response.create_launch_template_version, LaunchTemplate.create_version
+    source = threading.local()
+
+    def version(template, data, description):
+        number, source.number = getattr(source, "number", None), None
+        return made(template, {**template.get_version(number).data, **data} if number else data, description)
+
+    def asked(response):
+        source.number = response._get_param("SourceVersion")
+        return create(response)
+
+    EC2Response.create_launch_template_version, LaunchTemplate.create_version = asked, version
+
+
+def block_public_snapshots():
+    """moto lacks the Region's setting that blocks public snapshots."""
+    states = {}
+
+    def place(response):
+        return response.current_account, response.region
+
+    def enable(response):
+        states[place(response)] = response._get_param("State")
+        return ActionResult({"State": states[place(response)]})
+
+    def disable(response):
+        states.pop(place(response), None)
+        return ActionResult({"State": "unblocked"})
+
+    EC2Response.enable_snapshot_block_public_access = enable
+    EC2Response.disable_snapshot_block_public_access = disable
+    EC2Response.get_snapshot_block_public_access_state = lambda response: ActionResult(
+        {"State": states.get(place(response), "unblocked"), "ManagedBy": "account"})
+
+
+def trust_instance_profiles_of_the_base():
+    """Instance profiles are MiniStack's: moto knows none of them."""
+    class Profile:
+        def __init__(self, arn):
+            self.arn, self.name = arn, arn.rsplit("/", 1)[-1]
+            self.id = "AIPA" + hashlib.sha256(arn.encode()).hexdigest()[:16].upper()
+
+    def found(account_id, partition, iam_instance_profile_arn=None, iam_instance_profile_name=None):
+        return Profile(iam_instance_profile_arn
+                       or f"arn:{partition}:iam::{account_id}:instance-profile/{iam_instance_profile_name}")
+
+    iam_instance_profile.filter_iam_instance_profiles = found
 
 
 def trust_keys_of_the_base():
@@ -114,6 +190,10 @@ def keep_other_metadata_options():
 
 
 filter_images_by_snapshot()
+encrypt_copies_of_snapshots()
+begin_template_versions_from_their_source()
+block_public_snapshots()
+trust_instance_profiles_of_the_base()
 trust_keys_of_the_base()
 keep_parameters_of_redshift()
 tag_detectors()

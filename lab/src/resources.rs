@@ -296,6 +296,14 @@ const OTHER_ACTIONS: &[(&str, &str, &str)] = &[
     ("s3", "DeletePublicAccessBlock", "PutAccountPublicAccessBlock"),
 ];
 
+/// Actions that make a thing of a type without being called so.
+const MADE: &[(&str, &str)] = &[
+    ("AllocateAddress", "elastic-ip"),
+    ("CreateFlowLogs", "vpc-flow-log"),
+    ("RunInstances", "network-interface"),
+    ("RunInstances", "volume"),
+];
+
 /// The family that a request belongs to, by its signature's scope.
 pub(crate) fn family(scope: &str, path: &str) -> Option<&'static Family> {
     let partly = PARTLY.iter().find(|(name, _)| *name == scope);
@@ -525,11 +533,9 @@ fn only_reads(action: &str) -> bool {
 
 /// Whether an action makes a thing of this type, which has no name yet.
 fn makes(action: &str, kind: &str) -> bool {
-    let made = ["Create", "Copy", "Run", "Allocate"].iter().find_map(|verb| action.strip_prefix(verb));
-    let kind = kind
-        .strip_prefix("vpc-flow")
-        .map_or_else(|| kind.replace('-', ""), |rest| format!("flow{}", rest.replace('-', "")));
-    made.is_some_and(|made| made.to_lowercase().trim_end_matches('s') == kind)
+    let made = ["Create", "Copy", "Run"].iter().find_map(|verb| action.strip_prefix(verb));
+    made.is_some_and(|made| made.to_lowercase().trim_end_matches('s') == kind.replace('-', ""))
+        || MADE.contains(&(action, kind))
 }
 
 /// The lab's own shortcoming: never to be taken for AWS's answer, never retried.
