@@ -11,7 +11,7 @@ import urllib.parse
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
-from ministack.services import cloudformation, dynamodb, elasticache, eventbridge, iam, lambda_svc, organizations, s3, tagging
+from ministack.services import cloudformation, dynamodb, elasticache, eventbridge, iam, lambda_svc, organizations, s3, secretsmanager, tagging
 from ministack.services.cloudformation import handlers, provisioners
 
 
@@ -36,6 +36,7 @@ def all_of_it():
     find_the_stack_of_a_resource()
     replace_password_policies()
     keep_automatic_upgrades_of_caches()
+    cancel_rotations()
 
 
 def leave_delivery_to_the_gateway():
@@ -370,3 +371,20 @@ def keep_automatic_upgrades_of_caches():
     elasticache._modify_replication_group = kept(modify_group, elasticache._replication_groups, "ReplicationGroupId")
     elasticache._cluster_xml_inner = lambda cluster: render(cluster) + (
         f"<AutoMinorVersionUpgrade>{str(cluster.get('AutoMinorVersionUpgrade', True)).lower()}</AutoMinorVersionUpgrade>")
+
+
+def cancel_rotations():
+    """MiniStack turns a secret's rotation on and never off."""
+    handle = secretsmanager.handle_request
+
+    async def handled(method, path, headers, body, query_params):
+        if not headers.get("x-amz-target", "").endswith(".CancelRotateSecret"):
+            return await handle(method, path, headers, body, query_params)
+        _, secret = secretsmanager._resolve(json.loads(body).get("SecretId"))
+        if not secret:
+            return secretsmanager.error_response_json(
+                "ResourceNotFoundException", "Secrets Manager can't find the specified secret.", 400)
+        secret["RotationEnabled"] = False
+        return secretsmanager.json_response({"ARN": secret["ARN"], "Name": secret["Name"]})
+
+    secretsmanager.handle_request = handled
