@@ -7,7 +7,8 @@ import sys
 import threading
 
 from moto.core.responses import ActionResult
-from moto.ec2.models import iam_instance_profile
+from moto.ec2.exceptions import InvalidNetworkAclIdError
+from moto.ec2.models import iam_instance_profile, network_acls
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.models.instances import InstanceBackend
@@ -106,6 +107,9 @@ def trust_instance_profiles_of_the_base():
                        or f"arn:{partition}:iam::{account_id}:instance-profile/{iam_instance_profile_name}")
 
     iam_instance_profile.filter_iam_instance_profiles = found
+def name_missing_network_acls():
+    """moto says that a route table is missing."""
+    network_acls.InvalidRouteTableIdError = InvalidNetworkAclIdError
 
 
 def trust_keys_of_the_base():
@@ -194,6 +198,7 @@ encrypt_copies_of_snapshots()
 begin_template_versions_from_their_source()
 block_public_snapshots()
 trust_instance_profiles_of_the_base()
+name_missing_network_acls()
 trust_keys_of_the_base()
 keep_parameters_of_redshift()
 tag_detectors()

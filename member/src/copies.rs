@@ -20,8 +20,8 @@ const NOT_COMPLETE: &str = "the copy did not become complete, or nobody could se
 ///
 /// # Errors
 /// When it could not be recorded.
-pub(crate) async fn run<N: Native>(
-    native: &N,
+pub(crate) async fn run(
+    native: &dyn Native,
     job: &Job,
     step: CopyStep,
     plan: Plan,
@@ -66,8 +66,8 @@ enum Made {
     All(String),
 }
 
-async fn give_up<N: Native>(
-    native: &N,
+async fn give_up(
+    native: &dyn Native,
     job: &Job,
     stored: &Stored,
     outcome: Outcome,

@@ -4,9 +4,9 @@
 //! is the [`Native`] trait; the sequence in which its verbs are used is in [`crate::remediate`].
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redress_common::aws::evidence::EvidenceWriter;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, CopyStep, Image, Job, Mode, RemediateRequest, RemediateResponse};
@@ -17,15 +17,13 @@ use serde_json::Value;
 use crate::place::Place;
 use crate::remediate::{self, RemediateError};
 
+pub mod ec2_default_group;
+pub mod ec2_network_acl;
 pub mod ec2_open_port;
+mod ec2_rules;
 pub mod ec2_unencrypted_volume;
 pub mod iam_password_policy;
 pub mod required_tags;
-
-use ec2_open_port::OpenPort;
-use ec2_unencrypted_volume::UnencryptedVolume;
-use iam_password_policy::PasswordPolicy;
-use required_tags::RequiredTags;
 
 /// Why a native function cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +64,10 @@ pub enum NativeError {
 }
 
 /// A native control on one resource.
+#[async_trait]
 pub trait Native: Send + Sync {
     /// Reads the resource; `None` when there is no such resource.
-    fn inspect(&self) -> impl Future<Output = Result<Option<Image>, NativeError>> + Send;
+    async fn inspect(&self) -> Result<Option<Image>, NativeError>;
 
     /// The exact calls that make it compliant; none when it is. Pure.
     ///
@@ -83,7 +82,7 @@ pub trait Native: Send + Sync {
     fn plan_restore(&self, now: &Image, before: &Image) -> Result<Change, NativeError>;
 
     /// Makes one of the planned calls.
-    fn call(&self, call: &Call) -> impl Future<Output = Result<(), NativeError>> + Send;
+    async fn call(&self, call: &Call) -> Result<(), NativeError>;
 
     /// Whether the control holds: nothing would be planned.
     fn compliant(&self, now: &Image) -> bool {
@@ -91,24 +90,24 @@ pub trait Native: Send + Sync {
     }
 
     /// Mode `Snapshot`: begins the n-th copy that `Apply` works from, or finds it; its id.
-    fn copy(&self, _nth: u32) -> impl Future<Output = Result<String, NativeError>> + Send {
-        async { Err(NO_COPIES) }
+    async fn copy(&self, _nth: u32) -> Result<String, NativeError> {
+        Err(NO_COPIES)
     }
 
     /// All copies are complete: removes what only led to the last one, and gives its id.
-    fn copied(&self) -> impl Future<Output = Result<String, NativeError>> + Send {
-        async { Err(NO_COPIES) }
+    async fn copied(&self) -> Result<String, NativeError> {
+        Err(NO_COPIES)
     }
 
     /// Something failed in this mode: removes what was made on the way, unless it is in use.
-    fn discard(&self, _mode: Mode) -> impl Future<Output = Result<(), NativeError>> + Send {
-        async { Ok(()) }
+    async fn discard(&self, _mode: Mode) -> Result<(), NativeError> {
+        Ok(())
     }
 }
 
 const NO_COPIES: NativeError = NativeError::Refused("this control makes no copies; its file must not ask for them");
 
-/// The AWS actions that a native function calls, for its control files and for the reviewer of its role.
+/// A native function: what it calls, for its control files and for the reviewer of its role, and how it is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Declared {
     /// The function.
@@ -117,11 +116,24 @@ pub struct Declared {
     pub reads: &'static [&'static str],
     /// The actions that change.
     pub changes: &'static [&'static str],
+    /// Makes it for one request.
+    make: Make,
 }
 
+type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeError>;
+
+/// What a control file fixes, by name.
+pub type Parameters = BTreeMap<String, Value>;
+
 /// Every native function.
-pub const NATIVES: [Declared; 4] =
-    [ec2_open_port::DECLARED, iam_password_policy::DECLARED, required_tags::DECLARED, ec2_unencrypted_volume::DECLARED];
+pub const NATIVES: [Declared; 6] = [
+    ec2_default_group::DECLARED,
+    ec2_network_acl::DECLARED,
+    ec2_open_port::DECLARED,
+    ec2_unencrypted_volume::DECLARED,
+    iam_password_policy::DECLARED,
+    required_tags::DECLARED,
+];
 
 /// The clients of all native functions, made once.
 #[derive(Debug, Clone)]
@@ -132,19 +144,10 @@ pub struct Clients {
 }
 
 /// A native function, by name.
-#[derive(Debug)]
 pub struct Chosen {
     job: Job,
     copy: Option<CopyStep>,
-    function: Function,
-}
-
-#[derive(Debug)]
-enum Function {
-    OpenPort(OpenPort),
-    PasswordPolicy(PasswordPolicy),
-    RequiredTags(RequiredTags),
-    UnencryptedVolume(UnencryptedVolume),
+    function: Box<dyn Native>,
 }
 
 impl Clients {
@@ -163,27 +166,12 @@ impl Clients {
     /// # Errors
     /// When there is none, or its parameters are wrong.
     pub fn native(&self, request: RemediateRequest) -> Result<Chosen, NativeError> {
-        if request.native == ec2_unencrypted_volume::DECLARED.name {
-            let function = Function::UnencryptedVolume(UnencryptedVolume::new(self.ec2.clone(), &request)?);
-            return Ok(Chosen { job: request.job, copy: request.copy, function });
-        }
-        let RemediateRequest { job, native, parameters, copy, .. } = request;
-        let function = match native.as_str() {
-            name if name == ec2_open_port::DECLARED.name => {
-                Function::OpenPort(OpenPort::new(self.ec2.clone(), &job, &parameters)?)
-            }
-            name if name == iam_password_policy::DECLARED.name => {
-                Function::PasswordPolicy(PasswordPolicy::new(self.iam.clone(), &parameters)?)
-            }
-            name if name == required_tags::DECLARED.name => {
-                Function::RequiredTags(RequiredTags::new(self.tagging.clone(), &job, &parameters)?)
-            }
-            _ => {
-                let known = NATIVES.map(|native| native.name).join(", ");
-                return Err(NativeError::Unknown { name: native, known });
-            }
+        let Some(declared) = NATIVES.iter().find(|declared| declared.name == request.native) else {
+            let known = NATIVES.map(|native| native.name).join(", ");
+            return Err(NativeError::Unknown { name: request.native, known });
         };
-        Ok(Chosen { job, copy, function })
+        let function = (declared.make)(self, &request)?;
+        Ok(Chosen { job: request.job, copy: request.copy, function })
     }
 }
 
@@ -198,13 +186,7 @@ impl Chosen {
         place: &Place,
         pace: &[Duration],
     ) -> Result<RemediateResponse, RemediateError> {
-        let (job, copy) = (&self.job, self.copy);
-        match &self.function {
-            Function::OpenPort(native) => remediate::run(native, job, copy, evidence, place, pace).await,
-            Function::PasswordPolicy(native) => remediate::run(native, job, copy, evidence, place, pace).await,
-            Function::RequiredTags(native) => remediate::run(native, job, copy, evidence, place, pace).await,
-            Function::UnencryptedVolume(native) => remediate::run(native, job, copy, evidence, place, pace).await,
-        }
+        remediate::run(self.function.as_ref(), &self.job, self.copy, evidence, place, pace).await
     }
 }
 
@@ -261,6 +243,9 @@ fn planned<T: Serialize>(
 mod tests {
     use serde_json::json;
 
+    use super::ec2_open_port::OpenPort;
+    use super::iam_password_policy::PasswordPolicy;
+    use super::required_tags::RequiredTags;
     use super::*;
     use crate::judge;
     use crate::testing::{FakeAws, job};
@@ -279,6 +264,22 @@ mod tests {
         assert_eq!(calls.is_empty(), declared.changes.is_empty());
     }
 
+    /// Every function with parameters that it takes.
+    fn examples() -> Vec<(&'static str, Value)> {
+        vec![
+            ("ec2_default_group", json!({})),
+            ("ec2_network_acl", json!({ "Ports": [22, 3389] })),
+            ("ec2_open_port", json!({ "Ports": [22] })),
+            ("ec2_unencrypted_volume", json!({ "KmsKeyId": "" })),
+            ("iam_password_policy", json!({ "MinimumPasswordLength": 14 })),
+            ("required_tags", json!({ "Keys": ["Owner"], "Value": "" })),
+        ]
+    }
+
+    fn declared(name: &str) -> &'static Declared {
+        NATIVES.iter().find(|native| native.name == name).unwrap()
+    }
+
     #[test]
     fn a_native_function_plans_only_what_it_declares() {
         let config = FakeAws::default().config();
@@ -290,38 +291,41 @@ mod tests {
         };
         let ports = [("Ports".to_owned(), json!([22]))].into();
         let native = OpenPort::new(aws_sdk_ec2::Client::new(&config), &job(GROUP), &ports).unwrap();
-        check(&native, &NATIVES[0], &rules(20), &rules(23));
+        check(&native, declared("ec2_open_port"), &rules(20), &rules(23));
 
         let required = [("RequireSymbols".to_owned(), json!(true))].into();
         let native = PasswordPolicy::new(aws_sdk_iam::Client::new(&config), &required).unwrap();
         let update = native.plan(&judge::absent()).unwrap().0.remove(0);
-        check(&native, &NATIVES[1], &judge::absent(), &image(update.parameters));
+        check(&native, declared("iam_password_policy"), &judge::absent(), &image(update.parameters));
 
         let keys = [("Keys".to_owned(), json!(["Owner"])), ("Value".to_owned(), json!("x"))].into();
         let client = aws_sdk_resourcegroupstagging::Client::new(&config);
         let native = RequiredTags::new(client, &job(GROUP), &keys).unwrap();
-        check(&native, &NATIVES[2], &image(json!({ "Tags": {} })), &image(json!({ "Tags": { "Owner": "x" } })));
+        let tagged = image(json!({ "Tags": { "Owner": "x" } }));
+        check(&native, declared("required_tags"), &image(json!({ "Tags": {} })), &tagged);
     }
 
     #[test]
     fn the_name_in_a_request_chooses_the_function() {
         let clients = Clients::new(&FakeAws::default().config());
-        for (declared, parameters) in NATIVES.iter().zip([
-            json!({ "Ports": [22] }),
-            json!({ "MinimumPasswordLength": 14 }),
-            json!({ "Keys": ["Owner"], "Value": "" }),
-            json!({ "KmsKeyId": "" }),
-        ]) {
+        let examples = examples();
+        assert_eq!(
+            NATIVES.map(|native| native.name).to_vec(),
+            examples.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        );
+        for (name, parameters) in examples {
             let request = |parameters: Value| RemediateRequest {
                 job: job(GROUP),
-                native: declared.name.to_owned(),
+                native: name.to_owned(),
                 account_id: "111122223333".parse().unwrap(),
                 region: "eu-central-1".parse().unwrap(),
                 parameters: serde_json::from_value(parameters).unwrap(),
                 copy: None,
             };
-            assert!(clients.native(request(parameters)).is_ok(), "{}", declared.name);
-            assert!(clients.native(request(json!({}))).is_err(), "{} without parameters", declared.name);
+            assert!(clients.native(request(parameters.clone())).is_ok(), "{name}");
+            if parameters != json!({}) {
+                assert!(clients.native(request(json!({}))).is_err(), "{name} without parameters");
+            }
         }
     }
 }

@@ -75,8 +75,8 @@ pub async fn handle(
 ///
 /// # Errors
 /// When its outcome could not be recorded.
-pub async fn run<N: Native>(
-    native: &N,
+pub async fn run(
+    native: &dyn Native,
     job: &Job,
     copy: Option<CopyStep>,
     evidence: &EvidenceWriter,
@@ -131,8 +131,8 @@ impl Plan {
     }
 }
 
-struct Run<'a, N> {
-    native: &'a N,
+struct Run<'a> {
+    native: &'a dyn Native,
     job: &'a Job,
     evidence: &'a EvidenceWriter,
     place: &'a Place,
@@ -140,7 +140,7 @@ struct Run<'a, N> {
     goal: Goal,
 }
 
-impl<N: Native> Run<'_, N> {
+impl Run<'_> {
     async fn remediate(&self) -> Result<Stored, RemediateError> {
         let Plan { now, change, mut end, mut error } = self.look().await;
         let before = Before { pre_image: now, change };

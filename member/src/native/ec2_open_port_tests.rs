@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use aws_sdk_ec2::types;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::super::ec2_rules::GroupPair;
 use super::*;
 use crate::testing::{FakeAws, job};
 
 const GROUP: &str = "arn:aws:ec2:eu-central-1:111122223333:security-group/sg-1";
 
-fn ports(ports: &[i32]) -> Ports {
-    Ports(ports.to_vec())
+fn closed_ports(ports: &[i32]) -> Closed {
+    let tcp = ports.iter().map(|port| (*port, *port)).collect();
+    Closed { tcp, udp: vec![], ipv4: true, ipv6: true }
 }
 
 fn rule(protocol: &str, range: impl Into<Option<(i32, i32)>>, source: &str, description: &str) -> Rule {
@@ -47,7 +50,7 @@ fn apply(rules: &[Rule], edit: &Edit) -> Vec<Rule> {
 }
 
 fn closed(rules: &[Rule]) -> Vec<Rule> {
-    apply(rules, &close(rules, &ports(&[22])))
+    apply(rules, &close(rules, &closed_ports(&[22])))
 }
 
 fn sorted(mut rules: Vec<Rule>) -> Vec<Rule> {
@@ -89,7 +92,7 @@ fn a_rule_for_all_protocols_becomes_tcp_without_the_port_udp_and_icmp() {
 #[test]
 fn a_remainder_that_is_there_already_is_not_authorised_again() {
     let rules = [rule("tcp", (0, 65535), "0.0.0.0/0", "a"), rule("tcp", (0, 21), "0.0.0.0/0", "mine")];
-    let edit = close(&rules, &ports(&[22]));
+    let edit = close(&rules, &closed_ports(&[22]));
     assert_eq!(edit.authorize, [rule("tcp", (23, 65535), "0.0.0.0/0", "a")]);
     assert!(apply(&rules, &edit).contains(&rules[1]));
 }
@@ -101,16 +104,18 @@ fn a_protocol_by_number_and_a_permission_listed_twice_are_one_rule() {
         { "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{ "CidrIp": "0.0.0.0/0", "Description": "" }] },
     ] });
     let rules = rules(&Image { present: true, state: given }).unwrap();
-    assert_eq!(close(&rules, &ports(&[22])).revoke, [rule("tcp", (22, 22), "0.0.0.0/0", "")]);
+    assert_eq!(close(&rules, &closed_ports(&[22])).revoke, [rule("tcp", (22, 22), "0.0.0.0/0", "")]);
 }
 
 #[test]
 fn several_ports_are_cut_out_of_one_range() {
-    let both = ports(&[22, 23, 3389]);
-    assert_eq!(both.cut_out((0, 65535)), [(0, 21), (24, 3388), (3390, 65535)]);
-    assert_eq!(both.cut_out((22, 23)), []);
-    assert_eq!(both.cut_out((22, 24)), [(24, 24)]);
-    assert_eq!(ports(&[0, 65535]).cut_out((0, 65535)), [(1, 65534)]);
+    let cut = |range, ports: &[i32]| cut_out(range, &closed_ports(ports).tcp);
+    let three = [22, 23, 3389];
+    assert_eq!(cut((0, 65535), &three), [(0, 21), (24, 3388), (3390, 65535)]);
+    assert_eq!(cut((22, 23), &three), []);
+    assert_eq!(cut((22, 24), &three), [(24, 24)]);
+    assert_eq!(cut((0, 65535), &[0, 65535]), [(1, 65534)]);
+    assert_eq!(cut_out((10, 20), &[(0, 12), (15, 30)]), [(13, 14)]);
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn udp_on_the_port_another_port_and_a_narrow_source_are_compliant() {
         rule("tcp", (22, 22), "203.0.113.0/24", ""),
         rule("icmp", (-1, -1), "0.0.0.0/0", ""),
     ];
-    assert_eq!(close(&rules, &ports(&[22])), Edit::default());
+    assert_eq!(close(&rules, &closed_ports(&[22])), Edit::default());
 }
 
 #[test]
@@ -195,12 +200,47 @@ fn a_changed_description_is_not_put_back_by_guessing() {
 
 #[test]
 fn ports_are_taken_as_numbers_or_their_text_and_nothing_else() {
-    let parse = |value: Value| Ports::parse(&[("Ports".to_owned(), value)].into());
-    assert_eq!(parse(json!([3389, "22", 22])).unwrap(), ports(&[22, 3389]));
+    let parse = |value: Value| Closed::parse(&[("Ports".to_owned(), value)].into());
+    assert_eq!(parse(json!([3389, "22", 22])).unwrap(), closed_ports(&[22, 3389]));
     for wrong in [json!([]), json!(22), json!([70000]), json!([-1]), json!(["ssh"]), json!([22.5]), json!(null)] {
         assert!(parse(wrong.clone()).is_err(), "{wrong}");
     }
-    assert!(Ports::parse(&BTreeMap::new()).is_err());
+    assert!(Closed::parse(&Parameters::new()).is_err());
+}
+
+fn parsed(parameters: Value) -> Result<Closed, NativeError> {
+    Closed::parse(&serde_json::from_value(parameters).unwrap())
+}
+
+#[test]
+fn protocols_and_families_narrow_what_is_closed() {
+    let both = parsed(json!({ "Ports": [22], "Protocols": ["tcp", "udp"], "Families": ["IPv6"] })).unwrap();
+    assert_eq!(both, Closed { tcp: vec![(22, 22)], udp: vec![(22, 22)], ipv4: false, ipv6: true });
+    let udp = rule("udp", (22, 22), "::/0", "");
+    let rules = [udp.clone(), rule("tcp", (22, 22), "0.0.0.0/0", "")];
+    assert_eq!(close(&rules, &both), Edit { authorize: vec![], revoke: vec![udp] });
+    for wrong in [json!(["sctp"]), json!([]), json!("tcp")] {
+        assert!(parsed(json!({ "Ports": [22], "Protocols": wrong })).is_err(), "{wrong}");
+    }
+    assert!(parsed(json!({ "Ports": [22], "Families": ["IPv5"] })).is_err());
+}
+
+#[test]
+fn all_but_the_authorized_ports_are_closed_and_icmp_stays() {
+    let closed = parsed(json!({ "AuthorizedTcpPorts": ["80", "443"] })).unwrap();
+    let web = rule("tcp", (443, 443), "0.0.0.0/0", "web");
+    let private = rule("-1", None, "10.0.0.0/8", "office");
+    let ping = rule("icmp", (8, -1), "0.0.0.0/0", "ping");
+    let rules = sorted(vec![web.clone(), private.clone(), ping.clone(), rule("udp", (53, 53), "::/0", "dns")]);
+    assert_eq!(apply(&rules, &close(&rules, &closed)), sorted(vec![web, private, ping]));
+
+    let all = [rule("-1", None, "0.0.0.0/0", "all")];
+    let left = vec![
+        rule("icmp", (-1, -1), "0.0.0.0/0", "all"),
+        rule("tcp", (80, 80), "0.0.0.0/0", "all"),
+        rule("tcp", (443, 443), "0.0.0.0/0", "all"),
+    ];
+    assert_eq!(apply(&all, &close(&all, &closed)), left);
 }
 
 fn native(aws: &FakeAws) -> OpenPort {
@@ -311,11 +351,32 @@ fn any_group() -> impl Strategy<Value = Vec<Rule>> {
     })
 }
 
-fn any_ports() -> impl Strategy<Value = Ports> {
-    prop::sample::subsequence(vec![22, 23, 3389, 65535, 0], 1..=3).prop_map(|mut ports| {
-        ports.sort_unstable();
-        Ports(ports)
-    })
+fn any_ports() -> impl Strategy<Value = Vec<(i32, i32)>> {
+    let ports = prop::sample::subsequence(vec![0, 22, 23, 3389, 65535], 0..=3);
+    let ranges = ports.prop_map(|ports| ports.into_iter().map(|port| (port, port)).collect());
+    prop_oneof![ranges, Just(vec![(0, 21), (24, 65535)])]
+}
+
+fn any_closed() -> impl Strategy<Value = Closed> {
+    let parts = (any_ports(), any_ports(), any::<bool>(), any::<bool>());
+    parts.prop_map(|(tcp, udp, ipv4, ipv6)| Closed { tcp, udp, ipv4, ipv6 })
+}
+
+impl Closed {
+    /// Said anew, for the properties.
+    fn shuts(&self, protocol: &str, port: i32, source: &Source) -> bool {
+        let ranges = match protocol {
+            "tcp" => &self.tcp,
+            "udp" => &self.udp,
+            _ => return false,
+        };
+        let family = match source {
+            Source::Ipv4(cidr) => self.ipv4 && cidr == "0.0.0.0/0",
+            Source::Ipv6(cidr) => self.ipv6 && cidr == "::/0",
+            _ => false,
+        };
+        family && ranges.iter().any(|(from, to)| (*from..=*to).contains(&port))
+    }
 }
 
 /// What reaches the group: protocol, port and source, at every port where a rule can begin or end.
@@ -325,7 +386,7 @@ fn reach(rules: &[Rule]) -> BTreeSet<(&'static str, i32, Source)> {
     for rule in rules {
         let all = rule.scope.protocol == "-1";
         for port in EDGES {
-            if rule.scope.tcp().is_some_and(|(from, to)| (from..=to).contains(&port)) {
+            if rule.scope.ports("tcp").is_some_and(|(from, to)| (from..=to).contains(&port)) {
                 found.insert(("tcp", port, rule.source.clone()));
             }
             let udp =
@@ -347,37 +408,38 @@ fn reach(rules: &[Rule]) -> BTreeSet<(&'static str, i32, Source)> {
 
 proptest! {
     #[test]
-    fn afterwards_no_open_source_reaches_a_closed_port(group in any_group(), ports in any_ports()) {
-        let after = apply(&group, &close(&group, &ports));
-        for rule in &after {
-            let open = rule.source.is_open() && rule.scope.tcp().is_some_and(|range| ports.any_in(range));
-            prop_assert!(!open, "{rule:?}");
+    fn afterwards_no_open_source_reaches_a_closed_port(group in any_group(), what in any_closed()) {
+        let after = apply(&group, &close(&group, &what));
+        for (protocol, port, source) in reach(&after) {
+            prop_assert!(!what.shuts(protocol, port, &source), "{protocol} {port} {source:?}");
         }
-        prop_assert_eq!(close(&after, &ports), Edit::default());
+        prop_assert_eq!(close(&after, &what), Edit::default());
     }
 
     #[test]
-    fn everything_else_still_reaches_it_and_nothing_new_does(group in any_group(), ports in any_ports()) {
-        let after = apply(&group, &close(&group, &ports));
+    fn everything_else_still_reaches_it_and_nothing_new_does(group in any_group(), what in any_closed()) {
+        let after = apply(&group, &close(&group, &what));
         let expected: BTreeSet<_> = reach(&group)
             .into_iter()
-            .filter(|(protocol, port, source)| !(*protocol == "tcp" && source.is_open() && ports.any_in((*port, *port))))
+            .filter(|(protocol, port, source)| !what.shuts(protocol, *port, source))
             .collect();
         prop_assert_eq!(reach(&after), expected);
     }
 
     #[test]
-    fn rules_that_do_not_open_the_port_stay_word_for_word(group in any_group(), ports in any_ports()) {
-        let after = apply(&group, &close(&group, &ports));
+    fn rules_that_do_not_open_the_port_stay_word_for_word(group in any_group(), what in any_closed()) {
+        let after = apply(&group, &close(&group, &what));
         for rule in &group {
-            let opens = rule.source.is_open() && rule.scope.tcp().is_some_and(|range| ports.any_in(range));
+            let opens = reach(std::slice::from_ref(rule)).iter().any(|(protocol, port, source)| {
+                what.shuts(protocol, *port, source)
+            });
             prop_assert_eq!(after.contains(rule), !opens, "{:?}", rule);
         }
     }
 
     #[test]
-    fn a_new_rule_has_source_and_description_of_one_that_it_replaces(group in any_group(), ports in any_ports()) {
-        let edit = close(&group, &ports);
+    fn a_new_rule_has_source_and_description_of_one_that_it_replaces(group in any_group(), what in any_closed()) {
+        let edit = close(&group, &what);
         for new in &edit.authorize {
             let heir = edit.revoke.iter().any(|old| {
                 let original = group.iter().find(|rule| rule.is(old)).unwrap();
@@ -388,8 +450,8 @@ proptest! {
     }
 
     #[test]
-    fn the_undo_gives_back_the_original_rules(group in any_group(), ports in any_ports()) {
-        let after = apply(&group, &close(&group, &ports));
+    fn the_undo_gives_back_the_original_rules(group in any_group(), what in any_closed()) {
+        let after = apply(&group, &close(&group, &what));
         let undone = apply(&after, &put_back(&after, &group).unwrap());
         prop_assert_eq!(undone, group);
     }

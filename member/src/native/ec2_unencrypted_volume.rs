@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_sdk_ec2::types::{self, Filter, ResourceType, TagSpecification};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, Mode, RemediateRequest, snapshot_id};
@@ -34,6 +35,7 @@ pub const DECLARED: Declared = Declared {
         "ec2:DeleteVolume",
         "ec2:DetachVolume",
     ],
+    make: |clients, request| Ok(Box::new(UnencryptedVolume::new(clients.ec2.clone(), request)?)),
 };
 
 /// In a planned call: the snapshot of the volume.
@@ -225,6 +227,7 @@ impl UnencryptedVolume {
     }
 }
 
+#[async_trait]
 impl Native for UnencryptedVolume {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
         let answer = self.client.describe_volumes().volume_ids(&self.volume).send().await;

@@ -5,15 +5,14 @@
 //! is asked for. IAM.7 and IAM.11 to IAM.17 are this one function with different parameters; in any order they
 //! end in the same policy. No setting is ever weakened.
 
-use std::collections::BTreeMap;
-
+use async_trait::async_trait;
 use aws_sdk_iam::types;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Declared, Native, NativeError, boolean, number, planned, typed, untyped};
+use super::{Declared, Native, NativeError, Parameters, boolean, number, planned, typed, untyped};
 use crate::judge;
 
 /// What this function is called, and calls.
@@ -21,6 +20,7 @@ pub const DECLARED: Declared = Declared {
     name: "iam_password_policy",
     reads: &["iam:GetAccountPasswordPolicy"],
     changes: &["iam:UpdateAccountPasswordPolicy", "iam:DeleteAccountPasswordPolicy"],
+    make: |clients, request| Ok(Box::new(PasswordPolicy::new(clients.iam.clone(), &request.parameters)?)),
 };
 
 /// The function on the account that it runs in.
@@ -35,11 +35,12 @@ impl PasswordPolicy {
     ///
     /// # Errors
     /// When one is unknown or out of IAM's bounds, or there is none.
-    pub fn new(client: aws_sdk_iam::Client, parameters: &BTreeMap<String, Value>) -> Result<Self, NativeError> {
+    pub fn new(client: aws_sdk_iam::Client, parameters: &Parameters) -> Result<Self, NativeError> {
         Ok(Self { client, required: Required::parse(parameters)? })
     }
 }
 
+#[async_trait]
 impl Native for PasswordPolicy {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
         let answer = self.client.get_account_password_policy().send().await;
@@ -186,7 +187,7 @@ struct Required {
 }
 
 impl Required {
-    fn parse(parameters: &BTreeMap<String, Value>) -> Result<Self, NativeError> {
+    fn parse(parameters: &Parameters) -> Result<Self, NativeError> {
         let mut required = Self::default();
         for (name, value) in parameters {
             let wrong = |expected| NativeError::Parameter { name: name.clone(), expected };

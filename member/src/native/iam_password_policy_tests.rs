@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
 use crate::testing::FakeAws;

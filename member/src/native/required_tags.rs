@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use async_trait::async_trait;
 use aws_sdk_resourcegroupstagging::types::FailureInfo;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, Job};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Declared, Native, NativeError, parameter, planned, typed, untyped};
+use super::{Declared, Native, NativeError, Parameters, parameter, planned, typed, untyped};
 
 /// What this function is called, and calls. `TagResources` and `UntagResources` also need the tagging action of
 /// the service whose resource it is.
@@ -19,6 +19,9 @@ pub const DECLARED: Declared = Declared {
     name: "required_tags",
     reads: &["tag:GetResources"],
     changes: &["tag:TagResources", "tag:UntagResources"],
+    make: |clients, request| {
+        Ok(Box::new(RequiredTags::new(clients.tagging.clone(), &request.job, &request.parameters)?))
+    },
 };
 
 /// The function on one resource.
@@ -37,7 +40,7 @@ impl RequiredTags {
     pub fn new(
         client: aws_sdk_resourcegroupstagging::Client,
         job: &Job,
-        parameters: &BTreeMap<String, Value>,
+        parameters: &Parameters,
     ) -> Result<Self, NativeError> {
         Ok(Self { client, arn: job.resource_arn.to_string(), required: Required::parse(parameters)? })
     }
@@ -59,6 +62,7 @@ impl RequiredTags {
     }
 }
 
+#[async_trait]
 impl Native for RequiredTags {
     /// The tagging API does not list a resource that never had a tag, so "no such resource" cannot be told from
     /// "no tags"; tagging what is not there fails.
@@ -171,7 +175,7 @@ struct UntagResources {
 struct Required(Tags);
 
 impl Required {
-    fn parse(parameters: &BTreeMap<String, Value>) -> Result<Self, NativeError> {
+    fn parse(parameters: &Parameters) -> Result<Self, NativeError> {
         const KEYS: &str = "a list of 1 to 50 tag keys of 1 to 128 characters that do not start with `aws:`";
         const VALUE: &str = "a tag value of at most 256 characters";
         let wrong = |name: &str, expected| NativeError::Parameter { name: name.to_owned(), expected };
