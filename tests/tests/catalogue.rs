@@ -52,7 +52,14 @@ fn main() {
             Ok(())
         })
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.chain(guidance).collect());
+    let accounted = {
+        let cases = cases.clone();
+        Trial::test("every_control_is_proven_or_says_why_it_is_not", move || {
+            assert_eq!(coverage::unaccounted(&root(), &cases), [""; 0]);
+            Ok(())
+        })
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(guidance).chain([accounted]).collect());
     if wanted.len() == cases.len() && !arguments.list {
         println!("{}", coverage::table(&root(), &cases));
     }
