@@ -11,6 +11,7 @@ use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append_with};
 use redress_common::aws::state_table::{Claim, Expect, Snapshot, StateKey, Subject};
+use redress_common::contract::Mode;
 use redress_common::ids::{ClaimKey, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus, Vote};
 use redress_common::ledger::{RecordDraft, detail};
@@ -18,6 +19,7 @@ use redress_common::state::State;
 use serde_json::json;
 
 use crate::claim;
+use crate::policy::Verdict;
 use crate::ports::{Identity, Outside};
 use crate::{report, tell};
 
@@ -161,6 +163,15 @@ pub fn person(caller: &str) -> String {
     }
 }
 
+/// Whether an approval that was given is what policy asks for now.
+#[must_use]
+pub fn suffices(approval: &Approval, asked: &Verdict) -> bool {
+    let yes: BTreeSet<String> =
+        approval.votes.iter().filter(|vote| vote.approve).map(|vote| person(&vote.by)).collect();
+    let four_eyes = approval.four_eyes || !asked.four_eyes || !yes.contains(&person(&approval.subject.requested_by));
+    yes.len() >= asked.approvers.max(1) as usize && four_eyes
+}
+
 /// Takes an answer. `may` is asked whether policy lets the caller say yes; anybody who gets here may say no.
 ///
 /// The same answer of the same person again is the first one, and tells the workflow again.
@@ -286,7 +297,8 @@ fn denied(key: StateKey, claim: &Claim, id: RemediationId, now: Timestamp) -> Op
     }
     let end = claim::End { state: State::Denied, compliant: false, changed: false, undone: false };
     let mut finished = claim::finish(claim, end, now);
-    finished.held = true;
+    // Who does not want an undo does not want the fix to stop.
+    finished.held |= claim.mode != Mode::Restore;
     Some(ClaimWrite { key, condition: claim::condition(Some(claim)), claim: finished })
 }
 

@@ -287,6 +287,8 @@ impl<O: Outside> Completion<O> {
         keys.extend(breaker::keys(&place.account, &claimant.control, now.as_millisecond()));
         let snapshot = self.outside.read(&keys).await?;
         let mut around = Around::of(&snapshot, place, claimant, now);
+        // A step of a workflow that changes nothing: the workflow tells what comes of it.
+        let aside = matches!(claimant.mode, Mode::DryRun | Mode::Snapshot) && around.task.is_some();
         let was_full = around.is_full(now);
         let (had, stored, evidence_key, successor) = match self.whose(&snapshot, claimant).await? {
             Whose::Nobody => {
@@ -311,7 +313,7 @@ impl<O: Outside> Completion<O> {
             None => {
                 let updated =
                     if successor.is_some() { String::new() } else { self.update_finding(&ending, reading).await };
-                let sent = self.publish(&ending, reading.end.state, now).await;
+                let sent = !aside && self.publish(&ending, reading.end.state, now).await;
                 told.insert(Told { fence: ending.fence, sent, updated })
             }
         };
@@ -323,7 +325,10 @@ impl<O: Outside> Completion<O> {
             also.extend(ended.also);
             opened = ended.opened;
         }
-        let records = self.records(&ending, &evidence_key, claimant, reading, told, successor, now);
+        let mut records = self.records(&ending, &evidence_key, claimant, reading, told, successor, now);
+        if let Some(last) = records.last_mut().filter(|last| aside && last.execution_status == State::Notified) {
+            last.execution_status = State::Planned;
+        }
         // The outcome may come late. A finding made since the runbook looked tells of something that it did not see.
         let claimed = Timestamp::from_millisecond(ending.claimed_at).unwrap_or_default();
         let seen = reading.seen.map_or(now, |seen| seen.max(claimed).min(now));

@@ -182,7 +182,7 @@ pub enum Plan {
         /// How people are asked.
         asking: Asking,
     },
-    /// The control runbook is started.
+    /// The control runbook is started, or the workflow where the control takes long.
     Start {
         /// The claim to take.
         key: StateKey,
@@ -449,11 +449,13 @@ impl<'a> Desk<'a> {
             _ => {}
         }
         if !asks {
-            let bid = Box::new(self.bid(&self.key, Purpose::Start));
+            // The workflow has changed nothing before it comes to its runbook.
+            let begins = if case.by_workflow() { Purpose::Ask } else { Purpose::Start };
+            let bid = Box::new(self.bid(&self.key, begins));
             return Plan::Start { key: self.key.clone(), bid, basis, also };
         }
-        if case.mode != Mode::Apply {
-            let reason = "policy asks for an approval, which only a remediation can have".to_owned();
+        if case.mode == Mode::DryRun {
+            let reason = "policy asks for an approval, which only what changes something can have".to_owned();
             return self.tell(State::Notified, "approval-needed", reason, basis);
         }
         let seconds = shared.settings.limits.approval_seconds;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::state_table::{StateKey, Subject};
-use redress_common::catalogue::{Catalogue, ControlEntry, Risk, Scope};
+use redress_common::catalogue::{Catalogue, ControlEntry, Risk, Scope, Workflow};
 use redress_common::contract::Mode;
 use redress_common::finding::{Check, CustomAction, Finding, Severity, Trigger, WorkflowStatus};
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Generation, Region, RemediationId};
@@ -61,6 +61,8 @@ pub struct Case {
     pub frameworks: BTreeSet<String>,
     /// What a person has to do, where the control is guidance only; empty otherwise.
     pub guidance: String,
+    /// Set when its fix takes long, and so is made by the workflow, whether people are asked or not.
+    pub long: Option<Workflow>,
     /// For an undo: what is undone.
     pub source: Option<Source>,
     /// Why, in the words of who asked; empty when nobody gave a reason.
@@ -68,6 +70,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether the workflow makes it, also when nobody is asked: its control takes long.
+    #[must_use]
+    pub fn by_workflow(&self) -> bool {
+        self.long.is_some() && self.mode == Mode::Apply
+    }
+
     /// Where its claim lies, when it changes something or a rule asked.
     #[must_use]
     pub fn claim_key(&self) -> StateKey {
@@ -287,6 +295,7 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         risk: entry.risk,
         frameworks: entry.frameworks.keys().cloned().collect(),
         guidance: entry.guidance.join(" "),
+        long: entry.workflow,
         source: None,
         reason: match &finding.trigger {
             Trigger::Operator { reason, .. } => reason.clone(),
@@ -376,6 +385,8 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
         risk: entry.map_or(Risk::Destructive, |entry| entry.risk),
         frameworks: entry.map(|entry| entry.frameworks.keys().cloned().collect()).unwrap_or_default(),
         guidance: String::new(),
+        // To put something back takes no copies.
+        long: None,
         source: Some(Source { remediation: id, evidence_key: text(detail::EVIDENCE_KEY)?.to_owned() }),
         reason: undo.reason.clone(),
         account,

@@ -5,7 +5,7 @@
 //! | path | calls |
 //! |---|---|
 //! | start | `BatchGetItem`, `Invoke` of the member's guard, `TransactWriteItems` (Planned, Claimed, claim, chain head, flight, counts), `AssumeRole` (kept per account), `StartAutomationExecution` |
-//! | approval | the same, with `StartExecution` of the workflow for the last |
+//! | approval, or a control that takes long | the same, with `StartExecution` of the workflow for the last |
 //! | duplicate | `BatchGetItem` |
 //! | the same again | `BatchGetItem`: people were told so within a day |
 //! | undecided | as only told, and `SendMessage` to the dead-letter queue: what a rule's decision needs cannot be had |
@@ -544,19 +544,26 @@ impl<O: Outside> Orchestrator<O> {
         let Going { case, write, basis, head, also, asking, superseded } = going;
         let (key, granted) = (write.key.clone(), write.claim.clone());
         let start = start_of(&self.me, case, &granted);
-        let records = self.planned_and_claimed(case, &granted, &start, &basis, now);
+        let asks = asking.is_some();
+        let by_workflow = asks || case.by_workflow();
+        let mut records = self.planned_and_claimed(case, &granted, &start, &basis, now);
+        if let (Some(begun), true) = (records.last_mut(), by_workflow && !asks) {
+            // Nobody is asked, and nothing is applied yet: the workflow writes down when it is.
+            begun.execution_status = State::Planned;
+            begun.detail.insert(detail::CODE.to_owned(), "workflow-started".to_owned());
+        }
         let records = superseded.into_iter().chain(records).collect();
         append_with(&self.outside, &case.account, head, records, Some(write), also).await?;
-        let asks = asking.is_some();
-        let started = match asking {
-            None => self.outside.start(&place(case), &start).await,
-            Some(asking) => self.outside.start_workflow(&workflow_of(case, start, asking, self.me.times)).await,
+        let started = if by_workflow {
+            self.outside.start_workflow(&workflow_of(case, start, asking, self.me.times)).await
+        } else {
+            self.outside.start(&place(case), &start).await
         };
         let Err(error) = started else { return Ok(()) };
 
         // Somebody may have started it all the same. The claim stands, so that nobody else touches the resource meanwhile;
         // the message comes again after the lease, and SSM answers its start with the first one.
-        if error.transient && !asks && (error.unanswered || claim::was_taken_over(&granted, self.me.times)) {
+        if error.transient && !by_workflow && (error.unanswered || claim::was_taken_over(&granted, self.me.times)) {
             return Err(error.into());
         }
 
@@ -838,14 +845,20 @@ fn came(case: Case, origin: &Origin<'_>) -> Case {
     }
 }
 
-/// What the workflow that asks people is started with.
-fn workflow_of(case: &Case, start: Start, asking: Asking, times: claim::Times) -> WorkflowInput {
+/// SSM waits for six hours until a copy is complete, and its run for a quarter of an hour more.
+const SNAPSHOT_SECONDS: u32 = 7 * 60 * 60;
+
+/// What the workflow is started with: the one that asks people, or makes what takes long.
+fn workflow_of(case: &Case, start: Start, asking: Option<Asking>, times: claim::Times) -> WorkflowInput {
+    let long = case.long.filter(|_| case.by_workflow()).unwrap_or_default();
     WorkflowInput {
         remediation_id: case.id,
         account: case.account.clone(),
         region: case.region.clone(),
-        approval: Some(asking),
-        roll_back: false,
+        approval: asking,
+        roll_back: long.roll_back,
+        snapshot: long.snapshot,
+        snapshot_seconds: SNAPSHOT_SECONDS,
         run_seconds: u32::try_from(times.run_ms / 1000).unwrap_or(u32::MAX),
         parameters: start.parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

@@ -146,11 +146,17 @@ pub struct WorkflowInput {
     pub region: Region,
     /// What people are asked; `None` when nobody has to be.
     pub approval: Option<Asking>,
-    /// Whether what cannot be verified is put back at once.
+    /// Whether what fails, or cannot be verified, is put back at once.
     pub roll_back: bool,
+    /// Whether copies are made, and waited for, before anything is changed.
+    #[serde(default)]
+    pub snapshot: bool,
+    /// How long those may take, seconds. Longer than SSM waits for them.
+    #[serde(default)]
+    pub snapshot_seconds: u32,
     /// How long each runbook may take, seconds: then it is stopped. Longer than the runbook's own time-out.
     pub run_seconds: u32,
-    /// The parameters of the control runbook for `Apply`, by [`redress_common::contract::parameter`].
+    /// The parameters of the control runbook for `Apply`, or `Restore` for an undo, by [`redress_common::contract::parameter`].
     pub parameters: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! The steps of the state machine `Redress-Workflow`: plan, ask people, apply exactly that plan, put it back.
+//! The steps of the state machine `Redress-Workflow`: plan, ask people, make copies, apply exactly that plan, put it back.
 //!
 //! The state machine (stacksets/administrator-stack.yaml) says what follows on what; here is what each step does. Every
 //! step may be run again at any point, also after a worker died in the middle: a step takes its claim with a new fence in
@@ -14,24 +14,28 @@ use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append_with};
 use redress_common::aws::state_table::{Claim, ClaimStatus, Condition, Expect, Snapshot, StateKey, Subject, Switch};
-use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, parameter, plan_sha256};
+use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, parameter, plan_sha256, snapshot_id};
 use redress_common::ids::{ClaimKey, ControlId, Fence, Generation, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus, Task};
-use redress_common::ledger::{Record, RecordDraft, detail};
+use redress_common::ledger::{Record, RecordDraft, RemediationType, detail};
 use redress_common::names;
 use redress_common::state::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::approval::{asking_id, plan_id, roll_back_id};
+use crate::approval::{self, asking_id, plan_id, roll_back_id};
+use crate::breaker;
 use crate::claim::{self, Bid, End, Purpose};
 use crate::completion;
+use crate::context;
 use crate::decide::REQUEST_SECONDS;
+use crate::orchestrate::pause;
+use crate::policy::{Asked, Calendar, Disposition};
 use crate::ports::{Asking, Identity, Outside, Place, Start, StartError, WorkflowInput};
 use crate::{report, tell};
 
 /// How often a step is tried anew because somebody else changed its claim meanwhile.
-const ROUNDS: usize = 8;
+const ROUNDS: u64 = 8;
 /// The claim outlives the question by this, so that nobody else takes the resource between its end and the last step.
 const AFTER_ASKING_MS: i64 = 10 * 60 * 1000;
 /// An answer counts until so long before the state machine stops to wait, at most: then there is time to tell it.
@@ -40,6 +44,8 @@ const BEFORE_TIMEOUT_MS: i64 = 60 * 1000;
 const REMEMBER_SECONDS: i64 = REQUEST_SECONDS;
 /// The outcome of a runbook that was never started. The state machine knows it.
 const NEVER_STARTED: &str = "NeverStarted";
+/// How the state machine knows [`Failure::NotAllowed`].
+const NOT_ALLOWED: &str = "Redress.NotAllowed";
 /// A runbook that was started is looked for from so long before its claim: clocks differ.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(300);
 
@@ -83,19 +89,18 @@ pub enum Step {
 pub enum What {
     /// The dry run.
     Plan,
-    /// The change.
+    /// The copies that the change works from.
+    Snapshot,
+    /// The change; for an undo, putting back.
     Apply,
     /// Putting back what was changed.
     RollBack,
 }
 
 impl What {
-    const fn mode(self) -> Mode {
-        match self {
-            Self::Plan => Mode::DryRun,
-            Self::Apply => Mode::Apply,
-            Self::RollBack => Mode::Restore,
-        }
+    /// Whether it leaves the resource as it is, and so works under an item of its own.
+    const fn is_aside(self) -> bool {
+        matches!(self, Self::Plan | Self::Snapshot)
     }
 }
 
@@ -109,6 +114,9 @@ pub struct Given {
     /// What the dry run came to.
     #[serde(default)]
     pub plan: Option<Ran>,
+    /// What making the copies came to.
+    #[serde(default)]
+    pub copies: Option<Ran>,
     /// What the change came to.
     #[serde(default)]
     pub apply: Option<Ran>,
@@ -151,7 +159,9 @@ impl Ran {
     #[must_use]
     pub fn of_record(record: &RecordDraft) -> Option<Self> {
         let text = |key: &str| record.detail.get(key).cloned().unwrap_or_default();
-        record.execution_status.is_terminal().then(|| Self {
+        // A plan ends as one.
+        let planned = record.execution_status == State::Planned && !text(detail::OUTCOME).is_empty();
+        (planned || record.execution_status.is_terminal()).then(|| Self {
             state: record.execution_status,
             outcome: text(detail::OUTCOME),
             pre_image_sha256: text(detail::PRE_IMAGE_SHA256),
@@ -213,6 +223,12 @@ pub enum Failure {
     /// It will never be done.
     #[error("{0}")]
     Refused(String),
+    /// What was decided when it was planned is not what would be decided now.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// No more may run in this place now.
+    #[error("{0}")]
+    Full(String),
 }
 
 impl Failure {
@@ -223,6 +239,8 @@ impl Failure {
             Self::Later(_) => "Redress.Later",
             Self::StillRunning(_) => "Redress.StillRunning",
             Self::Refused(_) => "Redress.Refused",
+            Self::NotAllowed(_) => NOT_ALLOWED,
+            Self::Full(_) => "Redress.Full",
         }
     }
 }
@@ -277,6 +295,8 @@ struct Case<'a> {
     input: &'a WorkflowInput,
     id: RemediationId,
     claim_key: ClaimKey,
+    /// What is worked for: `Apply`, or `Restore` for an undo.
+    mode: Mode,
     control: ControlId,
     arn: Arn,
     place: Place,
@@ -299,6 +319,7 @@ impl<'a> Case<'a> {
             input,
             id: input.remediation_id,
             claim_key: ClaimKey::new(&input.account, &input.region, &control, &arn),
+            mode: if given(parameter::MODE) == Mode::Restore.as_str() { Mode::Restore } else { Mode::Apply },
             control,
             place: Place { partition: arn.partition(), account: input.account.clone(), region: input.region.clone() },
             arn,
@@ -316,9 +337,41 @@ impl<'a> Case<'a> {
                 let id = plan_id(&self.claim_key, self.id);
                 (id, StateKey::Request(id))
             }
+            What::Snapshot => {
+                let id = snapshot_id(&self.claim_key, self.id);
+                (id, StateKey::Request(id))
+            }
             What::Apply => (self.id, self.key()),
             What::RollBack => (roll_back_id(&self.claim_key, self.id), self.key()),
         }
+    }
+
+    const fn mode(&self, what: What) -> Mode {
+        match what {
+            What::Plan => Mode::DryRun,
+            What::Snapshot => Mode::Snapshot,
+            What::Apply => self.mode,
+            What::RollBack => Mode::Restore,
+        }
+    }
+
+    /// How long a runbook may take, seconds.
+    const fn seconds(&self, what: What) -> u32 {
+        match what {
+            What::Snapshot => self.input.snapshot_seconds,
+            What::Plan | What::Apply | What::RollBack => self.input.run_seconds,
+        }
+    }
+
+    fn flight(&self) -> StateKey {
+        StateKey::Flight(self.input.account.clone(), self.input.region.clone())
+    }
+
+    /// Everything that a decision rests on.
+    fn decides(&self, now: Timestamp) -> Vec<StateKey> {
+        let mut keys = breaker::keys(&self.input.account, &self.control, now.as_millisecond());
+        keys.extend([StateKey::Exemptions, StateKey::Policy]);
+        keys
     }
 
     fn chain(&self) -> StateKey {
@@ -353,7 +406,7 @@ impl<O: Outside> Workflow<O> {
         let Request { step, what, token, given } = request;
         let case = Case::of(&given.input)?;
         let runbook = || what.ok_or_else(|| Failure::Refused("no runbook is named".to_owned()));
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
             let tried = match step {
                 Step::Run => self.run(&case, runbook()?, token, given, now).await?,
                 Step::Ask => self.ask(&case, token, given, now).await?,
@@ -366,6 +419,7 @@ impl<O: Outside> Workflow<O> {
             if let Tried::Done(answer) = tried {
                 return Ok(answer);
             }
+            pause(round).await;
         }
         Err(Failure::Later("the claim changed hands too often".to_owned()))
     }
@@ -388,9 +442,14 @@ impl<O: Outside> Workflow<O> {
             StateKey::Settings,
             StateKey::Account(account.clone()),
             StateKey::Approval(case.id),
+            case.flight(),
         ];
-        if what == What::Plan {
+        if what.is_aside() {
             keys.push(key.clone());
+        }
+        let plans = matches!(what, What::Snapshot | What::Apply);
+        if plans {
+            keys.extend(case.decides(now));
         }
         let snapshot = self.outside.read(&keys).await?;
         let held = snapshot.claim(&key)?;
@@ -404,18 +463,19 @@ impl<O: Outside> Workflow<O> {
             self.outside.end_task(&task(token, case, now), &json!(ran)).await?;
             return Ok(Tried::Done(json!(ran)));
         }
-        switched_on(&snapshot, case, what.mode())?;
+        switched_on(&snapshot, case, case.mode(what))?;
         let claim = snapshot.claim(&case.key())?;
-        let plan = match what {
-            What::Apply => Some(approved(&snapshot, case, given)?),
-            What::Plan | What::RollBack => None,
-        };
+        let plan = if plans { Some(approved(&snapshot, case, given)?) } else { None };
+        if plans {
+            self.still_decided(case, &snapshot, now).await?;
+        }
         let granted = self.grant(case, what, id, claim.as_ref(), held.as_ref(), now)?;
         let start = start(&self.me, case, what, &granted, given, plan.as_deref());
         let write = ClaimWrite { key, condition: Condition::unchanged(held.as_ref()), claim: granted.clone() };
         let mut also = vec![Also::put(StateKey::Task(id), &task(token, case, now), Expect::Anything)?];
-        if let (What::Plan, Some(claim)) = (what, &claim) {
-            // The dry run works under an item of its own; the resource is kept free for what comes after.
+        also.push(self.takes_off(case, what, id, &snapshot, claim.as_ref(), now)?);
+        if let (true, Some(claim)) = (what.is_aside(), &claim) {
+            // It works under an item of its own; the resource is kept free for what comes after.
             let kept = Claim { fence: Fence(claim.fence.0 + 1), lease_until: granted.lease_until, ..claim.clone() };
             also.push(Also::put(case.key(), &kept, Expect::Claim(Condition::unchanged(Some(claim))))?);
         }
@@ -442,20 +502,20 @@ impl<O: Outside> Workflow<O> {
         let lost = || Failure::Refused(format!("the claim on {} is not remediation {}'s any more", case.arn, case.id));
         // Whoever comes for the resource meanwhile waits for longer than the runbook may take ([`claim::may_have`]).
         let (lease_ms, run_ms) = (self.me.times.lease_ms, self.me.times.run_ms);
-        let beyond_ms = i64::from(case.input.run_seconds) * 1000 - run_ms;
+        let beyond_ms = i64::from(case.seconds(what)) * 1000 - run_ms;
         let lease_until = now.as_millisecond() + lease_ms + beyond_ms.max(0);
         let again = |claim: &Claim| Claim {
             fence: Fence(claim.fence.0 + 1),
             state: State::Claimed,
             lease_until,
-            mode: what.mode(),
+            mode: case.mode(what),
             ..claim.clone()
         };
         let of_its_own = |subject: &Subject, undoes, keep_seconds| Bid {
             id,
             generation: claim.map_or(Generation(0), |claim| claim.generation),
             manual: true,
-            mode: what.mode(),
+            mode: case.mode(what),
             subject: subject.clone(),
             undoes,
             purpose: Purpose::Start,
@@ -465,7 +525,7 @@ impl<O: Outside> Workflow<O> {
         let times = self.me.times;
         match what {
             What::Apply => case.open(claim).map(again).ok_or_else(lost),
-            What::Plan => {
+            What::Plan | What::Snapshot => {
                 let open = case.open(claim).ok_or_else(lost)?;
                 match held {
                     Some(earlier) => Ok(again(earlier)),
@@ -493,7 +553,7 @@ impl<O: Outside> Workflow<O> {
         let sent = |name| start.parameters.get(name).cloned().unwrap_or_default();
         let product = granted.subject.product_arn.as_ref();
         record.detail.extend(report::details([
-            (detail::MODE, what.mode().as_str().to_owned()),
+            (detail::MODE, case.mode(what).as_str().to_owned()),
             (detail::FENCE, granted.fence.to_string()),
             (detail::RESOURCE_NAME, sent(parameter::RESOURCE_NAME)),
             (detail::TITLE, granted.subject.title.clone()),
@@ -502,7 +562,7 @@ impl<O: Outside> Workflow<O> {
             (detail::EVIDENCE_KEY, sent(parameter::EVIDENCE_KEY)),
             (detail::SOURCE_EVIDENCE_KEY, sent(parameter::SOURCE_EVIDENCE_KEY)),
             (detail::PLAN_SHA256, sent(parameter::PLAN_SHA256)),
-            (detail::PLAN_FOR, if what == What::Plan { case.id.to_string() } else { String::new() }),
+            (detail::PLAN_FOR, if what.is_aside() { case.id.to_string() } else { String::new() }),
             (detail::UNDOES, granted.undoes.map(|id| id.to_string()).unwrap_or_default()),
         ]));
         record
@@ -511,7 +571,7 @@ impl<O: Outside> Workflow<O> {
     /// Finds out what became of a runbook that nobody heard of in time, and stops it when it runs.
     async fn stop(&self, case: &Case<'_>, what: What, now: Timestamp) -> Result<Tried<Value>, Failure> {
         let (id, key) = case.work(what);
-        let snapshot = self.outside.read(&[key.clone(), case.chain()]).await?;
+        let snapshot = self.outside.read(&[key.clone(), case.chain(), case.flight()]).await?;
         let held = snapshot.claim(&key)?;
         if held.as_ref().is_some_and(|claim| claim.ended.contains(&id)) {
             let ran = Ran::of(&self.outside.records(id).await?);
@@ -560,12 +620,15 @@ impl<O: Outside> Workflow<O> {
         }
         if claim.remediation_id == id {
             let end = End { state: State::Failed, compliant: false, changed: false, undone: false };
-            return self.end(case, snapshot, key, &claim, end, record, Vec::new(), answer, now).await;
+            return self.end(case, snapshot, key, &claim, end, record, Vec::new(), answer, (now, now)).await;
         }
         if Ran::of(&self.outside.records(id).await?).is_none() {
             let head = snapshot.head(&case.input.account)?;
-            let written = append_with(&self.outside, &case.input.account, head, vec![record], None, vec![]).await;
-            written.map_err(|error| Failure::Later(error.to_string()))?;
+            let also = Self::lands(case, id, snapshot, now)?.into_iter().collect();
+            let written = append_with(&self.outside, &case.input.account, head, vec![record], None, also).await;
+            if let Tried::Overtaken = tried(written)? {
+                return Ok(Tried::Overtaken);
+            }
         }
         Ok(Tried::Done(answer))
     }
@@ -686,7 +749,8 @@ impl<O: Outside> Workflow<O> {
 
     /// The state machine stopped to wait. An answer that was given in time counts, also when its news was lost.
     async fn time_is_up(&self, case: &Case<'_>, now: Timestamp) -> Result<Tried<Value>, Failure> {
-        let snapshot = self.outside.read(&[case.key(), case.chain(), StateKey::Approval(case.id)]).await?;
+        let keys = [case.key(), case.chain(), StateKey::Approval(case.id), case.flight()];
+        let snapshot = self.outside.read(&keys).await?;
         let approval = snapshot.approval(case.id)?;
         let approval = approval.ok_or_else(|| Failure::Refused("nobody was asked".to_owned()))?;
         if approval.status != ApprovalStatus::Pending {
@@ -701,14 +765,14 @@ impl<O: Outside> Workflow<O> {
         record.notification_sent = tell::publish(&self.outside, case.id, &approval.subject, State::Expired, now).await;
         let expired = closed(&approval, ApprovalStatus::Expired)?;
         let end = End { state: State::Expired, compliant: false, changed: false, undone: false };
-        self.end(case, &snapshot, case.key(), &claim, end, record, vec![expired], answer, now).await
+        self.end(case, &snapshot, case.key(), &claim, end, record, vec![expired], answer, (now, now)).await
     }
 
     // ------------------------------------------------------------------------------------------ ends
 
     async fn nothing(&self, case: &Case<'_>, given: &Given, now: Timestamp) -> Result<Tried<Value>, Failure> {
         let (plan, plan_key) = case.work(What::Plan);
-        let snapshot = self.outside.read(&[case.key(), case.chain(), plan_key.clone()]).await?;
+        let snapshot = self.outside.read(&[case.key(), case.chain(), plan_key.clone(), case.flight()]).await?;
         let answer = json!({ "Status": "Nothing" });
         let Some(claim) = snapshot.claim(&case.key())?.filter(|claim| case.open(Some(claim)).is_some()) else {
             return Ok(Tried::Done(answer));
@@ -729,7 +793,7 @@ impl<O: Outside> Workflow<O> {
         // The dry run looked after it was claimed; what was found since then, it did not see.
         let looked = snapshot.claim(&plan_key)?.map_or(claim.claimed_at, |claim| claim.claimed_at);
         let seen = Timestamp::from_millisecond(looked).unwrap_or(now).min(now);
-        self.end(case, &snapshot, case.key(), &claim, end, record, vec![], answer, seen).await
+        self.end(case, &snapshot, case.key(), &claim, end, record, vec![], answer, (seen, now)).await
     }
 
     /// What was approved is not there any more. The outcome itself was recorded by who saw it.
@@ -752,17 +816,21 @@ impl<O: Outside> Workflow<O> {
     }
 
     async fn fail(&self, case: &Case<'_>, given: &Given, now: Timestamp) -> Result<Tried<Value>, Failure> {
-        let snapshot = self.outside.read(&[case.key(), case.chain(), StateKey::Approval(case.id)]).await?;
+        let keys = [case.key(), case.chain(), StateKey::Approval(case.id), case.flight()];
+        let snapshot = self.outside.read(&keys).await?;
         let answer = json!({ "Status": State::Failed });
         let Some(claim) = snapshot.claim(&case.key())?.filter(|claim| case.open(Some(claim)).is_some()) else {
             return Ok(Tried::Done(answer));
         };
-        let of_plan = given.plan.as_ref().filter(|plan| !plan.error.is_empty());
-        let why = match (&given.error, of_plan) {
-            (Some(caught), _) => caught.text(),
-            (None, Some(plan)) => format!("no plan could be made: {}", plan.error),
-            (None, None) => "the workflow ended where it should not".to_owned(),
+        let failed = |ran: &Option<Ran>| ran.as_ref().map(|ran| ran.error.clone()).filter(|error| !error.is_empty());
+        let why = match (&given.error, failed(&given.copies), failed(&given.plan)) {
+            (Some(caught), ..) => caught.text(),
+            (None, Some(copies), _) => format!("no safety copy could be made, so nothing was changed: {copies}"),
+            (None, None, Some(plan)) => format!("no plan could be made: {plan}"),
+            (None, None, None) => "the workflow ended where it should not".to_owned(),
         };
+        let not_allowed = given.error.as_ref().is_some_and(|caught| caught.error == NOT_ALLOWED);
+        let code = if not_allowed { "decision-void" } else { "workflow-failed" };
         let also = match snapshot.approval(case.id)?.filter(|approval| is_alive(approval.status)) {
             Some(approval) => vec![closed(&approval, ApprovalStatus::Void)?],
             None => Vec::new(),
@@ -773,12 +841,102 @@ impl<O: Outside> Workflow<O> {
         let end = End { state: State::Failed, compliant: false, changed, undone: false };
         let mut record = report::draft(&self.me, case.id, &claim.subject, State::Failed, now);
         record.error_message = report::sanitised(&why);
-        record.detail.extend(report::details([(detail::CODE, "workflow-failed".to_owned())]));
+        record.detail.extend(report::details([(detail::CODE, code.to_owned())]));
         record.notification_sent = tell::publish(&self.outside, case.id, &claim.subject, State::Failed, now).await;
-        self.end(case, &snapshot, case.key(), &claim, end, record, also, answer, now).await
+        self.end(case, &snapshot, case.key(), &claim, end, record, also, answer, (now, now)).await
     }
 
-    /// Writes an end down, and gives the claim back with it.
+    /// Takes a runbook's place in flight, and gives back the one that the workflow held until now.
+    fn takes_off(
+        &self,
+        case: &Case<'_>,
+        what: What,
+        id: RemediationId,
+        snapshot: &Snapshot,
+        claim: Option<&Claim>,
+        now: Timestamp,
+    ) -> Result<Also, Failure> {
+        let (now_ms, flight) = (now.as_millisecond(), snapshot.flight(&case.input.account, &case.input.region)?);
+        let most = snapshot.settings().map(|settings| settings.limits.in_flight)?;
+        let by_rule = claim.is_some_and(|claim| claim.subject.remediation_type == RemediationType::Automatic);
+        let mut free = flight.clone();
+        free.running.retain(|running, _| *running != case.id && *running != id);
+        // Putting back does not wait, and people's requests use the room that rules must leave.
+        if by_rule && what != What::RollBack && free.running_at(now_ms) >= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Err(Failure::Full(format!(
+                "{most} remediations run in this account and Region, which is the limit"
+            )));
+        }
+        let next = free.with(id, now_ms + i64::from(case.seconds(what)) * 1000, now_ms);
+        Ok(Also::put(case.flight(), &next, Expect::Version(flight.version))?)
+    }
+
+    /// Gives back the place of what ends here, if it has one.
+    fn lands(case: &Case<'_>, id: RemediationId, snapshot: &Snapshot, now: Timestamp) -> Result<Option<Also>, Failure> {
+        let flight = snapshot.flight(&case.input.account, &case.input.region)?;
+        if !flight.running.contains_key(&id) {
+            return Ok(None);
+        }
+        let next = flight.without(id, now.as_millisecond());
+        Ok(Some(Also::put(case.flight(), &next, Expect::Version(flight.version))?))
+    }
+
+    /// Asks policy once more what it was asked when this was decided. Copies and changes take place only while it still says
+    /// so: exemptions, the policy set, the time, calendars and breakers may have changed while people were asked.
+    ///
+    /// # Errors
+    /// When it says less now, or cannot be asked.
+    async fn still_decided(&self, case: &Case<'_>, snapshot: &Snapshot, now: Timestamp) -> Result<(), Failure> {
+        let void = |why: String| {
+            Failure::NotAllowed(format!("what was decided does not hold any more, so nothing is changed: {why}"))
+        };
+        let records = self.outside.records(case.id).await?;
+        let question = records.iter().rev().find_map(|record| record.detail(detail::QUESTION));
+        let question = question.ok_or_else(|| void("the ledger does not say what policy was asked".to_owned()))?;
+        let mut asked = Asked::of_text(question).map_err(|error| void(error.to_string()))?;
+        let unreadable = |error: redress_common::aws::item::ItemError| void(error.to_string());
+        let settings = snapshot.settings().map_err(unreadable)?;
+        let exemptions = snapshot.exemptions().map_err(unreadable)?;
+        let policies = context::policies(settings.policy_set, snapshot).map_err(|error| void(error.to_string()))?;
+        let account = &case.input.account;
+        let standings =
+            breaker::standings(snapshot, account, &case.control, now.as_millisecond()).map_err(unreadable)?;
+        asked.now = now;
+        asked.time_zone.clone_from(&settings.time_zone);
+        asked.pilot = settings.pilot_accounts.contains(account);
+        asked.breaker_open = standings.iter().any(|standing| standing.breaker.opened_at.is_some());
+        let facts = snapshot.account(account).map_err(unreadable)?.filter(|facts| facts.account == *account);
+        asked.account_facts = facts.or(asked.account_facts);
+        asked.calendar = match settings.change_calendars.as_slice() {
+            [] => Calendar::None,
+            _ if !policies.needs_calendar() => asked.calendar,
+            calendars => match self.outside.calendars_open(calendars, now).await {
+                Ok(true) => Calendar::Open,
+                Ok(false) => Calendar::Closed,
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(_) => Calendar::Unreadable,
+            },
+        };
+        let verdict = policies.ask_again(&asked, &exemptions).map_err(|error| void(error.to_string()))?;
+        let by: Vec<&str> = verdict.policies.iter().map(String::as_str).collect();
+        let says = || match (&verdict.exemption, &verdict.error) {
+            (Some(exemption), _) => format!("exemption `{exemption}` holds"),
+            (None, Some(error)) => error.clone(),
+            (None, None) => format!("policy says `{}` now ({})", verdict.disposition.as_str(), by.join(", ")),
+        };
+        let approval = match &case.input.approval {
+            Some(_) => snapshot.approval(case.id)?,
+            None => None,
+        };
+        match (verdict.disposition, approval) {
+            (Disposition::Act, _) => Ok(()),
+            (Disposition::Approve, Some(approval)) if approval::suffices(&approval, &verdict) => Ok(()),
+            (Disposition::Approve, Some(_)) => Err(void("policy asks for more people's approval now".to_owned())),
+            _ => Err(void(says())),
+        }
+    }
+
+    /// Writes an end down, and gives the claim and the place in flight back with it.
     #[expect(clippy::too_many_arguments, reason = "one transaction, all of it read already")]
     async fn end(
         &self,
@@ -788,11 +946,12 @@ impl<O: Outside> Workflow<O> {
         claim: &Claim,
         end: End,
         record: RecordDraft,
-        also: Vec<Also>,
+        mut also: Vec<Also>,
         answer: Value,
-        seen: Timestamp,
+        (seen, now): (Timestamp, Timestamp),
     ) -> Result<Tried<Value>, Failure> {
         let head = snapshot.head(&case.input.account)?;
+        also.extend(Self::lands(case, claim.remediation_id, snapshot, now)?);
         let write =
             ClaimWrite { key, condition: Condition::unchanged(Some(claim)), claim: claim::finish(claim, end, seen) };
         let written = append_with(&self.outside, &case.input.account, head, vec![record], Some(write), also).await;
@@ -863,7 +1022,7 @@ fn start(me: &Identity, case: &Case<'_>, what: What, granted: &Claim, given: &Gi
     parameters.insert(parameter::EVIDENCE_BUCKET, names::evidence_bucket(&case.input.account, &me.home));
     parameters.extend([
         (parameter::REMEDIATION_ID, id.to_string()),
-        (parameter::MODE, what.mode().as_str().to_owned()),
+        (parameter::MODE, case.mode(what).as_str().to_owned()),
         (parameter::FENCE, granted.fence.to_string()),
         (parameter::EVIDENCE_KEY, names::evidence_key(id, claimed)),
     ]);

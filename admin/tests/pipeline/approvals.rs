@@ -1,16 +1,20 @@
 //! Approvals, from the question to the end of what was asked about, through the deployed state machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redress_admin::approval::{self, Answer, NotCounted, asking_id, person, plan_id, roll_back_id};
 use redress_admin::claim::{self, Bid, Purpose, Times};
+use redress_admin::policy::{Asked, Calendar, Question};
 use redress_admin::ports::{Asking, Start, WorkflowInput};
+use redress_admin::report;
+use redress_common::aws::ledger_store::append;
 use redress_common::aws::state_table::{Claim, Subject};
+use redress_common::catalogue::Risk;
 use redress_common::contract::plan_sha256;
-use redress_common::finding::SeverityLabel;
+use redress_common::finding::{SeverityLabel, Trigger};
 use redress_common::ids::Generation;
 use redress_common::items::approval::{Approval, ApprovalStatus, Task};
-use redress_common::ledger::RemediationType;
+use redress_common::ledger::{Head, RemediationType};
 
 use super::machine::Execution;
 use super::*;
@@ -62,6 +66,8 @@ fn input(asking: Option<Asking>, roll_back: bool) -> WorkflowInput {
         region: "eu-central-1".parse().unwrap(),
         approval: asking,
         roll_back,
+        snapshot: false,
+        snapshot_seconds: 7200,
         run_seconds: 1200,
         parameters,
     }
@@ -71,6 +77,37 @@ fn asking(needed: u32, four_eyes: bool) -> Option<Asking> {
     Some(Asking { needed, four_eyes, policies: vec!["team.ask".to_owned()], seconds: 3600 })
 }
 
+/// What the orchestrator wrote when it decided: with what policy was asked.
+async fn decided(world: &World) {
+    let (account, region) = ("111122223333".parse().unwrap(), "eu-central-1".parse().unwrap());
+    let trigger = Trigger::Operator { by: JO.to_owned(), mode: Mode::Apply, reason: String::new() };
+    let asked = Asked::from(&Question {
+        trigger: &trigger,
+        campaign: None,
+        mode: Mode::Apply,
+        pilot: false,
+        account: &account,
+        account_facts: None,
+        region: &region,
+        arn: "arn:aws:s3:::payroll-exports",
+        kind: "AWS::S3::Bucket",
+        control: &"S3.8".parse().unwrap(),
+        severity: redress_common::finding::Severity { score: 70, label: SeverityLabel::High },
+        risk: Risk::Reversible,
+        frameworks: &BTreeSet::new(),
+        evidence: None,
+        now: now(),
+        time_zone: None,
+        first_seen: now(),
+        calendar: Calendar::None,
+        breaker_open: false,
+    });
+    let mut record = report::draft(&identity(), id(), &subject(), State::Planned, now());
+    record.timestamp -= 10;
+    record.detail.insert(detail::QUESTION.to_owned(), asked.text().unwrap());
+    append(&world, &account, Head::default(), vec![record], None).await.unwrap();
+}
+
 /// A workflow whose claim the orchestrator has just taken.
 struct Case {
     world: World,
@@ -78,7 +115,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(input: &WorkflowInput) -> Self {
+    async fn new(input: &WorkflowInput) -> Self {
         let world = World::new(&standard());
         let bid = Bid {
             id: id(),
@@ -92,11 +129,12 @@ impl Case {
             keep_seconds: None,
         };
         world.put(&claim_key(), &claim::grant(None, bid, Times::default(), now()).unwrap());
+        decided(&world).await;
         Self { world, execution: Execution::new(serde_json::to_value(input).unwrap()) }
     }
 
-    fn asked() -> Self {
-        Self::new(&input(asking(1, false), false))
+    async fn asked() -> Self {
+        Self::new(&input(asking(1, false), false)).await
     }
 
     async fn goes(&mut self, seconds: i64) -> Option<String> {
@@ -137,9 +175,10 @@ impl Case {
         approval::answer(&&self.world, &identity(), &caller, &answer, |_, _| Ok(()), later(seconds)).await
     }
 
+    /// After what the orchestrator wrote.
     fn states(&self) -> Vec<State> {
         let of_this = |record: &&redress_common::ledger::Record| record.draft.remediation_id == id();
-        self.world.records().iter().filter(of_this).map(|record| record.draft.execution_status).collect()
+        self.world.records().iter().filter(of_this).skip(1).map(|record| record.draft.execution_status).collect()
     }
 
     /// Nothing but the dry run was started.
@@ -163,7 +202,7 @@ fn code<T>(result: Result<T, NotCounted>) -> &'static str {
 
 #[tokio::test]
 async fn what_is_approved_is_exactly_what_is_applied_and_verified() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     let question = case.approval();
     assert_eq!((question.plan_sha256.as_str(), question.plan_id), (the_plan().as_str(), plan_id(&bucket_key(), id())));
@@ -201,7 +240,7 @@ async fn what_is_approved_is_exactly_what_is_applied_and_verified() {
 
 #[tokio::test]
 async fn an_undo_of_what_was_approved_finds_all_it_needs() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.answer_at(ANNA, true, MINUTE).await.unwrap();
     case.goes(62).await;
@@ -219,7 +258,7 @@ async fn an_undo_of_what_was_approved_finds_all_it_needs() {
 
 #[tokio::test]
 async fn what_one_person_denies_is_not_done_and_stays_so() {
-    let mut case = Case::new(&input(asking(2, false), false));
+    let mut case = Case::new(&input(asking(2, false), false)).await;
     case.planned().await;
     assert_eq!(case.answer_at(ANNA, true, 60).await.unwrap().status, ApprovalStatus::Pending);
     assert_eq!(case.answer_at(JO, false, 61).await.unwrap().status, ApprovalStatus::Denied);
@@ -233,7 +272,7 @@ async fn what_one_person_denies_is_not_done_and_stays_so() {
 
 #[tokio::test]
 async fn defect_15_when_the_wait_ends_the_answer_is_no() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.execution.time_ends();
     assert_eq!(case.goes(3606).await.as_deref(), Some("Succeed"));
@@ -246,7 +285,7 @@ async fn defect_15_when_the_wait_ends_the_answer_is_no() {
 
 #[tokio::test]
 async fn an_answer_after_the_time_counts_no_more_also_while_the_workflow_still_waits() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     let until = Timestamp::from_millisecond(case.approval().expires_at_ms).unwrap();
     assert!(until < later(3606), "there is time to tell the workflow");
@@ -257,7 +296,7 @@ async fn an_answer_after_the_time_counts_no_more_also_while_the_workflow_still_w
 #[tokio::test]
 async fn defect_15_when_asking_fails_nothing_is_done() {
     // Nobody can be told.
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.goes(0).await;
     case.ends(Outcome::Planned, 5).await;
     case.world.fail_publish();
@@ -269,7 +308,7 @@ async fn defect_15_when_asking_fails_nothing_is_done() {
 
     // The dry run fails, or says nothing of what it would do.
     for outcome in [Outcome::Failed, Outcome::Unverified, Outcome::Drifted] {
-        let mut case = Case::asked();
+        let mut case = Case::asked().await;
         case.goes(0).await;
         case.ends(outcome, 5).await;
         assert_eq!(case.goes(6).await.as_deref(), Some("Fail"), "{outcome:?}");
@@ -278,7 +317,7 @@ async fn defect_15_when_asking_fails_nothing_is_done() {
     }
 
     // The dry run cannot be started.
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.world.fail_start(false);
     assert_eq!(case.goes(0).await.as_deref(), Some("Fail"));
     case.nothing_was_changed();
@@ -287,7 +326,7 @@ async fn defect_15_when_asking_fails_nothing_is_done() {
 
 #[tokio::test]
 async fn defect_15_an_answer_that_comes_too_fast_is_not_lost() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     // Before the question is there: the person is told so, and asks again.
     assert_eq!(code(case.answer_at(ANNA, true, 0).await), "not-found");
     case.planned().await;
@@ -301,7 +340,7 @@ async fn defect_15_an_answer_that_comes_too_fast_is_not_lost() {
 
 #[tokio::test]
 async fn the_same_answer_twice_is_one_and_another_one_comes_too_late() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     let first = case.answer_at(ANNA, true, 60).await.unwrap();
     let again = case.answer_at(ANNA, true, 61).await.unwrap();
@@ -320,7 +359,7 @@ async fn the_same_answer_twice_is_one_and_another_one_comes_too_late() {
 
 #[tokio::test]
 async fn an_answer_to_another_plan_than_the_one_asked_about_does_not_count() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     let other = plan_sha256(&"a".repeat(64), &"c".repeat(64));
     assert_eq!(code(case.answers(ANNA, true, &other, 60).await), "plan-changed");
@@ -330,7 +369,7 @@ async fn an_answer_to_another_plan_than_the_one_asked_about_does_not_count() {
 
 #[tokio::test]
 async fn four_eyes_are_those_of_two_people() {
-    let mut case = Case::new(&input(asking(1, true), false));
+    let mut case = Case::new(&input(asking(1, true), false)).await;
     case.planned().await;
     assert_eq!(code(case.answer_at(JO, true, 60).await), "four-eyes");
     // The same person by another role is the same person.
@@ -340,7 +379,7 @@ async fn four_eyes_are_those_of_two_people() {
     assert_eq!(case.answer_at(ANNA, true, 61).await.unwrap().status, ApprovalStatus::Approved);
 
     // Two of two: nobody counts twice.
-    let mut case = Case::new(&input(asking(2, true), false));
+    let mut case = Case::new(&input(asking(2, true), false)).await;
     case.planned().await;
     for role in ["Redress-Operator", "Administrator"] {
         let anna = ANNA.replace("Redress-Operator", role);
@@ -351,7 +390,7 @@ async fn four_eyes_are_those_of_two_people() {
 
 #[tokio::test]
 async fn policy_has_the_last_word_on_a_yes_and_none_on_a_no() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     let plan = the_plan();
     let yes = Answer { remediation: id(), approve: true, plan_sha256: &plan, reason: "because" };
@@ -366,7 +405,7 @@ async fn policy_has_the_last_word_on_a_yes_and_none_on_a_no() {
 
 #[tokio::test]
 async fn a_resource_that_drifted_since_voids_what_was_approved() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.answer_at(ANNA, true, 60).await.unwrap();
     case.goes(61).await;
@@ -381,7 +420,7 @@ async fn a_resource_that_drifted_since_voids_what_was_approved() {
 #[tokio::test]
 async fn what_needs_nothing_any_more_is_not_asked_about() {
     for (outcome, state) in [(Outcome::AlreadyCompliant, State::Verified), (Outcome::NotFound, State::Failed)] {
-        let mut case = Case::asked();
+        let mut case = Case::asked().await;
         case.goes(0).await;
         case.ends(outcome, 5).await;
         assert_eq!(case.goes(6).await.as_deref(), Some("Succeed"));
@@ -394,7 +433,7 @@ async fn what_needs_nothing_any_more_is_not_asked_about() {
 #[tokio::test]
 async fn the_switch_holds_also_for_what_was_approved_before() {
     for switch in [Switch::Off, Switch::Observe] {
-        let mut case = Case::asked();
+        let mut case = Case::asked().await;
         case.planned().await;
         case.answer_at(ANNA, true, 60).await.unwrap();
         case.world.put(&StateKey::Settings, &Settings { switch, ..standard() });
@@ -408,7 +447,7 @@ async fn the_switch_holds_also_for_what_was_approved_before() {
 
 #[tokio::test]
 async fn an_approval_that_is_not_in_the_table_is_none_whatever_the_workflow_was_told() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     let asked = StateKey::Task(asking_id(&bucket_key(), id()));
     let task: Task = case.world.task(&asked);
@@ -419,7 +458,7 @@ async fn an_approval_that_is_not_in_the_table_is_none_whatever_the_workflow_was_
 
 #[tokio::test]
 async fn a_yes_in_time_counts_though_its_news_was_lost() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.world.fail_next("SendTaskSuccess");
     assert_eq!(code(case.answer_at(ANNA, true, 60).await), "not-sent");
@@ -429,7 +468,7 @@ async fn a_yes_in_time_counts_though_its_news_was_lost() {
     assert_eq!(mode(&case.world.started().last().unwrap().1), Some(Mode::Apply));
 
     // Or it is given again.
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.world.fail_next("SendTaskSuccess");
     assert_eq!(code(case.answer_at(ANNA, true, 60).await), "not-sent");
@@ -441,7 +480,7 @@ async fn a_yes_in_time_counts_though_its_news_was_lost() {
 #[tokio::test]
 async fn a_step_that_is_done_again_starts_nothing_twice_and_only_the_last_worker_is_told() {
     for failing in 1..4 {
-        let mut case = Case::asked();
+        let mut case = Case::asked().await;
         for _ in 0..failing {
             case.world.fail_start(true);
         }
@@ -456,7 +495,7 @@ async fn a_step_that_is_done_again_starts_nothing_twice_and_only_the_last_worker
 
 #[tokio::test]
 async fn a_worker_that_dies_after_the_start_is_succeeded_by_one_that_knows_the_end() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.answer_at(ANNA, true, 60).await.unwrap();
     case.goes(61).await;
@@ -479,7 +518,7 @@ async fn a_worker_that_dies_after_the_start_is_succeeded_by_one_that_knows_the_e
 #[tokio::test]
 async fn what_cannot_be_verified_is_put_back_where_the_workflow_says_so() {
     for roll_back in [true, false] {
-        let mut case = Case::new(&input(None, roll_back));
+        let mut case = Case::new(&input(None, roll_back)).await;
         case.goes(0).await;
         case.ends(Outcome::Planned, 5).await;
         assert_eq!(case.goes(6).await, None);
@@ -502,7 +541,7 @@ async fn what_cannot_be_verified_is_put_back_where_the_workflow_says_so() {
 
 #[tokio::test]
 async fn a_runbook_that_does_not_end_in_time_is_stopped_and_what_it_did_is_put_back() {
-    let mut case = Case::new(&input(None, true));
+    let mut case = Case::new(&input(None, true)).await;
     case.goes(0).await;
     case.ends(Outcome::Planned, 5).await;
     case.goes(6).await;
@@ -520,7 +559,7 @@ async fn a_runbook_that_does_not_end_in_time_is_stopped_and_what_it_did_is_put_b
 
 #[tokio::test]
 async fn a_runbook_whose_end_nobody_heard_of_is_found() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.answer_at(ANNA, true, 60).await.unwrap();
     case.goes(61).await;
@@ -533,7 +572,7 @@ async fn a_runbook_whose_end_nobody_heard_of_is_found() {
 
 #[tokio::test]
 async fn a_runbook_that_was_never_started_is_a_failure_that_changed_nothing() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.answer_at(ANNA, true, 60).await.unwrap();
     case.world.fail_start(false);
@@ -547,7 +586,7 @@ async fn a_runbook_that_was_never_started_is_a_failure_that_changed_nothing() {
 
 #[tokio::test]
 async fn a_claim_that_another_remediation_has_by_now_is_left_alone() {
-    let mut case = Case::asked();
+    let mut case = Case::asked().await;
     case.planned().await;
     case.answer_at(ANNA, true, 60).await.unwrap();
     let other = Claim { remediation_id: RemediationId::of_rejected(b"other"), ..case.claim() };

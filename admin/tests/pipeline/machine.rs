@@ -221,12 +221,25 @@ fn only_an_answer_that_is_approved_leads_to_a_change() {
     for (name, state) in states {
         let choices = state["Choices"].as_array().into_iter().flatten();
         let catches = state["Catch"].as_array().into_iter().flatten();
-        ways.extend(choices.chain(catches).filter(|way| way["Next"] == "Apply").map(|way| (name.clone(), way.clone())));
-        let plain = state["Next"] == "Apply" || state["Default"] == "Apply";
-        assert!(!plain || name == "Question", "{name} leads to a change whatever was answered");
+        let acts = |next: &Value| ["Safety", "Snapshot", "Apply"].iter().any(|name| next == name);
+        ways.extend(choices.chain(catches).filter(|way| acts(&way["Next"])).map(|way| (name.clone(), way.clone())));
+        let plain = acts(&state["Next"]) || acts(&state["Default"]);
+        assert!(!plain || name == "Question" || name == "Safety", "{name} leads to a change whatever was answered");
     }
-    let approved = json!({ "Variable": "$.Answer.Status", "StringEquals": "Approved", "Next": "Apply" });
-    assert_eq!(ways, [("Answered".to_owned(), approved)]);
+    let way = |name: &str, at: &str, is: Value, next: &str| {
+        let operator = if is.is_boolean() { "BooleanEquals" } else { "StringEquals" };
+        (name.to_owned(), json!({ "Variable": at, operator: is, "Next": next }))
+    };
+    ways.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(
+        ways,
+        [
+            way("Answered", "$.Answer.Status", "Approved".into(), "Safety"),
+            // And this one only from there, and on to the change only when the copies are complete.
+            way("Copied", "$.Copies.Outcome", "Snapshotted".into(), "Apply"),
+            way("Safety", "$.Snapshot", true.into(), "Snapshot"),
+        ]
+    );
     // Where nobody has to be asked, the function sees to it that nobody had to be.
     assert_eq!(states["Question"]["Choices"][0]["Variable"], "$.Approval.Seconds");
 }
