@@ -326,8 +326,13 @@ impl<O: Outside> Completion<O> {
             opened = ended.opened;
         }
         let mut records = self.records(&ending, &evidence_key, claimant, reading, told, successor, now);
-        if let Some(last) = records.last_mut().filter(|last| aside && last.execution_status == State::Notified) {
-            last.execution_status = State::Planned;
+        let end = match reading.end.state {
+            State::Notified if aside => State::Planned,
+            State::Verified if aside => State::Applied,
+            state => state,
+        };
+        if let Some(last) = records.last_mut().filter(|last| last.remediation_id == claimant.id) {
+            last.execution_status = end;
         }
         // The outcome may come late. A finding made since the runbook looked tells of something that it did not see.
         let claimed = Timestamp::from_millisecond(ending.claimed_at).unwrap_or_default();
@@ -340,7 +345,7 @@ impl<O: Outside> Completion<O> {
         let head = snapshot.head(&place.account)?;
         append_with(&self.outside, &place.account, head, records, Some(write), also).await?;
         let duration = (now.as_millisecond() - ending.claimed_at).max(0);
-        report::metric(&report::ended(&ending, reading.end.state, duration, now));
+        report::metric(&report::ended(&ending, end, duration, now));
         if let Some(successor) = successor {
             tracing::warn!(remediation = %claimant.id, %successor, "an outcome that came too late");
             report::metric(&report::count("LateOutcomes", "AccountId", place.account.as_str(), now));

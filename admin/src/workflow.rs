@@ -159,9 +159,9 @@ impl Ran {
     #[must_use]
     pub fn of_record(record: &RecordDraft) -> Option<Self> {
         let text = |key: &str| record.detail.get(key).cloned().unwrap_or_default();
-        // A plan ends as one.
-        let planned = record.execution_status == State::Planned && !text(detail::OUTCOME).is_empty();
-        (planned || record.execution_status.is_terminal()).then(|| Self {
+        // A plan ends as one, and copies as made: neither is the end of what was found.
+        let aside = matches!(record.execution_status, State::Planned | State::Applied);
+        (aside && !text(detail::OUTCOME).is_empty() || record.execution_status.is_terminal()).then(|| Self {
             state: record.execution_status,
             outcome: text(detail::OUTCOME),
             pre_image_sha256: text(detail::PRE_IMAGE_SHA256),
@@ -523,6 +523,7 @@ impl<O: Outside> Workflow<O> {
             keep_seconds,
         };
         let times = self.me.times;
+        let for_so_long = |claim: Claim| Claim { lease_until, ..claim };
         match what {
             What::Apply => case.open(claim).map(again).ok_or_else(lost),
             What::Plan | What::Snapshot => {
@@ -531,7 +532,7 @@ impl<O: Outside> Workflow<O> {
                     Some(earlier) => Ok(again(earlier)),
                     None => {
                         let bid = of_its_own(&open.subject, None, Some(REQUEST_SECONDS));
-                        claim::grant(None, bid, times, now).map_err(|_| lost())
+                        claim::grant(None, bid, times, now).map(for_so_long).map_err(|_| lost())
                     }
                 }
             }
@@ -540,7 +541,7 @@ impl<O: Outside> Workflow<O> {
                 Some(ended) if ended.remediation_id == case.id => {
                     let mut bid = of_its_own(&ended.subject, Some(case.id), None);
                     bid.subject.action = format!("Undo: {}", ended.subject.action);
-                    claim::grant(Some(ended), bid, times, now).map_err(|_| lost())
+                    claim::grant(Some(ended), bid, times, now).map(for_so_long).map_err(|_| lost())
                 }
                 _ => Err(lost()),
             },

@@ -8,12 +8,14 @@ use redress_admin::policy::{Asked, Calendar, Question};
 use redress_admin::ports::{Asking, Start, WorkflowInput};
 use redress_admin::report;
 use redress_common::aws::ledger_store::append;
-use redress_common::aws::state_table::{Claim, Subject};
+use redress_common::aws::state_table::{Claim, Limits, Subject};
 use redress_common::catalogue::Risk;
-use redress_common::contract::plan_sha256;
+use redress_common::contract::{plan_sha256, snapshot_id};
 use redress_common::finding::{SeverityLabel, Trigger};
 use redress_common::ids::Generation;
 use redress_common::items::approval::{Approval, ApprovalStatus, Task};
+use redress_common::items::exemption::{Exemption, Exemptions};
+use redress_common::items::policy::PolicyItem;
 use redress_common::ledger::{Head, RemediationType};
 
 use super::machine::Execution;
@@ -594,4 +596,289 @@ async fn a_claim_that_another_remediation_has_by_now_is_left_alone() {
     assert_eq!(case.goes(61).await.as_deref(), Some("Fail"));
     case.nothing_was_changed();
     assert_eq!(case.claim(), other);
+}
+
+// ------------------------------------------------------------------------------------------- the whole decision, again
+
+fn exemption() -> Exemptions {
+    let one = Exemption {
+        id: "legacy".to_owned(),
+        control: Some("S3.8".parse().unwrap()),
+        account: None,
+        ou: None,
+        resource: None,
+        owner: "the payroll team".to_owned(),
+        reason: "moves in May".to_owned(),
+        expires_at: later(100_000),
+        created_by: ANNA.to_owned(),
+        created_at: now(),
+    };
+    Exemptions { version: 1, exemptions: vec![one] }
+}
+
+#[tokio::test]
+async fn an_exemption_or_another_policy_since_the_question_voids_what_was_approved() {
+    for exempt in [true, false] {
+        let mut case = Case::asked().await;
+        case.planned().await;
+        case.answer_at(ANNA, true, 60).await.unwrap();
+        if exempt {
+            case.world.put(&StateKey::Exemptions, &exemption());
+        } else {
+            let set = PolicySetName::Observe;
+            case.world.put(&StateKey::Settings, &Settings { policy_set: set, ..standard() });
+        }
+        assert_eq!(case.goes(61).await.as_deref(), Some("Fail"));
+        case.nothing_was_changed();
+        let last = case.world.records().last().unwrap().draft.clone();
+        assert_eq!((last.execution_status, case.code().as_str()), (State::Failed, "decision-void"));
+        let why = if exempt { "exemption `legacy` holds" } else { "policy says `notify` now" };
+        assert!(last.error_message.contains(why), "{}", last.error_message);
+        assert!(last.notification_sent);
+        assert_eq!((case.approval().status, case.claim().status), (ApprovalStatus::Void, ClaimStatus::Done));
+    }
+}
+
+#[tokio::test]
+async fn policy_that_asks_for_more_people_since_is_not_satisfied_with_those_who_answered() {
+    let source = |more: &str| {
+        let ask = format!("@id(\"ask\") @approvers(\"{more}\")");
+        format!("{ask} permit (principal, action == Redress::Action::\"Approve\", resource);")
+    };
+    for (people, ends) in [("1", None), ("2", Some("Fail"))] {
+        let mut case = Case::asked().await;
+        case.planned().await;
+        case.answer_at(ANNA, true, 60).await.unwrap();
+        let source = source(people);
+        case.world.put(&StateKey::Settings, &Settings { policy_set: PolicySetName::Custom, ..standard() });
+        let item = PolicyItem {
+            version: 1,
+            sha256: redress_common::ledger::sha256_hex(source.as_bytes()),
+            source,
+            set_by: ANNA.to_owned(),
+            set_at: now(),
+            reason: String::new(),
+        };
+        case.world.put(&StateKey::Policy, &item);
+        assert_eq!(case.goes(61).await.as_deref(), ends, "{people}");
+        assert_eq!(case.world.started().len(), if ends.is_none() { 2 } else { 1 });
+    }
+}
+
+#[tokio::test]
+async fn without_a_record_of_the_decision_nothing_is_changed() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    case.answer_at(ANNA, true, 60).await.unwrap();
+    case.world.forget(detail::QUESTION);
+    assert_eq!(case.goes(61).await.as_deref(), Some("Fail"));
+    assert_eq!((case.world.started().len(), case.code().as_str()), (1, "decision-void"));
+}
+
+// ------------------------------------------------------------------------------------------- copies
+
+fn with_copies() -> WorkflowInput {
+    WorkflowInput { snapshot: true, ..input(None, true) }
+}
+
+#[tokio::test]
+async fn copies_are_made_and_complete_before_anything_is_changed() {
+    let mut case = Case::new(&with_copies()).await;
+    case.goes(0).await;
+    case.ends(Outcome::Planned, 5).await;
+    assert_eq!(case.goes(6).await, None);
+    let copying = case.world.started().last().unwrap().1.clone();
+    assert_eq!((mode(&copying), copying.id), (Some(Mode::Snapshot), snapshot_id(&bucket_key(), id())));
+    assert_eq!(sent(&copying, parameter::PLAN_SHA256), the_plan(), "of this plan and no other");
+    // It takes hours; the resource is kept free so long.
+    let times = Times::default();
+    let until = case.claim().lease_until + times.run_ms - times.lease_ms;
+    assert!(until > later(7200).as_millisecond());
+    assert_eq!(case.claim().state, State::AwaitingApproval, "nothing is changed yet");
+    case.ends(Outcome::Snapshotted, 5000).await;
+    assert_eq!(case.goes(5001).await, None);
+    let applying = case.world.started().last().unwrap().1.clone();
+    assert_eq!((mode(&applying), applying.id), (Some(Mode::Apply), id()));
+    case.ends(Outcome::Verified, 5010).await;
+    assert_eq!(case.goes(5011).await.as_deref(), Some("Succeed"));
+    let told: Vec<String> = case.world.told().into_iter().map(|message| message.status).collect();
+    assert_eq!(told, ["Success"], "of plan and copies nobody is told");
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn without_its_copies_nothing_is_changed_and_people_are_told_why() {
+    for outcome in [Some(Outcome::Failed), Some(Outcome::Drifted), Some(Outcome::AlreadyCompliant), None] {
+        let mut case = Case::new(&with_copies()).await;
+        case.goes(0).await;
+        case.ends(Outcome::Planned, 5).await;
+        case.goes(6).await;
+        let event = case.world.end(outcome);
+        complete(&case.world, &event, later(10)).await;
+        assert_eq!(case.goes(11).await.as_deref(), Some("Fail"), "{outcome:?}");
+        assert_eq!(case.world.started().len(), 2, "{outcome:?}: no Apply, and nothing to put back");
+        let last = case.world.records().last().unwrap().draft.clone();
+        assert_eq!((last.remediation_id, last.execution_status), (id(), State::Failed));
+        assert!(last.error_message.contains("no safety copy could be made"), "{}", last.error_message);
+        let told: Vec<String> = case.world.told().into_iter().map(|message| message.status).collect();
+        assert_eq!((told, case.claim().undoable), (vec!["Failed".to_owned()], None));
+        assert!(case.world.flight().running.is_empty());
+        case.world.verify();
+    }
+}
+
+#[tokio::test]
+async fn a_plan_ends_as_one_in_the_ledger_and_is_told_by_nobody() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    let plan = plan_id(&bucket_key(), id());
+    let records = case.world.records();
+    let last = records.iter().rev().find(|record| record.draft.remediation_id == plan).unwrap();
+    assert_eq!((last.draft.execution_status, last.draft.notification_sent), (State::Planned, false));
+    let told: Vec<String> = case.world.told().into_iter().map(|message| message.status).collect();
+    assert_eq!(told, ["AwaitingApproval"]);
+}
+
+// ------------------------------------------------------------------------------------------- places
+
+#[tokio::test]
+async fn each_runbook_of_a_workflow_takes_one_place_and_gives_it_back() {
+    let mut case = Case::new(&with_copies()).await;
+    let bid = case.world.flight().with(id(), later(1200).as_millisecond(), now().as_millisecond());
+    let key = StateKey::Flight("111122223333".parse().unwrap(), "eu-central-1".parse().unwrap());
+    case.world.put(&key, &bid);
+    let runs = |case: &Case| case.world.flight().running.keys().copied().collect::<Vec<_>>();
+    case.goes(0).await;
+    assert_eq!(runs(&case), [plan_id(&bucket_key(), id())], "in the place of the start's own");
+    for (outcome, at) in [(Outcome::Planned, 5), (Outcome::Snapshotted, 10), (Outcome::Unverified, 15)] {
+        case.ends(outcome, at).await;
+        assert_eq!(runs(&case), []);
+        case.goes(at + 1).await;
+        assert_eq!(runs(&case), [case.world.started().last().unwrap().1.id]);
+    }
+    case.ends(Outcome::Restored, 20).await;
+    assert_eq!((case.goes(21).await.as_deref(), runs(&case)), (Some("Succeed"), vec![]));
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn a_rules_workflow_waits_for_a_place_and_a_persons_does_not() {
+    for (kind, starts) in [(RemediationType::Automatic, 0), (RemediationType::Manual, 1)] {
+        let mut case = Case::asked().await;
+        let mut claim = case.claim();
+        claim.subject.remediation_type = kind;
+        case.world.put(&claim_key(), &claim);
+        let full = Settings { limits: Limits { in_flight: 0, ..standard().limits }, ..standard() };
+        case.world.put(&StateKey::Settings, &full);
+        case.goes(0).await;
+        assert_eq!(case.world.started().len(), starts, "{kind:?}");
+        if starts == 0 {
+            let last = case.world.records().last().unwrap().draft.clone();
+            assert!(last.error_message.contains("which is the limit"), "{}", last.error_message);
+            assert_eq!((last.execution_status, case.claim().status), (State::Failed, ClaimStatus::Done));
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------- undos, and what takes long
+
+#[tokio::test]
+async fn an_undo_that_policy_wants_approved_is_asked_about_and_puts_back_that_very_evidence() {
+    let world = World::new(&standard());
+    take(&world, IMPORT, now()).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(3)).await;
+    let fixed = world.started().last().unwrap().1.clone();
+    let source = r#"@id("undo.ask") permit (principal, action == Redress::Action::"Approve", resource)
+        when { context.mode == "Restore" };"#;
+    world.put(&StateKey::Settings, &Settings { policy_set: PolicySetName::Custom, ..standard() });
+    let item = PolicyItem {
+        version: 1,
+        source: source.to_owned(),
+        sha256: redress_common::ledger::sha256_hex(source.as_bytes()),
+        set_by: ANNA.to_owned(),
+        set_at: now(),
+        reason: String::new(),
+    };
+    world.put(&StateKey::Policy, &item);
+    take(&world, &undo_of(fixed.id, "u-1"), later(100)).await.unwrap();
+    let asked = world.workflows().pop().unwrap();
+    let evidence = sent(&fixed, parameter::EVIDENCE_KEY);
+    assert_eq!(asked.parameters[parameter::SOURCE_EVIDENCE_KEY], evidence);
+    assert!(asked.approval.is_some() && !asked.roll_back && !asked.snapshot);
+
+    let mut execution = Execution::new(serde_json::to_value(&asked).unwrap());
+    execution.run(&world, later(101)).await;
+    let plan = world.started().last().unwrap().1.clone();
+    assert_eq!((mode(&plan), sent(&plan, parameter::SOURCE_EVIDENCE_KEY)), (Some(Mode::DryRun), evidence.clone()));
+    let event = world.end(Some(Outcome::Planned));
+    complete(&world, &event, later(105)).await;
+    execution.run(&world, later(106)).await;
+    assert_eq!(world.started().len(), 2, "nothing without a yes");
+    let answer =
+        Answer { remediation: asked.remediation_id, approve: true, plan_sha256: &the_plan(), reason: "looked at it" };
+    let caller = ANNA.parse().unwrap();
+    approval::answer(&&world, &identity(), &caller, &answer, |_, _| Ok(()), later(160)).await.unwrap();
+    execution.run(&world, later(161)).await;
+    let undo = world.started().last().unwrap().1.clone();
+    assert_eq!((mode(&undo), undo.id), (Some(Mode::Restore), asked.remediation_id));
+    assert_eq!(sent(&undo, parameter::SOURCE_EVIDENCE_KEY), evidence);
+    assert_eq!(sent(&undo, parameter::PLAN_SHA256), the_plan());
+    let event = world.end(Some(Outcome::Restored));
+    complete(&world, &event, later(170)).await;
+    assert_eq!(execution.run(&world, later(171)).await.as_deref(), Some("Succeed"));
+    let last = |id| {
+        let records = world.records();
+        records.iter().rev().find(|record| record.draft.remediation_id == id).unwrap().draft.execution_status
+    };
+    assert_eq!((last(asked.remediation_id), last(fixed.id)), (State::RolledBack, State::RolledBack));
+    assert!(world.claim(&claim_key()).unwrap().held, "no rule does it again");
+    world.verify();
+}
+
+#[tokio::test]
+async fn who_denies_an_undo_does_not_keep_rules_from_the_resource() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    let undo = Claim { mode: Mode::Restore, ..case.claim() };
+    case.world.put(&claim_key(), &undo);
+    case.answer_at(ANNA, false, 60).await.unwrap();
+    assert_eq!((case.claim().state, case.claim().held), (State::Denied, false));
+}
+
+#[tokio::test]
+async fn a_control_that_takes_long_goes_through_the_workflow_also_when_nobody_is_asked() {
+    let source = r#"@id("own.act") permit (principal, action == Redress::Action::"Act", resource);"#;
+    let world = World::new(&Settings { policy_set: PolicySetName::Custom, ..Settings::default() });
+    let item = PolicyItem {
+        version: 1,
+        source: source.to_owned(),
+        sha256: redress_common::ledger::sha256_hex(source.as_bytes()),
+        set_by: ANNA.to_owned(),
+        set_at: now(),
+        reason: String::new(),
+    };
+    world.put(&StateKey::Policy, &item);
+    let volume = IMPORT
+        .replace("arn:aws:s3:::payroll-exports", "arn:aws:ec2:eu-central-1:111122223333:volume/vol-1")
+        .replace("AwsS3Bucket", "AwsEc2Volume")
+        .replace("S3.8", "EC2.3");
+    take(&world, &volume, now()).await.unwrap();
+    assert!(world.started().is_empty());
+    let input = world.workflows().pop().unwrap();
+    assert!(input.approval.is_none() && input.snapshot && input.roll_back);
+    assert_eq!(world.states(), [State::Planned, State::Planned]);
+    assert!(world.flight().running.contains_key(&input.remediation_id));
+    let mut execution = Execution::new(serde_json::to_value(&input).unwrap());
+    for (nth, outcome) in [Outcome::Planned, Outcome::Snapshotted, Outcome::Verified].into_iter().enumerate() {
+        let at = 10 * i64::try_from(nth).unwrap();
+        assert_eq!(execution.run(&world, later(at + 1)).await, None);
+        let event = world.end(Some(outcome));
+        complete(&world, &event, later(at + 5)).await;
+    }
+    assert_eq!(execution.run(&world, later(40)).await.as_deref(), Some("Succeed"));
+    let modes: Vec<Option<Mode>> = world.started().iter().map(|(_, start)| mode(start)).collect();
+    assert_eq!(modes, [Some(Mode::DryRun), Some(Mode::Snapshot), Some(Mode::Apply)]);
+    assert!(world.flight().running.is_empty());
+    world.verify();
 }

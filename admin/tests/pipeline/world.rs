@@ -133,6 +133,12 @@ impl World {
         self.0.lock().unwrap().items.remove(&key.to_string());
     }
 
+    /// No record has this detail any more.
+    pub(crate) fn forget(&self, detail: &str) {
+        let mut inner = self.0.lock().unwrap();
+        inner.records.iter_mut().for_each(|record| drop(record.draft.detail.remove(detail)));
+    }
+
     pub(crate) fn fail_start(&self, transient: bool) {
         let message = "not now".to_owned();
         self.0.lock().unwrap().start_errors.push_back(StartError::refused(transient, message));
@@ -611,5 +617,7 @@ pub(crate) fn parameter(start: &Start, name: &'static str) -> String {
 }
 
 pub(crate) fn mode(start: &Start) -> Option<Mode> {
-    [Mode::DryRun, Mode::Apply, Mode::Restore].into_iter().find(|m| m.as_str() == parameter(start, parameter::MODE))
+    [Mode::DryRun, Mode::Apply, Mode::Restore, Mode::Snapshot]
+        .into_iter()
+        .find(|m| m.as_str() == parameter(start, parameter::MODE))
 }
