@@ -97,7 +97,7 @@ impl Bed {
             progress: options.progress,
         })
         .await?;
-        match deploy::organisation(lab.aws(), &plan).await {
+        match deploy::organisation(lab.aws(), &ssm, &plan).await {
             Ok(organisation) => Ok(Self { lab, organisation, security_hub, ssm }),
             Err(error) => {
                 lab.stop().await;

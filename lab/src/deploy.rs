@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::organisation::{Organisation, Plan, Source};
 use crate::service::{Aws, AwsError, Credentials};
+use crate::services::ssm::Ssm;
 use crate::template::{Stack, TemplateError};
 
 /// An organisation could not be deployed.
@@ -55,6 +56,14 @@ pub enum DeployError {
     /// The catalogue cannot be written.
     #[error("the catalogue cannot be written as JSON: {0}")]
     Catalogue(#[from] serde_json::Error),
+    /// A runbook is not what SSM takes.
+    #[error("runbook {name}: {source}; run `cargo xtask generate`")]
+    Runbook {
+        /// Its name.
+        name: String,
+        /// SSM's answer.
+        source: AwsError,
+    },
     /// A member's deployment was cut off.
     #[error("the deployment of a member account was cut off: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -126,8 +135,9 @@ const AGGREGATOR_ROLE: &str = "ConfigAggregator";
 ///
 /// # Errors
 /// When a call fails or a stack does not come up; what was created until then stays.
-pub async fn organisation(aws: Arc<dyn Aws>, plan: &Plan) -> Result<Organisation, DeployError> {
+pub async fn organisation(aws: Arc<dyn Aws>, ssm: &Ssm, plan: &Plan) -> Result<Organisation, DeployError> {
     let started = Instant::now();
+    let plan = Arc::new(plan.clone());
     let administrator = Deployer { aws: aws.clone(), plan: plan.clone(), account: plan.administrator.id.clone() };
     (plan.progress)("deploying the administrator account");
     let id = administrator.administrator().await?;
@@ -141,6 +151,7 @@ pub async fn organisation(aws: Arc<dyn Aws>, plan: &Plan) -> Result<Organisation
     while let Some(deployed) = members.join_next().await {
         deployed??;
     }
+    runbooks(ssm, &plan)?;
     (plan.progress)(&format!("organisation deployed in {:.1} s", started.elapsed().as_secs_f64()));
     Ok(Organisation {
         id,
@@ -151,10 +162,28 @@ pub async fn organisation(aws: Arc<dyn Aws>, plan: &Plan) -> Result<Organisation
     })
 }
 
+/// The runbooks of all members. CloudFormation would create them; the emulator's refuses the type, so the lab's own SSM
+/// takes them from the templates, all members at once: a call for each would take longer than all else.
+fn runbooks(ssm: &Ssm, plan: &Plan) -> Result<(), DeployError> {
+    let members: Vec<&str> = plan.members.iter().map(|member| member.id.as_str()).collect();
+    let templates = plan.member_documents.iter().map(|source| &source.template);
+    for (_, kind, properties) in templates.flat_map(|template| template.resources()) {
+        if kind != "AWS::SSM::Document" {
+            continue;
+        }
+        let name = properties["Name"].as_str().unwrap_or_default();
+        let content = &properties["Content"];
+        let content = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
+        ssm.deploy_document(&members, plan.region.as_str(), name, &content)
+            .map_err(|source| DeployError::Runbook { name: name.to_owned(), source })?;
+    }
+    Ok(())
+}
+
 /// Deploys one account, as its administrator.
 struct Deployer {
     aws: Arc<dyn Aws>,
-    plan: Plan,
+    plan: Arc<Plan>,
     account: AccountId,
 }
 
@@ -245,7 +274,6 @@ impl Deployer {
         self.stack("redress-member", &self.plan.member_stack, &parameters).await?;
         let evidence = names::evidence_bucket(&self.account, &self.plan.region);
         self.stack("redress-member-roles", &self.plan.member_roles, &[("EvidenceBucket", evidence)]).await?;
-        self.documents().await?;
 
         self.call("securityhub", "EnableSecurityHub", json!({})).await?;
         self.good_order().await?;
@@ -386,23 +414,6 @@ impl Deployer {
             stack.resources.insert(logical, physical);
         }
         Ok(stack)
-    }
-
-    /// The runbooks. CloudFormation would create them; the emulator's refuses the type, and the lab's own SSM
-    /// takes them.
-    async fn documents(&self) -> Result<(), DeployError> {
-        let templates = self.plan.member_documents.iter().map(|source| &source.template);
-        for (_, kind, properties) in templates.flat_map(|template| template.resources()) {
-            if kind == "AWS::SSM::Document" {
-                let content = &properties["Content"];
-                let content = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
-                let document = json!({
-                    "Name": properties["Name"], "DocumentType": "Automation", "DocumentFormat": "JSON", "Content": content,
-                });
-                self.call("ssm", "CreateDocument", document).await?;
-            }
-        }
-        Ok(())
     }
 
     fn settings(&self) -> Value {

@@ -27,10 +27,11 @@ impl Bed {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let hub = Arc::new(SecurityHub::default());
         let mut options = LabOptions::new(root);
-        options.services = vec![hub.clone(), Arc::new(Config::new(hub)), Arc::new(Ssm::new(Options::default()))];
+        let ssm = Arc::new(Ssm::new(Options::default()));
+        options.services = vec![hub.clone(), Arc::new(Config::new(hub)), ssm.clone()];
         let lab = Lab::start(options).await.unwrap();
         let plan = Plan::of(root, &["payments", "web"], Arc::new(|_| ())).unwrap();
-        let organisation = deploy::organisation(lab.aws(), &plan).await.unwrap_or_else(|error| panic!("{error}"));
+        let organisation = deploy::organisation(lab.aws(), &ssm, &plan).await.unwrap_or_else(|error| panic!("{error}"));
         Self { lab, organisation, external_id: plan.external_id }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::services::fake::FakeAws;
+use crate::services::ssm::Ssm;
 
 fn plan() -> Plan {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -36,7 +37,8 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
         ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
         _ => Ok(json!({})),
     }));
-    let organisation = organisation(aws.clone(), &plan).await.unwrap();
+    let ssm = Ssm::default();
+    let organisation = organisation(aws.clone(), &ssm, &plan).await.unwrap();
     assert_eq!(organisation.id, "o-abcdefghij");
 
     let calls = aws.calls();
@@ -48,9 +50,11 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
     assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), 3);
     assert_eq!(count(member, "cloudformation:CreateStack"), 2);
     assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
-    let runbooks = plan.member_documents.iter().map(|source| source.template.resources().count()).sum::<usize>();
-    assert_eq!(count(member, "ssm:CreateDocument"), runbooks);
-    assert!(runbooks > plan.catalogue.0.len(), "one for each control and the control runbook");
+    for control in plan.catalogue.0.iter().filter(|(_, entry)| entry.guidance.is_empty()).map(|(control, _)| control) {
+        let name = redress_common::names::control_document(control);
+        assert!(ssm.has_document(member, "us-east-1", &name), "{name}");
+    }
+    assert!(ssm.has_document(member, "us-east-1", redress_common::names::CONTROL_DOCUMENT));
 }
 
 #[tokio::test]
@@ -62,7 +66,7 @@ async fn what_the_emulator_leaves_out_is_added_from_the_template() {
         ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
         _ => Ok(json!({})),
     }));
-    organisation(aws.clone(), &plan).await.unwrap();
+    organisation(aws.clone(), &Ssm::default(), &plan).await.unwrap();
     let calls = aws.calls();
     let parameters = |operation: &str| {
         calls.iter().find(|(_, what, _)| what == operation).unwrap_or_else(|| panic!("no {operation}")).2.clone()
@@ -88,7 +92,7 @@ async fn a_stack_that_fails_says_which_resource_and_why() {
         "cloudformation" => cloud(operation, "ROLLBACK_COMPLETE", &[]),
         _ => Ok(json!({})),
     }));
-    let error = organisation(aws, &plan()).await.unwrap_err().to_string();
+    let error = organisation(aws, &Ssm::default(), &plan()).await.unwrap_err().to_string();
     assert!(error.contains("ROLLBACK_COMPLETE") && error.contains("Key: no more keys"), "{error}");
 }
 
@@ -101,7 +105,7 @@ async fn a_refused_call_names_the_operation_and_the_account() {
         }
         _ => Ok(json!({})),
     }));
-    let error = organisation(aws, &plan()).await.unwrap_err().to_string();
+    let error = organisation(aws, &Ssm::default(), &plan()).await.unwrap_err().to_string();
     assert!(error.starts_with("s3:CreateBucket in account 111111111111"), "{error}");
 }
 

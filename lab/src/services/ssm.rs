@@ -159,6 +159,23 @@ impl Ssm {
         locked(&self.documents).put(&place, name, content, self.engine.options.now())
     }
 
+    /// Create a document in several accounts at once, as a stack set does.
+    ///
+    /// # Errors
+    /// As [`Ssm::put_document`].
+    pub fn deploy_document(&self, accounts: &[&str], region: &str, name: &str, content: &str) -> Result<(), AwsError> {
+        let place = |account: &&str| Place { account: (*account).to_owned(), region: region.to_owned() };
+        let places: Vec<Place> = accounts.iter().map(place).collect();
+        locked(&self.documents).create_all(&places, name, content, self.engine.options.now())
+    }
+
+    /// Whether an account has a document of this name.
+    #[must_use]
+    pub fn has_document(&self, account: &str, region: &str, name: &str) -> bool {
+        let place = Place { account: account.to_owned(), region: region.to_owned() };
+        locked(&self.documents).describe(&place, &json!({ "Name": name })).is_ok()
+    }
+
     /// Every execution so far, of every account, in the order of their starts: for timelines and tests.
     #[must_use]
     pub fn executions(&self) -> Vec<Execution> {

@@ -19,7 +19,7 @@ use crate::service::AwsError;
 pub(crate) struct Version {
     pub(crate) number: u32,
     content_of: Kind,
-    content: String,
+    content: Arc<str>,
     format: Format,
     created: Timestamp,
 }
@@ -56,7 +56,7 @@ impl Version {
             }
         };
         let content_of = content_of.map_err(|reason| AwsError::new("InvalidDocumentContent", reason))?;
-        Ok(Self { number, content_of, content: content.to_owned(), format, created: now })
+        Ok(Self { number, content_of, content: content.into(), format, created: now })
     }
 
     /// The Automation document, if it is one.
@@ -189,6 +189,29 @@ impl Store {
         }
     }
 
+    /// Create a document in several places: read once, kept once.
+    pub(crate) fn create_all(
+        &mut self,
+        places: &[Place],
+        name: &str,
+        content: &str,
+        now: Timestamp,
+    ) -> Result<(), AwsError> {
+        checked_name(name)?;
+        let version = Version::new(1, content, Format::of(content), now)?;
+        for place in places {
+            let entry = Entry {
+                versions: vec![version.clone()],
+                next: 2,
+                default: 1,
+                shared_with: BTreeSet::new(),
+                tags: json!([]),
+            };
+            self.entries.insert((place.clone(), name.to_owned()), entry);
+        }
+        Ok(())
+    }
+
     /// Create it, or make a new default version of it.
     pub(crate) fn put(&mut self, place: &Place, name: &str, content: &str, now: Timestamp) -> Result<(), AwsError> {
         checked_name(name)?;
@@ -196,7 +219,7 @@ impl Store {
         let version = Version::new(next, content, Format::of(content), now)?;
         match self.entry_mut(place, name) {
             Ok(entry) => {
-                if entry.version(None).is_ok_and(|old| old.content == content) {
+                if entry.version(None).is_ok_and(|old| *old.content == *content) {
                     return Ok(());
                 }
                 entry.versions.push(version);
@@ -323,7 +346,7 @@ impl Store {
             "DocumentFormat": version.format.as_str(),
             "DocumentVersion": version.number.to_string(),
             "CreatedDate": epoch(version.created),
-            "Content": version.content,
+            "Content": *version.content,
         }))
     }
 
