@@ -24,7 +24,7 @@ pub const BY_CONTROLS: [&str; 13] = [
     "S3.8",
     "Tag.Required",
 ];
-/// The controls that `approvals.rs` proves, because they go through the state machine.
+/// The controls that `workflow.rs` proves, because they go through the state machine.
 const BY_APPROVALS: [&str; 1] = ["EC2.3"];
 
 fn catalogue(root: &Path) -> Catalogue {
