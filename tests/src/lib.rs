@@ -4,6 +4,7 @@
 
 pub mod again;
 pub mod ask;
+pub mod bench;
 pub mod coverage;
 pub mod grants;
 pub mod guarded;
