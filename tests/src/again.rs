@@ -85,8 +85,13 @@ impl World {
     }
 }
 
+/// The key of the claim on a resource.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
 #[expect(clippy::panic, reason = "the tests' own housekeeping")]
-fn claim_key(region: &str, target: &Target) -> String {
+pub fn claim_key(region: &str, target: &Target) -> String {
     match (target.account.parse(), region.parse(), target.control.parse(), target.arn.parse()) {
         (Ok(account), Ok(region), Ok(control), Ok(arn)) => {
             format!("claim#{}", ClaimKey::new(&account, &region, &control, &arn).hex())

@@ -5,6 +5,7 @@
 //! `cargo test -p redress-tests --test races -- --nocapture` prints the tables and leaves them in target/races.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -109,7 +110,7 @@ async fn freeze(bench: &Bench, flow: Flow, site: &Site, moment: Moment) -> Resul
     lab.faults().clear();
     ended?;
     bench.settle().await;
-    bench.examine(flow, &arn, mark).await
+    judge(bench, flow, &arn, mark).await
 }
 
 async fn disorder(bench: &Bench, flow: Flow, disorder: Disorder) -> Result<String, String> {
@@ -155,9 +156,25 @@ async fn disorder(bench: &Bench, flow: Flow, disorder: Disorder) -> Result<Strin
     let mut outcome = String::new();
     for (resource, ended) in resources.iter().zip(ended) {
         ended?;
-        outcome = bench.examine(flow, resource, mark).await?;
+        outcome = judge(bench, flow, resource, mark).await?;
     }
     Ok(outcome)
+}
+
+/// The invariants, and what races add to them: each remediation was started once, and the one effect is the fix.
+async fn judge(bench: &Bench, flow: Flow, arn: &str, mark: u64) -> Result<String, String> {
+    let outcome = bench.examine(flow, arn, mark).await?;
+    let mut started: BTreeMap<String, u32> = BTreeMap::new();
+    for run in bench.world.bed.ssm.executions() {
+        let run = serde_json::to_value(&run).unwrap();
+        if run["document"] == names::CONTROL_DOCUMENT && run["parameters"]["ResourceArn"][0] == arn {
+            *started.entry(run["parameters"]["RemediationId"].to_string()).or_default() += 1;
+        }
+    }
+    if started.is_empty() || started.values().any(|times| *times != 1) {
+        return Err(format!("started: {started:?}; {outcome}"));
+    }
+    if outcome == "Verified, 1 effect" { Ok(outcome) } else { Err(outcome) }
 }
 
 /// As AWS sends it: through the buses and their rules.

@@ -23,8 +23,6 @@ pub const CODE: &str = "Code";
 pub const REASON: &str = "Reason";
 /// Messages of a queue that one run looks at.
 const LETTERS: usize = 100;
-/// For how long nobody else sees them, seconds.
-const SECONDS: i32 = 60;
 /// SQS allows so many attributes; two are ours.
 const ATTRIBUTES: usize = 8;
 
@@ -59,8 +57,10 @@ impl<W: Watch> Reconciler<W> {
     /// Gives a reason to what lies in the dead-letter queues without one.
     pub(super) async fn letters(&self, now: Timestamp) -> Result<Counts, Broken> {
         let mut counts = Counts::default();
+        // For so long nobody else sees them, and longer nobody has to: then the claim of a letter may be taken over.
+        let seconds = i32::try_from(self.me.times.lease_ms / 1000).unwrap_or(i32::MAX);
         for queue in [Queue::FindingsDeadLetters, Queue::CompletionsDeadLetters] {
-            for letter in self.outside.take(queue, LETTERS, SECONDS).await? {
+            for letter in self.outside.take(queue, LETTERS, seconds).await? {
                 if letter.attributes.contains_key(CODE) {
                     let left = self.outside.leave(&letter).await;
                     counts.or_failed("letter", left);
