@@ -17,7 +17,7 @@ use redress_tests::world::binaries;
 use serde_json::{Value, json};
 
 const LABS: usize = 3;
-const SECONDS: Seconds = Seconds { lease: 2, run: 20, visibility: 7 };
+const SECONDS: Seconds = Seconds { lease: 2, run: 60, visibility: 7 };
 /// Whose workers are brought the same message again.
 const WORKERS: [&str; 2] = [names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION];
 /// What of theirs changes something, or is heard.

@@ -144,6 +144,12 @@ pub fn repair_question(
     });
     match answered {
         _ if claim.status != ClaimStatus::Leased || claim.state != State::AwaitingApproval => Repair::Leave,
+        // Nobody is asked yet: the workflow may make its plan, which it began at the end of the lease.
+        _ if approval.is_none()
+            && now.as_millisecond() < claim.lease_until.saturating_add(times.run_ms - times.lease_ms) =>
+        {
+            Repair::Leave
+        }
         // Whoever took the answer may be about to tell the workflow.
         Some(at) if task_waits && now.as_millisecond() - at >= times.lease_ms => Repair::TellWorkflow,
         _ => repair(claim, &Lookup::Unknown, times, now),
@@ -569,7 +575,9 @@ mod tests {
         let pending = answered(ApprovalStatus::Pending, 0);
         assert_eq!(look(Some(&pending), true, TIMES.lease_ms), Repair::Leave);
         assert_eq!(look(Some(&pending), true, 10_000_000), Repair::Expire);
-        assert_eq!(look(None, false, 10_000_000), Repair::Expire);
+        let planned = 10_000_000 + TIMES.run_ms - TIMES.lease_ms;
+        assert_eq!(look(None, false, planned - 1), Repair::Leave, "the plan is being made");
+        assert_eq!(look(None, false, planned), Repair::Expire);
         let other = Approval { remediation_id: RemediationId::of_rejected(b"other"), ..approved };
         assert_eq!(look(Some(&other), true, TIMES.lease_ms), Repair::Leave, "an answer to another question");
     }
