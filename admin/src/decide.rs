@@ -517,25 +517,11 @@ impl<'a> Desk<'a> {
             Lookup::Unasked | Lookup::Failed(_) => Calendar::Unreadable,
         };
         Question {
-            trigger: &case.trigger,
-            campaign: case.campaign.as_deref(),
-            mode: case.mode,
-            pilot: settings.pilot_accounts.contains(&case.account),
-            account: &case.account,
             account_facts: facts.account.found(),
-            region: &case.region,
-            arn: case.arn.as_str(),
-            kind: &case.subject.resource_type,
-            control: &case.control,
-            severity: case.severity,
-            risk: case.risk,
-            frameworks: &case.frameworks,
             evidence: facts.evidence.found(),
-            now: self.now,
-            time_zone: settings.time_zone.as_deref(),
-            first_seen: case.first_seen,
             calendar,
             breaker_open: shared.standings.iter().any(|standing| standing.breaker.opened_at.is_some()),
+            ..case.question(settings, self.now)
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use redress_common::arn::{Arn, Partition};
-use redress_common::aws::state_table::{StateKey, Subject};
+use redress_common::aws::state_table::{Settings, StateKey, Subject};
 use redress_common::catalogue::{Catalogue, ControlEntry, Risk, Scope, Workflow};
 use redress_common::contract::Mode;
 use redress_common::finding::{Check, CustomAction, Finding, Severity, Trigger, WorkflowStatus};
@@ -14,6 +14,7 @@ use redress_common::ids::{AccountId, ClaimKey, ControlId, Generation, Region, Re
 use redress_common::ledger::{Record, RemediationType, detail};
 use redress_common::state::State;
 
+use crate::policy::{Calendar, Question};
 use crate::{breaker, policy};
 
 /// Everything that the orchestrator needs to decide on one remediation and to start it.
@@ -74,6 +75,32 @@ impl Case {
     #[must_use]
     pub fn by_workflow(&self) -> bool {
         self.long.is_some() && self.mode == Mode::Apply
+    }
+
+    /// What policy is asked about it by these settings, when nothing was found out elsewhere.
+    #[must_use]
+    pub fn question<'q>(&'q self, settings: &'q Settings, now: Timestamp) -> Question<'q> {
+        Question {
+            trigger: &self.trigger,
+            campaign: self.campaign.as_deref(),
+            mode: self.mode,
+            pilot: settings.pilot_accounts.contains(&self.account),
+            account: &self.account,
+            account_facts: None,
+            region: &self.region,
+            arn: self.arn.as_str(),
+            kind: &self.subject.resource_type,
+            control: &self.control,
+            severity: self.severity,
+            risk: self.risk,
+            frameworks: &self.frameworks,
+            evidence: None,
+            now,
+            time_zone: settings.time_zone.as_deref(),
+            first_seen: self.first_seen,
+            calendar: if settings.change_calendars.is_empty() { Calendar::None } else { Calendar::Unreadable },
+            breaker_open: false,
+        }
     }
 
     /// Where its claim lies, when it changes something or a rule asked.

@@ -44,16 +44,7 @@ fn installed(phases: &Phases) -> Result<PathBuf, String> {
         let file = folder.join("requirements.txt");
         fs::write(&file, REQUIREMENTS).map_err(|error| failed("write into", error))?;
         let mut pip = Command::new(folder.join("bin").join("python"));
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--require-hashes",
-            "-r",
-        ]);
+        pip.args("-m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r".split(' '));
         let pip = succeed(pip.arg(&file));
         pip.map_err(|error| {
             format!("{error}; check that this machine reaches PyPI, or set PIP_INDEX_URL to a mirror")

@@ -21,7 +21,7 @@ use super::change::{Change, campaign_name, said};
 use super::door::{Asked, Refused};
 use super::ports::Desk;
 use crate::intake::{self, Case};
-use crate::policy::{Asked as Facts, Asker, Calendar, Policies};
+use crate::policy::{Asked as Facts, Calendar, Policies, Question};
 use crate::ports::Waiting;
 
 /// No campaign has more findings; a second one takes the rest.
@@ -203,27 +203,8 @@ fn question(
     settings: &redress_common::items::settings::Settings,
     now: Timestamp,
 ) -> Facts {
-    Facts {
-        by: Asker::Schedule(campaign.to_owned()),
-        trigger: "Import".to_owned(),
-        mode: case.mode,
-        pilot: settings.pilot_accounts.contains(&case.account),
-        account: case.account.clone(),
-        account_facts: facts.cloned(),
-        region: case.region.clone(),
-        resource: case.arn.to_string(),
-        kind: case.subject.resource_type.clone(),
-        control: case.control.clone(),
-        severity: case.severity,
-        risk: case.risk,
-        frameworks: case.frameworks.clone(),
-        evidence: None,
-        now,
-        time_zone: settings.time_zone.clone(),
-        first_seen: case.event_time,
-        calendar: Calendar::default(),
-        breaker_open: false,
-    }
+    let asked = case.question(settings, now);
+    Facts::from(&Question { campaign: Some(campaign), account_facts: facts, calendar: Calendar::None, ..asked })
 }
 
 fn verdict(policies: &Policies, asked: &Facts, exemptions: &Exemptions) -> &'static str {

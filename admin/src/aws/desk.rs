@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use aws_sdk_securityhub::types::builders::AwsSecurityFindingFiltersBuilder;
 use aws_sdk_securityhub::types::{
     AwsSecurityFinding, AwsSecurityFindingFilters, SortCriterion, SortOrder, StringFilter, StringFilterComparison,
 };
@@ -125,36 +126,11 @@ impl Desk for Aws {
         accounts: &[AccountId],
         limit: usize,
     ) -> Result<(Vec<Value>, bool), AwsFailure> {
-        let equals =
-            |value: &str| StringFilter::builder().value(value).comparison(StringFilterComparison::Equals).build();
-        let mut filters = AwsSecurityFindingFilters::builder()
-            .compliance_security_control_id(equals(control.as_str()))
-            .compliance_status(equals("FAILED"))
-            .workflow_status(equals("NEW"))
-            .record_state(equals("ACTIVE"));
+        let mut filters = failed().compliance_security_control_id(equals(control.as_str()));
         for account in accounts {
             filters = filters.aws_account_id(equals(account.as_str()));
         }
-        let worst_first =
-            SortCriterion::builder().field("SeverityNormalized").sort_order(SortOrder::Descending).build();
-        let mut pages = self
-            .securityhub
-            .get_findings()
-            .filters(filters.build())
-            .sort_criteria(worst_first)
-            .max_results(i32::try_from(PAGE).unwrap_or(1))
-            .into_paginator()
-            .items()
-            .send();
-        let mut found = Vec::new();
-        while let Some(finding) = pages.next().await {
-            let finding = finding.map_err(|error| AwsFailure::of("securityhub:GetFindings", &error))?;
-            if found.len() == limit {
-                return Ok((found, true));
-            }
-            found.push(asff(&finding));
-        }
-        Ok((found, false))
+        self.findings(filters, ("SeverityNormalized", SortOrder::Descending), limit).await
     }
 }
 
@@ -172,8 +148,50 @@ fn letter(queue: Queue, message: aws_sdk_sqs::types::Message) -> Letter {
     }
 }
 
+/// The filter of a text.
+pub(super) fn equals(value: &str) -> StringFilter {
+    StringFilter::builder().value(value).comparison(StringFilterComparison::Equals).build()
+}
+
+/// The filter of findings that are open.
+pub(super) fn failed() -> AwsSecurityFindingFiltersBuilder {
+    AwsSecurityFindingFilters::builder()
+        .compliance_status(equals("FAILED"))
+        .workflow_status(equals("NEW"))
+        .record_state(equals("ACTIVE"))
+}
+
+impl Aws {
+    /// Security Hub's findings in an order, as ASFF, at most `limit`; and whether there are more.
+    pub(super) async fn findings(
+        &self,
+        filters: AwsSecurityFindingFiltersBuilder,
+        (field, order): (&str, SortOrder),
+        limit: usize,
+    ) -> Result<(Vec<Value>, bool), AwsFailure> {
+        let mut pages = self
+            .securityhub
+            .get_findings()
+            .filters(filters.build())
+            .sort_criteria(SortCriterion::builder().field(field).sort_order(order).build())
+            .max_results(i32::try_from(PAGE).unwrap_or(1))
+            .into_paginator()
+            .items()
+            .send();
+        let mut found = Vec::new();
+        while let Some(finding) = pages.next().await {
+            let finding = finding.map_err(|error| AwsFailure::of("securityhub:GetFindings", &error))?;
+            if found.len() == limit {
+                return Ok((found, true));
+            }
+            found.push(asff(&finding));
+        }
+        Ok((found, false))
+    }
+}
+
 /// A finding as Security Hub's events carry it, as far as Redress reads it.
-pub(super) fn asff(finding: &AwsSecurityFinding) -> Value {
+fn asff(finding: &AwsSecurityFinding) -> Value {
     let resource = finding.resources().first();
     let severity = finding.severity();
     let mut value = json!({

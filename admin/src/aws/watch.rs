@@ -1,9 +1,7 @@
 //! What the reconciler needs of AWS beside the rest: [`crate::reconcile::ports`] over the official SDK.
 
 use aws_sdk_config::types::{ComplianceType, ConfigRuleComplianceFilters};
-use aws_sdk_securityhub::types::{
-    AwsSecurityFindingFilters, DateFilter, SortCriterion, SortOrder, StringFilter, StringFilterComparison,
-};
+use aws_sdk_securityhub::types::{DateFilter, SortOrder};
 use aws_sdk_ssm::types::{AutomationExecutionFilter, AutomationExecutionFilterKey};
 use jiff::Timestamp;
 use redress_common::aws::failure::AwsFailure;
@@ -17,7 +15,7 @@ use redress_common::time::seconds;
 use serde_json::{Value, json};
 
 use super::Aws;
-use super::desk::asff;
+use super::desk::{equals, failed};
 use crate::ports::{Place, StartError};
 use crate::reconcile::ports::{FailedRule, Part, Run, Search, Watch};
 
@@ -99,36 +97,13 @@ impl Watch for Aws {
     }
 
     async fn updated_findings(&self, search: &Search, limit: usize) -> Result<Part<Value>, AwsFailure> {
-        let equals =
-            |value: &str| StringFilter::builder().value(value).comparison(StringFilterComparison::Equals).build();
         let updated = DateFilter::builder().start(search.from.to_string()).end(search.until.to_string()).build();
-        let mut filters = AwsSecurityFindingFilters::builder()
-            .compliance_status(equals("FAILED"))
-            .workflow_status(equals("NEW"))
-            .record_state(equals("ACTIVE"))
-            .updated_at(updated);
+        let mut filters = failed().updated_at(updated);
         for control in &search.controls {
             filters = filters.compliance_security_control_id(equals(control.as_str()));
         }
-        let oldest_first = SortCriterion::builder().field("UpdatedAt").sort_order(SortOrder::Ascending).build();
-        let mut pages = self
-            .securityhub
-            .get_findings()
-            .filters(filters.build())
-            .sort_criteria(oldest_first)
-            .max_results(i32::try_from(PAGE).unwrap_or(1))
-            .into_paginator()
-            .items()
-            .send();
-        let mut items = Vec::new();
-        while let Some(finding) = pages.next().await {
-            let finding = finding.map_err(|error| AwsFailure::of("securityhub:GetFindings", &error))?;
-            if items.len() == limit {
-                return Ok(Part { items, whole: false });
-            }
-            items.push(asff(&finding));
-        }
-        Ok(Part { items, whole: true })
+        let (items, more) = self.findings(filters, ("UpdatedAt", SortOrder::Ascending), limit).await?;
+        Ok(Part { items, whole: !more })
     }
 
     fn has_aggregator(&self) -> bool {

@@ -163,23 +163,14 @@ mod tests {
     use super::*;
     use redress_common::aws::state_table;
     use redress_common::items::breaker::Breaker;
+    use serde_json::json;
 
     fn campaign() -> Campaign {
-        Campaign {
-            version: 1,
-            name: "old".to_owned(),
-            status: CampaignStatus::Running,
-            control: "S3.8".parse().unwrap(),
-            accounts: Vec::new(),
-            per_hour: 10,
-            planned: 9,
-            released: 0,
-            released_at: 0,
-            created_by: String::new(),
-            created_at: Timestamp::UNIX_EPOCH,
-            reason: String::new(),
-            plan: String::new(),
-        }
+        let item = json!({
+            "Version": 1, "Name": "old", "Status": "Running", "Control": "S3.8", "Accounts": [], "PerHour": 10, "Planned": 9,
+            "Released": 0, "ReleasedAt": 0, "CreatedBy": "", "CreatedAt": "2026-01-01T00:00:00Z", "Reason": "",
+        });
+        serde_json::from_value(item).unwrap()
     }
 
     #[test]

@@ -431,17 +431,16 @@ async fn who_meets_another_worker_does_not_ask_the_guard_again() {
     assert_eq!(world.flight().running.len(), 2);
 }
 
+/// A stack that manages the resource.
+fn stack() -> Ownership {
+    let [manager, name, hint] = ["CloudFormation", "web", "change stack web"].map(str::to_owned);
+    Ownership { manager, name, hint, vouched: true }
+}
+
 #[tokio::test]
 async fn what_a_stack_manages_is_told_with_where_to_mend_it() {
     let world = World::new(&standard());
-    world.evidence(|evidence| {
-        evidence.owned_by = Some(Ownership {
-            manager: "CloudFormation".to_owned(),
-            name: "web".to_owned(),
-            hint: "change stack web".to_owned(),
-            vouched: true,
-        });
-    });
+    world.evidence(|evidence| evidence.owned_by = Some(stack()));
     take(&world, IMPORT, now()).await.unwrap();
     assert!(world.started().is_empty());
     let last = world.records().last().unwrap().clone();
@@ -547,12 +546,7 @@ async fn a_threat_makes_what_people_are_told_urgent() {
     let world = World::new(&standard());
     world.evidence(|evidence| {
         evidence.threats = vec!["203.0.113.7".to_owned()];
-        evidence.owned_by = Some(Ownership {
-            manager: "CloudFormation".to_owned(),
-            name: "web".to_owned(),
-            hint: "change stack web".to_owned(),
-            vouched: true,
-        });
+        evidence.owned_by = Some(stack());
     });
     take(&world, IMPORT, now()).await.unwrap();
     assert_eq!(world.urgent(), [true]);

@@ -105,29 +105,9 @@ fn of_case(case: &Case, campaign: Option<&str>, in_force: Option<&InForce>, fact
             .filter(|facts| facts.is_fresh(now)),
         None => None,
     };
-    let asked = Asked::from(&Question {
-        trigger: &case.trigger,
-        campaign,
-        mode: case.mode,
-        pilot: settings.pilot_accounts.contains(&case.account),
-        account: &case.account,
-        account_facts: known.as_ref(),
-        region: &case.region,
-        arn: case.arn.as_str(),
-        kind: &case.subject.resource_type,
-        control: &case.control,
-        severity: case.severity,
-        risk: case.risk,
-        frameworks: &case.frameworks,
-        evidence: None,
-        now,
-        time_zone: settings.time_zone.as_deref(),
-        first_seen: case.first_seen,
-        // Only Redress may ask Systems Manager; say it with --calendar.
-        calendar: if settings.change_calendars.is_empty() { Calendar::None } else { Calendar::Unreadable },
-        breaker_open: false,
-    });
-    replaced(asked, facts)
+    // Only Redress may ask Systems Manager; say it with --calendar.
+    let asked = Question { campaign, account_facts: known.as_ref(), ..case.question(&settings, now) };
+    replaced(Asked::from(&asked), facts)
 }
 
 fn replaced(mut asked: Asked, facts: &Facts) -> Result<Asked, Problem> {
