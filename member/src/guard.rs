@@ -4,6 +4,7 @@
 //! time, each with a limit; one that fails or is late is said to be unanswered and takes none of the others with it.
 //! Never logs a tag or an indicator.
 
+mod clients;
 mod ec2;
 mod iam;
 mod kms;
@@ -24,7 +25,6 @@ use std::time::Duration;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_async::future::pagination_stream::PaginationStream;
 use aws_types::SdkConfig;
-use aws_types::region::Region as SdkRegion;
 use redress_common::aws::evidence::s3_client;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Dependent, GuardEvidence, GuardRequest};
@@ -32,6 +32,7 @@ use redress_common::ids::{AccountId, Region};
 use tokio::task::JoinSet;
 
 use crate::place::{BindingError, Place};
+use clients::{Clients, Here};
 use labels::Labels;
 use subject::Subject;
 use threat_list::ThreatList;
@@ -53,9 +54,10 @@ const MAX_REASON: usize = 300;
 type Answer = Result<GuardEvidence, AwsFailure>;
 
 /// The guard: how it reaches AWS, and what its owner calls critical.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Guard {
     config: SdkConfig,
+    clients: Clients,
     labels: Labels,
     threats: Option<ThreatList>,
 }
@@ -70,7 +72,7 @@ impl Guard {
         let home = config.region().and_then(|region| region.as_ref().parse::<Region>().ok());
         let threats = home.zip(variable("THREAT_LIST_BUCKET").zip(variable("THREAT_LIST_OWNER")));
         let threats = threats.map(|(home, (bucket, owner))| ThreatList::new(s3_client(&config, &home), bucket, owner));
-        Self { config, labels, threats }
+        Self { clients: Clients::default(), config, labels, threats }
     }
 
     /// Looks at one resource.
@@ -93,17 +95,16 @@ impl Guard {
     fn ask(&self, questions: &mut Questions, account: &AccountId, request: GuardRequest) {
         let arn = &request.resource_arn;
         let subject = Subject::of(arn);
-        let here = self.config.to_builder().region(SdkRegion::new(request.region.to_string())).build();
+        let here = self.clients.of(&self.config, &request.region);
         questions.told(subject.unknowable());
         if let Some(id) = subject.physical_id(arn) {
-            let client = aws_sdk_cloudformation::Client::new(&here);
-            questions.ask("owner", stacks::owner(client, id, arn.service().to_owned()));
+            questions.ask("owner", stacks::owner(here.cloudformation(), id, arn.service().to_owned()));
         }
         self.ask_threats(questions, &here, &subject, request.indicators);
-        let (ec2, iam) = (|| aws_sdk_ec2::Client::new(&here), || aws_sdk_iam::Client::new(&here));
+        let (ec2, iam) = (|| here.ec2(), || here.iam());
         match subject {
             Subject::Bucket(name) => {
-                let client = s3_client(&self.config, &request.region);
+                let client = here.s3();
                 let bucket = s3::Bucket { client, name, owner: account.to_string() };
                 questions.ask("tags", bucket.clone().tags());
                 questions.ask("website", bucket.clone().website());
@@ -130,7 +131,7 @@ impl Guard {
             }
             Subject::Ec2(id) => questions.ask("tags", ec2::tags(ec2(), id)),
             Subject::Key(id) => {
-                let client = aws_sdk_kms::Client::new(&here);
+                let client = here.kms();
                 questions.ask("tags", kms::tags(client.clone(), id.clone()));
                 questions.ask("aliases", kms::aliases(client.clone(), id.clone()));
                 questions.ask("grants", kms::grants(client, id));
@@ -152,17 +153,16 @@ impl Guard {
                 questions.told(&["dependents: what a setting of the whole account touches is not looked up"])
             }
             Subject::Other => {
-                let client = aws_sdk_resourcegroupstagging::Client::new(&here);
-                questions.ask("tags", tagging::tags(client, arn.to_string()));
+                questions.ask("tags", tagging::tags(here.tagging(), arn.to_string()));
             }
         }
     }
 
     /// Asks the threat list, about the indicators and about a security group's own networks.
-    fn ask_threats(&self, questions: &mut Questions, here: &SdkConfig, subject: &Subject, indicators: Vec<String>) {
+    fn ask_threats(&self, questions: &mut Questions, here: &Here, subject: &Subject, indicators: Vec<String>) {
         let Some(threats) = self.threats.clone() else { return };
         let group = match subject {
-            Subject::SecurityGroup(id) => Some((aws_sdk_ec2::Client::new(here), id.clone())),
+            Subject::SecurityGroup(id) => Some((here.ec2(), id.clone())),
             _ => None,
         };
         let (mut indicators, dropped) = within_bounds(indicators);
