@@ -55,7 +55,12 @@ impl World {
             "Probe": { "S": done.id }, "ForgivenUntil": { "N": "0" },
         });
         self.put_item(names::STATE_TABLE, breaker).await;
-        let place = format!("flight#{}#{}", target.account, self.region());
+        self.somebody_waits(&target.account).await;
+    }
+
+    /// A finding that needs nothing waits for a place in an account; where it waits.
+    pub async fn somebody_waits(&self, account: &str) -> String {
+        let place = format!("flight#{account}#{}", self.region());
         let mut flight = self.state_item(&place).await;
         if flight.is_null() {
             flight = json!({ "Key": { "S": place }, "Version": { "N": "1" }, "Running": { "M": {} } });
@@ -63,13 +68,66 @@ impl World {
         flight["Waiting"] = json!({ "BOOL": true });
         self.put_item(names::STATE_TABLE, flight).await;
         // A resource that complies: whoever takes it from the queue has nothing to do.
-        let body = crate::raw::config_event(&target.account, self.region(), "nothing", jiff::Timestamp::now());
+        let body = crate::raw::config_event(account, self.region(), "nothing", jiff::Timestamp::now());
         let body = body.to_string().replace("NON_COMPLIANT", "COMPLIANT");
         let waiting = json!({
             "Place": { "S": place }, "Order": { "S": "000#1" }, "Body": { "S": body },
             "ExpiresAt": { "N": "9000000000" },
         });
         self.put_item(names::BACKLOG_TABLE, waiting).await;
+        place
+    }
+
+    /// No place is free in an account; which.
+    pub async fn no_place(&self, account: &str) -> String {
+        let place = format!("flight#{account}#{}", self.region());
+        let until = json!({ "N": "9000000000000" });
+        let running: serde_json::Map<String, Value> =
+            (0..80).map(|_| (uuid::Uuid::new_v4().to_string(), until.clone())).collect();
+        let full = json!({ "Key": { "S": place }, "Version": { "N": "1" }, "Running": { "M": running } });
+        self.put_item(names::STATE_TABLE, full).await;
+        place
+    }
+
+    /// Every place is free again, and nothing waits.
+    pub async fn free_places(&self, place: &str) {
+        self.delete_item(names::STATE_TABLE, json!({ "Key": { "S": place } })).await;
+        for order in self.turns(place).await {
+            let key = json!({ "Place": { "S": place }, "Order": { "S": order } });
+            self.delete_item(names::BACKLOG_TABLE, key).await;
+        }
+    }
+
+    /// The turns of what waits for a place.
+    pub async fn turns(&self, place: &str) -> Vec<String> {
+        let asked = json!({
+            "TableName": names::BACKLOG_TABLE, "KeyConditionExpression": "Place = :p",
+            "ExpressionAttributeValues": { ":p": { "S": place } }, "ConsistentRead": true,
+        });
+        let found = self.admin_call("dynamodb", "Query", asked).await;
+        let order = |item: &Value| item["Order"]["S"].as_str().map(str::to_owned);
+        found["Items"].as_array().into_iter().flatten().filter_map(order).collect()
+    }
+
+    /// Writes an attribute of the settings past the api; what was there, null for nothing.
+    pub async fn set_setting(&self, name: &str, value: Value) -> Value {
+        let mut settings = self.state_item("settings").await;
+        let before = settings[name].take();
+        settings[name] = value;
+        if let Some(item) = settings.as_object_mut() {
+            item.retain(|_, value| !value.is_null());
+        }
+        self.put_item(names::STATE_TABLE, settings).await;
+        before
+    }
+
+    /// What is known of an account is forgotten.
+    pub async fn forget_account(&self, account: &str) {
+        self.delete_item(names::STATE_TABLE, json!({ "Key": { "S": format!("account#{account}") } })).await;
+    }
+
+    async fn delete_item(&self, table: &str, key: Value) {
+        self.admin_call("dynamodb", "DeleteItem", json!({ "TableName": table, "Key": key })).await;
     }
 
     /// An item of the state table as DynamoDB writes it; null when there is none.

@@ -1,12 +1,14 @@
 //! Least privilege, proved both ways: which lines of the deployed roles' policies the recorded calls used.
 //!
-//! Pure: policies and checks in, unused lines out. Conditions are left to the lab's policy engine, which
-//! judged every recorded call; here a line counts as used when an allowed check matches its action and resource.
+//! Conditions are left to the lab's policy engine, which judged every recorded call; here a line counts as used when an
+//! allowed check matches its action and resource.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::world::World;
 
 /// One line of a policy: one action on one resource pattern, allowed to one role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +53,55 @@ pub struct Used {
     pub action: String,
     /// The resource that was checked.
     pub resource: String,
+}
+
+impl World {
+    /// The checks of roles since a mark of the record, by their verdict.
+    #[must_use]
+    pub fn checks(&self, mark: u64, allowed: bool) -> Vec<Used> {
+        let calls = self.bed.lab.record().calls_since(mark);
+        let judged = calls.iter().flat_map(|call| call.checks.iter().map(move |check| (&call.principal, check)));
+        judged
+            .filter(|(_, check)| check.allowed == allowed)
+            .filter_map(|(principal, check)| {
+                let (account, role) = role_of(principal)?;
+                Some(Used { role, account, action: check.action.clone(), resource: check.resource.clone() })
+            })
+            .collect()
+    }
+
+    /// A policy of a role.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[expect(clippy::panic, reason = "without its policy there is no test")]
+    pub async fn role_policy(&self, account: &str, role: &str, policy: &str) -> Value {
+        let asked = json!({ "RoleName": role, "PolicyName": policy });
+        match self.call(account, "iam", "GetRolePolicy", asked).await {
+            Ok(mut answer) => match answer["PolicyDocument"].take() {
+                Value::String(text) => serde_json::from_str(&text).unwrap_or_default(),
+                document => document,
+            },
+            Err(error) => panic!("policy {policy} of {role}: {error}"),
+        }
+    }
+
+    /// Writes a policy of the role that a line belongs to.
+    ///
+    /// # Panics
+    /// When IAM does not take it.
+    #[expect(clippy::panic, reason = "without its policy there is no test")]
+    pub async fn put_role_policy(&self, line: &Grant, document: &Value) {
+        let mut asked = json!({ "RoleName": line.role, "PolicyName": line.policy });
+        // IAM keeps no empty policy.
+        let operation = if document["Statement"] == json!([]) { "DeleteRolePolicy" } else { "PutRolePolicy" };
+        if operation == "PutRolePolicy" {
+            asked["PolicyDocument"] = document.to_string().into();
+        }
+        if let Err(error) = self.call(&line.account, "iam", operation, asked).await {
+            panic!("policy {} of {}: {error}", line.policy, line.role);
+        }
+    }
 }
 
 /// The allow lines of one policy document.

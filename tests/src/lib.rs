@@ -11,5 +11,6 @@ pub mod guarded;
 pub mod inbox;
 pub mod operate;
 pub mod planned;
+pub mod powers;
 pub mod raw;
 pub mod world;

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redress_common::names;
 use redress_lab::faults::{Action, Moment, Rule};
 use redress_tests::ask::Target;
-use redress_tests::grants::{Used, grants, role_of, unused};
+use redress_tests::grants::{Used, grants, unused, without};
 use redress_tests::inbox::Notifications;
 use redress_tests::raw::config_event;
 use redress_tests::world::World;
@@ -46,6 +47,14 @@ async fn static_turn(once: &OnceCell<()>, world: &World, work: impl AsyncFnOnce(
         work(world).await;
     })
     .await;
+}
+
+/// Sessions and log streams are opened by new processes.
+async fn new_process(world: &World) {
+    static SIZE: AtomicU64 = AtomicU64::new(600);
+    let size = SIZE.fetch_add(1, Ordering::Relaxed);
+    let asked = json!({ "FunctionName": names::RECONCILER_FUNCTION, "MemorySize": size });
+    world.admin_call("lambda", "UpdateFunctionConfiguration", asked).await;
 }
 
 /// One run of the reconciler, to its end.
@@ -410,30 +419,18 @@ fn every_line_of_the_reconcilers_policy_is_used_and_none_is_missing() {
         paced_campaign(world).await;
         account_facts(world).await;
         broken_part(world).await;
-        let asked = json!({ "RoleName": names::RECONCILER_ROLE, "PolicyName": "reconcile" });
-        let document = match &world.admin_call("iam", "GetRolePolicy", asked).await["PolicyDocument"] {
-            Value::String(text) => serde_json::from_str(text).unwrap(),
-            document => document.clone(),
+        let admin = world.administrator();
+        let whole = world.role_policy(&admin, names::RECONCILER_ROLE, "reconcile").await;
+        let lines = grants(&admin, names::RECONCILER_ROLE, "reconcile", &whole);
+        let checks = |mark: u64, allowed: bool| -> BTreeSet<Used> {
+            world.checks(mark, allowed).into_iter().filter(|used| used.role == names::RECONCILER_ROLE).collect()
         };
-        let lines = grants(&world.administrator(), names::RECONCILER_ROLE, "reconcile", &document);
-        let checks = |allowed: bool| -> BTreeSet<Used> {
-            let calls = world.bed.lab.record().calls();
-            let judged = calls.iter().flat_map(|call| call.checks.iter().map(move |check| (&call.principal, check)));
-            judged
-                .filter(|(_, check)| check.allowed == allowed)
-                .filter_map(|(principal, check)| {
-                    let (account, role) = role_of(principal)?;
-                    Some(Used { role, account, action: check.action.clone(), resource: check.resource.clone() })
-                })
-                .filter(|used| used.role == names::RECONCILER_ROLE)
-                .collect()
-        };
-        let mut denied = checks(false);
+        let mut denied = checks(0, false);
         denied.retain(|used| used.action != "securityhub:GetFindings");
         assert!(denied.is_empty(), "refused although nothing is missing: {denied:#?}");
         // Logs are written from time to time.
         let left = async || {
-            let used = checks(true);
+            let used = checks(0, true);
             unused(&lines, &used).iter().map(|line| format!("{line}\n")).collect::<String>()
         };
         let started = std::time::Instant::now();
@@ -441,5 +438,37 @@ fn every_line_of_the_reconcilers_policy_is_used_and_none_is_missing() {
             reconcile(world).await;
         }
         assert_eq!(left().await, "", "granted, and used by nothing");
+
+        // Each line that every run uses, taken away: it is refused, and the run says that it failed.
+        let (record, mark) = (world.bed.lab.record(), world.bed.lab.record().mark());
+        new_process(world).await;
+        reconcile(world).await;
+        let of_a_run = checks(mark, true);
+        let runs = || {
+            let all = record.invocations().into_iter();
+            all.filter(|call| call.function == names::RECONCILER_FUNCTION).collect::<Vec<_>>()
+        };
+        let mut taken = 0;
+        for line in lines.iter().filter(|line| of_a_run.iter().any(|call| line.covers(call))) {
+            let logs = line.action.starts_with("logs:");
+            if line.action == "logs:PutLogEvents" {
+                // Written when the lab comes to it.
+                continue;
+            }
+            println!("without {line}");
+            world.put_role_policy(line, &without(&whole, line)).await;
+            new_process(world).await;
+            let (mark, before) = (record.mark(), runs().len());
+            reconcile(world).await;
+            let refused = async || checks(mark, false).iter().any(|call| line.covers(call)).then_some(());
+            world.eventually(&format!("without `{line}` it is refused"), refused).await;
+            let failed = async || runs()[before..].iter().any(|run| run.error.is_some()).then_some(());
+            if !logs {
+                world.eventually(&format!("without `{line}` the run fails"), failed).await;
+            }
+            world.put_role_policy(line, &whole).await;
+            taken += 1;
+        }
+        assert!(taken >= 8, "{taken} lines only were taken away");
     });
 }
