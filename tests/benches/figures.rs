@@ -29,10 +29,15 @@ use serde_json::{Value, json};
 const WARM: [&str; 5] = ["warm-1", "warm-2", "warm-3", "warm-4", "warm-5"];
 const COLD: &str = "cold";
 const STORM: &str = "storm";
-/// Between them, these start all four functions.
+/// Between them, these start every function of a remediation.
 const COLD_SCENARIOS: [&str; 2] = ["public-bucket", "open-ssh"];
-const FUNCTIONS: [&str; 4] =
-    [names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION, names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION];
+const FUNCTIONS: [&str; 5] = [
+    names::ORCHESTRATOR_FUNCTION,
+    names::GUARD_FUNCTION,
+    names::COMPLETION_FUNCTION,
+    names::RECORDER_FUNCTION,
+    names::REMEDIATE_FUNCTION,
+];
 /// Whatever takes longer is broken, not slow.
 const PATIENCE: Duration = Duration::from_secs(180);
 
