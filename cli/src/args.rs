@@ -169,6 +169,12 @@ pub(crate) enum Lab {
         #[arg(long)]
         account: Option<AccountId>,
     },
+    /// Plays the cases of a control in a lab of its own: bad, dry run, fixed, read back, undone. Takes the control files as they are, generated or not.
+    #[command(after_help = "Examples:\n  redress lab try S3.8\n  redress lab try ssm-documents/controls/S3.8.yaml")]
+    Try {
+        /// A control, by its id or its file.
+        control: String,
+    },
     /// What `redress lab break` can break.
     #[command(after_help = "Example:\n  redress lab scenarios")]
     Scenarios,
@@ -364,6 +370,38 @@ pub(crate) enum Controls {
     Show {
         /// The control, by its Security Hub id.
         control: ControlId,
+    },
+    /// The controls in whose id, title, action, Config rules, resource types or frameworks all of these words are.
+    #[command(after_help = "Examples:\n  redress controls search rds backup\n  redress controls search \"CIS v3.0.0\"")]
+    Search {
+        /// Words, in any order and case.
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
+    /// What becomes of a finding that this control, Config rule or GuardDuty type reports.
+    #[command(after_help = "Examples:
+  redress controls explain S3.8
+  redress controls explain securityhub-restricted-ssh-1a2b3c4d
+  redress controls explain OrgConfigRule-required-tags-rhfpw3xy")]
+    Explain {
+        /// As the finding names it.
+        check: String,
+    },
+    /// Whether control files (and the cases beside them) are what they should be: errors name line and field.
+    #[command(after_help = "Example:\n  redress controls check ssm-documents/controls/S3.8.yaml")]
+    Check {
+        /// Control files.
+        #[arg(required = true)]
+        files: Vec<std::path::PathBuf>,
+    },
+    /// Writes the two files of a new control, to be filled in: the control, and its case for the lab.
+    #[command(after_help = "Example:\n  redress controls new Sqs.100 --root ~/redress")]
+    New {
+        /// Its id: `Family.Number`, or a name of your own after the point.
+        control: ControlId,
+        /// The repository.
+        #[arg(long, default_value = ".")]
+        root: std::path::PathBuf,
     },
 }
 

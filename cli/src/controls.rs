@@ -1,10 +1,12 @@
 //! `redress controls`: what this version of Redress can fix, from the catalogue that the control files give.
 
 use redress_common::catalogue::{Catalogue, ControlEntry, Risk, Scope};
+use redress_common::finding::Check;
 use redress_common::ids::ControlId;
 use serde_json::json;
 
 use crate::args::Controls;
+use crate::author;
 use crate::output::{Answer, Style, Text, Tone};
 use crate::problem::Problem;
 
@@ -15,6 +17,17 @@ pub(crate) fn run(command: &Controls, style: Style) -> Result<Answer, Problem> {
     let catalogue = catalogue()?;
     match command {
         Controls::List => Answer::new(&catalogue, list(&catalogue, style)),
+        Controls::Search { words } => {
+            let found = Catalogue(catalogue.0.into_iter().filter(|(id, entry)| holds(id, entry, words)).collect());
+            if found.0.is_empty() {
+                let problem = Problem::not_found(format!("no control speaks of `{}`", words.join(" ")));
+                return Err(problem.help("use fewer words; `redress controls list` shows all"));
+            }
+            Answer::new(&found, list(&found, style))
+        }
+        Controls::Explain { check } => explain(&catalogue, check, style),
+        Controls::Check { files } => author::check(files, style),
+        Controls::New { control, root } => author::new(control, root),
         Controls::Show { control } => {
             let entry = catalogue.0.get(control).ok_or_else(|| {
                 Problem::not_found(format!("there is no control `{control}`")).help("`redress controls list` shows all")
@@ -39,6 +52,62 @@ fn list(catalogue: &Catalogue, style: Style) -> String {
         ]
     });
     style.table(["Control", "Risk", "Action", "Title"], rows)
+}
+
+/// Whether all of these words are in what people know a control by.
+fn holds(id: &ControlId, entry: &ControlEntry, words: &[String]) -> bool {
+    let frameworks = entry
+        .frameworks
+        .iter()
+        .flat_map(|(name, requirements)| requirements.iter().map(move |requirement| format!("{name} {requirement}")));
+    let known = [id.as_str(), &entry.title, &entry.action, entry.risk.as_str()].map(str::to_owned);
+    let all: Vec<String> = known
+        .into_iter()
+        .chain(entry.config_rules.clone())
+        .chain(entry.resource_types.clone())
+        .chain(frameworks)
+        .collect();
+    let text = all.join("\n").to_lowercase();
+    words.iter().all(|word| text.contains(&word.to_lowercase()))
+}
+
+/// Which control a check is, and what Redress would do about it.
+fn explain(catalogue: &Catalogue, check: &str, style: Style) -> Result<Answer, Problem> {
+    let checks = [
+        check.parse().ok().map(Check::Control),
+        Some(Check::GuardDutyType(check.to_owned())),
+        Some(Check::ConfigRule(check.to_owned())),
+    ];
+    let Some((control, entry)) = checks.iter().flatten().find_map(|check| catalogue.resolve(check)) else {
+        let problem =
+            Problem::not_found(format!("no control answers to `{check}`: its findings are counted, not acted on"));
+        return Err(problem.help("give a Security Hub control id, the name of a Config rule or a GuardDuty type"));
+    };
+    let becomes = if entry.guidance.is_empty() {
+        let runbook = redress_common::names::control_document(control);
+        match entry.risk {
+            Risk::Reversible => {
+                format!("policy decides; `pilot` and `standard` run {runbook} unasked, and it can be undone")
+            }
+            Risk::Disruptive => {
+                format!("policy decides; `standard` runs {runbook} after an approval, because it may interrupt service")
+            }
+            Risk::Destructive => {
+                format!(
+                    "policy decides; `standard` runs {runbook} after an approval, because it cannot be wholly undone"
+                )
+            }
+        }
+    } else {
+        format!("people are told what to do, and nothing is changed: {}", entry.guidance.join(" "))
+    };
+    let text = format!(
+        "`{check}` is control {}. {}.\nWhat becomes of a finding: {becomes}.\n\n{}",
+        style.paint(Tone::Strong, control.as_str()),
+        entry.action,
+        show(control, entry, style)
+    );
+    Answer::new(&json!({ "Check": check, "Control": control, "Becomes": becomes, "Entry": entry }), text)
 }
 
 fn show(control: &ControlId, entry: &ControlEntry, style: Style) -> String {
@@ -81,6 +150,34 @@ mod tests {
         let text = list(&catalogue, Style::PLAIN);
         assert!(!catalogue.0.is_empty());
         assert_eq!(text.lines().count(), catalogue.0.len() + 1);
+    }
+
+    #[test]
+    fn words_find_a_control_by_title_rule_and_framework() {
+        let catalogue: Catalogue = serde_json::from_str(CATALOGUE).unwrap();
+        let found = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            catalogue
+                .0
+                .iter()
+                .filter(|(id, entry)| holds(id, entry, &words))
+                .map(|(id, _)| id.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(&["SecurityGroup", "restricted-SSH"]), ["EC2.13"]);
+        assert!(found(&["cis v3.0.0", "block public access"]).contains(&"S3.8".to_owned()));
+        assert_eq!(found(&["no such words"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_check_is_explained_under_every_name_that_a_finding_may_give_it() {
+        let catalogue: Catalogue = serde_json::from_str(CATALOGUE).unwrap();
+        for check in ["EC2.13", "restricted-ssh", "securityhub-restricted-ssh-1a2b3c4d"] {
+            let answer = explain(&catalogue, check, Style::PLAIN).unwrap();
+            let text = answer.text();
+            assert!(text.contains("control EC2.13") && text.contains("after an approval"), "{text}");
+        }
+        assert_eq!(explain(&catalogue, "restricted-tea", Style::PLAIN).unwrap_err().exit(), Exit::NotFound);
     }
 
     #[test]

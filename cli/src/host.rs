@@ -12,11 +12,12 @@ use redress_common::aws::config::http_client;
 use redress_common::ids::{AccountId, Region};
 use redress_common::names;
 use redress_lab::bed::{Bed, BedError, BedOptions};
-use redress_lab::control::{Control, Steered};
-use redress_lab::organisation::Organisation;
+use redress_lab::control::{self, Steered};
+use redress_lab::organisation::{Organisation, Plan};
 use redress_lab::scenario::{self, Scenario};
 use redress_lab::service::{AwsError, Credentials};
 use redress_lab::{Lab, Progress};
+use redress_runbooks::Control;
 use serde_json::{Map, Value, json};
 
 use crate::aws::{Connection, assume};
@@ -37,6 +38,16 @@ pub(crate) struct Host {
 impl Host {
     /// Starts it all; slow steps are told to `progress`.
     pub(crate) async fn start(members: u8, port: u16, progress: Progress) -> Result<Self, Problem> {
+        Self::start_with(members, port, None, progress).await
+    }
+
+    /// The same; with these controls instead of those that were generated.
+    pub(crate) async fn start_with(
+        members: u8,
+        port: u16,
+        controls: Option<&[Control]>,
+        progress: Progress,
+    ) -> Result<Self, Problem> {
         let name =
             |index| NAMES.get(index).map_or_else(|| format!("member-{}", index + 1), |name: &&str| (*name).to_owned());
         let here = std::env::current_exe().map_err(|error| Problem::aws("find the functions' binaries", &error))?;
@@ -47,7 +58,7 @@ impl Host {
             members: (0..usize::from(members)).map(name).collect(),
             progress,
         };
-        let bed = Bed::start(options).await.map_err(|error| match error {
+        let bed = Self::bed(options, controls).await.map_err(|error| match error {
             BedError::NotBuilt(path) => {
                 Problem::not_found(format!("a function's binary is not there: {}", path.display()))
                     .help("build everything first: cargo build --workspace --all-targets")
@@ -55,6 +66,13 @@ impl Host {
             other => Problem::aws("start the lab", &other),
         })?;
         Ok(Self { lab: bed.lab, organisation: bed.organisation })
+    }
+
+    async fn bed(options: BedOptions, controls: Option<&[Control]>) -> Result<Bed, BedError> {
+        let Some(controls) = controls else { return Bed::start(options).await };
+        let members: Vec<&str> = options.members.iter().map(String::as_str).collect();
+        let plan = Plan::of(&options.root, &members, options.progress.clone())?.with_controls(controls)?;
+        Bed::start_planned(options, plan).await
     }
 
     /// One AWS call as the root of an account.
@@ -105,7 +123,7 @@ impl Host {
     }
 
     /// What this lab says of itself in `.lab/lab.json`.
-    fn running(&self, control: &Control) -> Running {
+    fn running(&self, control: &control::Control) -> Running {
         Running {
             endpoint: self.lab.endpoint().to_owned(),
             control: control.url.clone(),
@@ -130,8 +148,9 @@ pub(crate) async fn up(members: u8, port: u16, output: Output) -> Result<Answer,
         Host::start(members, port, Arc::new(move |text: &str| output.progress(&format!("  {text}")))).await?;
     host.lab.run_schedules();
     let host = Arc::new(host);
-    let control =
-        Control::serve(host.clone()).await.map_err(|error| Problem::aws("open the lab's control port", &error))?;
+    let control = control::Control::serve(host.clone())
+        .await
+        .map_err(|error| Problem::aws("open the lab's control port", &error))?;
     let running = host.running(&control);
     let announced = running.announce()?;
     if output.is_json() {

@@ -12,12 +12,13 @@ use crate::args::Lab;
 use crate::output::{Answer, Output, Style, Text, Tone};
 use crate::problem::Problem;
 use crate::running::Running;
-use crate::{demo, host};
+use crate::{attempt, demo, host};
 
 pub(crate) async fn run(command: Lab, output: Output) -> Result<Answer, Problem> {
     let style = output.style();
     match command {
         Lab::Demo => demo::run(output).await,
+        Lab::Try { control } => attempt::run(&control, output).await,
         Lab::Up { members, port } => host::up(members, port, output).await,
         Lab::Break { scenario, account } => {
             let broken = Running::find()?.break_it(&scenario, account.as_ref()).await?;

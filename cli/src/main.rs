@@ -6,7 +6,9 @@
 mod api;
 mod approvals;
 mod args;
+mod attempt;
 mod audit;
+mod author;
 mod aws;
 mod breaker;
 mod campaign;

@@ -150,6 +150,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The text that people get.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Data, and the text of it.
     pub(crate) fn new(data: &impl Serialize, text: String) -> Result<Self, Problem> {
         let json = serde_json::to_value(data).map_err(|error| Problem::aws("write the answer as JSON", &error))?;

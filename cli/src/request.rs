@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::contract::{Mode, Outcome};
-use redress_common::ids::{ClaimKey, RemediationId};
+use redress_common::ids::{AccountId, ClaimKey, ControlId, Region, RemediationId};
 use redress_common::ledger::{Record, detail};
 use redress_common::operate::Request;
 use redress_common::state::State;
@@ -102,22 +102,41 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
     let partition = connection.partition();
     let resource = asked.resource.unwrap_or_else(|| Arn::account_root(partition, &asked.account));
     let mode = if asked.dry_run { Mode::DryRun } else { Mode::Apply };
+    let region = asked.resource_region.as_ref().or(resource.region()).unwrap_or(&connection.region).clone();
+    let target = Target { control: asked.control, account: asked.account, region, resource };
+    let asked_for = ask_remediation(&target, mode, &asked.reason, connection).await?;
+    answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
+}
+
+/// What a remediation is asked for.
+pub(crate) struct Target {
+    pub(crate) control: ControlId,
+    pub(crate) account: AccountId,
+    pub(crate) region: Region,
+    pub(crate) resource: Arn,
+}
+
+/// Puts the request for a remediation, or for a dry run of one, on the bus.
+pub(crate) async fn ask_remediation(
+    target: &Target,
+    mode: Mode,
+    reason: &str,
+    connection: &Connection,
+) -> Result<Asked, Problem> {
     let (request, at) = (Uuid::new_v4().to_string(), Timestamp::now());
-    let region = asked.resource_region.as_ref().or(resource.region()).unwrap_or(&connection.region);
     let wanted = Request::Remediate {
-        control: asked.control.clone(),
-        account_id: asked.account,
-        region: region.clone(),
-        resource_arn: resource.clone(),
+        control: target.control.clone(),
+        account_id: target.account.clone(),
+        region: target.region.clone(),
+        resource_arn: target.resource.clone(),
         mode,
         request_id: request.clone(),
-        reason: asked.reason,
+        reason: reason.to_owned(),
     };
     api::call(connection, &wanted).await?;
-    let what = format!("{} on {resource}", asked.control);
+    let what = format!("{} on {}", target.control, target.resource);
     let known = Known::Finding(format!("redress/{request}"));
-    let asked_for = Asked { what, resource: resource.to_string(), known, at };
-    answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
+    Ok(Asked { what, resource: target.resource.to_string(), known, at })
 }
 
 /// Waits for the end of a remediation that somebody asked for before.

@@ -13,6 +13,7 @@ use redress_common::aws::state_table::PolicySetName;
 use redress_common::catalogue::Catalogue;
 use redress_common::ids::{AccountId, InvalidId, Region};
 use redress_common::names;
+use redress_runbooks::{CompileError, Control, compile_all};
 
 use crate::Progress;
 use crate::template::{Template, TemplateError};
@@ -92,6 +93,9 @@ pub enum PlanError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The controls do not compile.
+    #[error(transparent)]
+    Controls(#[from] CompileError),
     /// Too many members for the ids that the lab gives out.
     #[error("a lab has 1 to {MOST_MEMBERS} member accounts, not {0}")]
     Members(usize),
@@ -133,6 +137,26 @@ impl Plan {
                 .map_err(|source| PlanError::Catalogue { path: catalogue, source })?,
             progress,
         })
+    }
+}
+
+impl Plan {
+    /// The same, with what the control files give now, generated or not: for a control that is being written.
+    ///
+    /// # Errors
+    /// When a control file is wrong.
+    pub fn with_controls(mut self, controls: &[Control]) -> Result<Self, PlanError> {
+        let compiled = compile_all(controls)?;
+        let read = |name: &str, text: &String| {
+            let template = Template::parse(text);
+            let template = template.map_err(|source| PlanError::Template { path: PathBuf::from(name), source })?;
+            Ok::<_, PlanError>(Source { text: text.clone(), template })
+        };
+        self.member_roles = read("member-roles.yaml", &compiled.roles_template)?;
+        self.member_documents =
+            compiled.documents_templates.iter().map(|(name, text)| read(name, text)).collect::<Result<_, _>>()?;
+        self.catalogue = compiled.catalogue;
+        Ok(self)
     }
 }
 
