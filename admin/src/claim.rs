@@ -158,6 +158,7 @@ pub fn grant(existing: Option<&Claim>, bid: Bid, times: Times, now: Timestamp) -
         recent,
         ended: existing.map(|claim| claim.ended.clone()).unwrap_or_default(),
         notice: existing.filter(|_| !works).and_then(|claim| claim.notice.clone()),
+        later: None,
         expires_at: bid.keep_seconds.map(|seconds| now / 1000 + seconds),
     })
 }

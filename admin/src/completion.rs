@@ -426,6 +426,9 @@ impl<O: Outside> Completion<O> {
             backlog::bring_back::<_, Retry>(&self.outside, place, around.limits.in_flight, turns, now).await?;
         }
         let Some(task) = &around.task else { return Ok(()) };
+        if matches!(claimant.mode, Mode::Apply | Mode::Restore) && reading.end.state != State::Verified {
+            backlog::bring_after(&self.outside, claimant.id).await?;
+        }
         let said = |name: &str| reading.detail.get(name).cloned().unwrap_or_default();
         let result = json!({
             "State": reading.end.state,

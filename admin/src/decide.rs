@@ -214,6 +214,15 @@ pub enum Until {
         /// The state of the resource that the finding speaks of.
         generation: Generation,
     },
+    /// The end of the question about its resource, when nothing is changed. The claim is noted.
+    Answer {
+        /// The claim to note.
+        key: StateKey,
+        /// As it was read.
+        claim: Box<Claim>,
+        /// The state of the resource that the finding speaks of.
+        generation: Generation,
+    },
 }
 
 /// People are told.
@@ -278,10 +287,15 @@ impl<'a> Desk<'a> {
                 Some(self.tell(State::Notified, "in-progress", reason, Basis::default()))
             }
             Err(Refused::InProgress(other)) => {
-                let known = |claim: &Claim| {
-                    claim.state == State::AwaitingApproval || self.case.generation.0 <= claim.claimed_at
-                };
-                if self.existing.is_some_and(known) {
+                let generation = self.generation();
+                if let Some(claim) = self.existing.filter(|claim| claim.state == State::AwaitingApproval) {
+                    // Nothing is changed yet: what is newer than the question is asked about when it ends without a fix.
+                    let kept = claim.later.is_some_and(|later| generation <= later) && !self.case.released;
+                    let says_no_more = generation <= claim.generation || kept;
+                    let until = Until::Answer { key: self.key.clone(), claim: Box::new(claim.clone()), generation };
+                    return Some(if says_no_more { Plan::Duplicate } else { Plan::Wait { until, urgent: false } });
+                }
+                if self.existing.is_some_and(|claim| self.case.generation.0 <= claim.claimed_at) {
                     return Some(Plan::Duplicate);
                 }
                 // Only the end of a runbook brings the backlog back; telling people takes a moment.
@@ -289,7 +303,6 @@ impl<'a> Desk<'a> {
                     return Some(Plan::Later(other));
                 }
                 // What the backlog holds of it says as much. What comes from there goes back.
-                let generation = self.generation();
                 let flight = self.known.shared.as_ref().ok().map(|shared| &shared.flight);
                 let newest = flight.and_then(|flight| flight.later.get(&other));
                 if !self.case.released && newest.is_some_and(|newest| generation <= *newest) {
@@ -928,6 +941,8 @@ mod tests {
         let telling = standard().claim(Claim { state: State::Planned, ..busy.clone() });
         assert!(matches!(telling.decide(&new), Plan::Later(_)), "no runbook's end would bring it back");
         let asked = standard().claim(Claim { state: State::AwaitingApproval, ..busy });
+        assert!(matches!(asked.decide(&new), Plan::Wait { until: Until::Answer { .. }, .. }), "nothing is changed yet");
+        new.generation = fixture::claim().generation;
         assert!(matches!(asked.decide(&new), Plan::Duplicate), "people are asked about it already");
         assert_eq!(asked.told(&person()), (State::Notified, "in-progress"));
     }

@@ -74,6 +74,7 @@ pub(crate) fn claim() -> Claim {
         recent: vec![],
         ended: vec![],
         notice: None,
+        later: None,
         expires_at: None,
     }
 }

@@ -13,6 +13,7 @@
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
 //! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
 //! | newer than what is under way | `BatchGetItem`, `PutItem` into the backlog, `PutItem` (flight); the same again: `BatchGetItem` |
+//! | newer than what people are asked about | `BatchGetItem`, `PutItem` into the backlog, `PutItem` (claim); the same again: `BatchGetItem` |
 //! | refused input | as only told, and `SendMessage` to the dead-letter queue |
 //! | undo | `Query` (what is to be undone), then as start, without the guard |
 //! | start that fails | as start, then `Publish`, `BatchGetItem`, `TransactWriteItems`, and `SendMessage` unless it is to be tried again |
@@ -296,7 +297,14 @@ impl<O: Outside> Orchestrator<O> {
             }
         };
         // What is brought back takes the place that it waited for, or leaves it to the next.
-        let leaves = matches!(plan, Plan::Duplicate | Plan::Repeated(_) | Plan::Tell(_) | Plan::Ask { .. });
+        let leaves = matches!(
+            plan,
+            Plan::Duplicate
+                | Plan::Repeated(_)
+                | Plan::Tell(_)
+                | Plan::Ask { .. }
+                | Plan::Wait { until: Until::Answer { .. }, .. }
+        );
         let read =
             Read { case: &case, held: held.as_ref(), request: request.as_ref(), head, shared: shared.as_ref().ok() };
         let round = self.carry_out(body, origin, plan, read, now).await?;
@@ -345,6 +353,9 @@ impl<O: Outside> Orchestrator<O> {
                 let Some(shared) = shared else { return Ok(Round::Done) };
                 let order = Waiting::order(urgent, case.severity.score, case.event_time, case.id);
                 return match until {
+                    Until::Answer { key, claim, generation } => {
+                        self.wait_for_answer(origin, case, &key, &claim, generation, now).await.map(done)
+                    }
                     Until::End { of, generation } => {
                         self.wait_for_end(origin, case, shared, order, (of, generation), now).await.map(done)
                     }
@@ -419,19 +430,46 @@ impl<O: Outside> Orchestrator<O> {
         if back { self.next(&flight, &marked, &shared.settings, &order, now).await } else { Ok(()) }
     }
 
+    /// The same, for a finding whose resource people are asked about: it is put aside before the claim is noted, which
+    /// fails when the question ended meanwhile. So whoever ends it finds what waits.
+    async fn wait_for_answer(
+        &self,
+        origin: &Origin<'_>,
+        case: &Case,
+        key: &StateKey,
+        claim: &Claim,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<(), Retry> {
+        let place = backlog::after(claim.remediation_id);
+        self.put_aside(origin, case, place, backlog::newest(generation), now).await?;
+        let noted = Claim { later: claim.later.max(Some(generation)), ..claim.clone() };
+        match self.outside.put_if(key, &noted, Expect::Claim(claim::condition(Some(claim)))).await {
+            Ok(()) => Ok(()),
+            Err(TransactError::Store(error)) => Err(error.into()),
+            Err(_) => Err(AppendError::ClaimLost.into()),
+        }
+    }
+
     /// Put a finding aside. The item that says what runs where it belongs.
     async fn defer(&self, origin: &Origin<'_>, case: &Case, order: String, now: Timestamp) -> Result<StateKey, Retry> {
         let flight = StateKey::Flight(case.account.clone(), case.region.clone());
-        let (Origin::Finding(finding) | Origin::Released(finding, _)) = origin else { return Ok(flight) };
-        self.outside
-            .defer(&Waiting {
-                place: flight.to_string(),
-                order,
-                body: released(&self.me.account, &self.me.home, finding, case.campaign.as_deref(), now),
-                expires_at: now.as_second() + REQUEST_SECONDS,
-            })
-            .await?;
+        self.put_aside(origin, case, flight.to_string(), order, now).await?;
         Ok(flight)
+    }
+
+    async fn put_aside(
+        &self,
+        origin: &Origin<'_>,
+        case: &Case,
+        place: String,
+        order: String,
+        now: Timestamp,
+    ) -> Result<(), Retry> {
+        let (Origin::Finding(finding) | Origin::Released(finding, _)) = origin else { return Ok(()) };
+        let body = released(&self.me.account, &self.me.home, finding, case.campaign.as_deref(), now);
+        let expires_at = now.as_second() + REQUEST_SECONDS;
+        Ok(self.outside.defer(&Waiting { place, order, body, expires_at }).await?)
     }
 
     /// The same, for what is no case any more.
@@ -589,6 +627,9 @@ impl<O: Outside> Orchestrator<O> {
         }
         tracing::error!(remediation = %case.id, error = %error, "the runbook could not be started");
         self.outside.dead_letter(body, code, &report::sanitised(&error.message)).await?;
+        if asks {
+            backlog::bring_after(&self.outside, case.id).await?;
+        }
         let key = StateKey::Flight(case.account.clone(), case.region.clone());
         if let Err(error) = self.next(&key, &flight, &settings, "", now).await {
             // Not worth a second start; the reconciler looks at what waits, too.

@@ -178,7 +178,7 @@ pub struct Asking {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Waiting {
-    /// What it waits for: `flight#<account>#<region>` or `campaign#<name>#<plan>`. The partition key.
+    /// What it waits for: `flight#<account>#<region>`, `after#<RemediationId>` or `campaign#<name>#<plan>`. The partition key.
     pub place: String,
     /// Its turn: what a threat list names first, then the worst, then the oldest. The sort key; unique by the remediation
     /// that ends it.

@@ -104,6 +104,7 @@ pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<(Claim, 
         recent: Vec::new(),
         ended: Vec::new(),
         notice: None,
+        later: None,
         expires_at: Some(draft.timestamp / 1000 + REQUEST_SECONDS),
     };
     Some((claim, started.detail(detail::EVIDENCE_KEY).unwrap_or_default().to_owned()))

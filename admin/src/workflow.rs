@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::approval::{self, asking_id, plan_id, roll_back_id};
+use crate::backlog;
 use crate::breaker;
 use crate::claim::{self, Bid, End, Purpose};
 use crate::completion;
@@ -417,6 +418,9 @@ impl<O: Outside> Workflow<O> {
                 Step::Fail => self.fail(&case, given, now).await?,
             };
             if let Tried::Done(answer) = tried {
+                if ends_unchanged(*step, &answer) {
+                    backlog::bring_after(&self.outside, case.id).await?;
+                }
                 return Ok(answer);
             }
             pause(round).await;
@@ -960,6 +964,16 @@ impl<O: Outside> Workflow<O> {
             Tried::Done(_) => Tried::Done(answer),
             Tried::Overtaken => Tried::Overtaken,
         })
+    }
+}
+
+/// Whether the workflow ends with this step, and nothing was changed: then what came meanwhile is decided anew. Who denies
+/// has decided about that, too; of a runbook's end the completion function knows.
+fn ends_unchanged(step: Step, answer: &Value) -> bool {
+    match step {
+        Step::TimeIsUp => answer["Status"] == json!(ApprovalStatus::Expired),
+        Step::Nothing | Step::Fail => true,
+        Step::Run | Step::Ask | Step::Stop | Step::Void => false,
     }
 }
 

@@ -7,6 +7,7 @@ use redress_common::names;
 use redress_lab::faults::{Action, Rule};
 use redress_lab::scenario::{self, Broken};
 use redress_lab::service::Credentials;
+use redress_tests::ask::Target;
 use redress_tests::world::{World, world};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -201,8 +202,18 @@ fn defect_15_when_the_wait_ends_nothing_is_done() {
         settings["Limits"] = limits;
         world.admin_call("dynamodb", "PutItem", put(&settings)).await;
         let before = question.state(world).await;
+        // Security Hub says the same meanwhile.
+        let (account, arn) = (question.account.clone(), question.broken.resource_arn.clone());
+        world.found_failed(&Target { account: account.clone(), control: "KMS.4".to_owned(), arn: arn.clone() }).await;
 
         question.comes_to(world, "Expired").await;
+        let anew = |record: &Value| {
+            record["ResourceId"] == arn.as_str()
+                && record["RemediationId"] != question.id.as_str()
+                && record["ExecutionStatus"] == "AwaitingApproval"
+                && record["NotificationSent"] == true
+        };
+        world.ledger_when(&account, "what is still wrong is asked about anew", anew).await;
         assert_eq!(question.execution(world).await, "SUCCEEDED");
         let (status, refused) = answers_as(world, "anna", &question, true).await;
         assert_eq!((status, &refused["Code"]), (409, &json!("expired")), "{refused}");

@@ -145,7 +145,7 @@ const EXERCISES: &[Exercise] = &[
     Run(&["remediate", "--control", "S3.8", "--account", "{account}", "--resource", "{resource}", "--dry-run"]),
 ];
 
-/// Lines whose use is proved elsewhere: role and the start of the action; `` is every action.
+/// Lines whose use is proved elsewhere: role and the start of the action (`` is every action), or the end of the resource.
 const ELSEWHERE: &[(&str, &str)] = &[
     // `reconcile` uses every line of it, and takes away each that all runs use: it has leases of seconds.
     (names::RECONCILER_ROLE, ""),
@@ -154,11 +154,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (names::CROSS_ACCOUNT_ROLE, "ssm:StopAutomationExecution"),
     // For what a worker that died had begun, and for ends that nobody heard of: `faults` kills workers there.
     (names::WORKFLOW_ROLE, "sqs:SendMessage"),
+    // What came while people were asked comes back: `approvals` lets a question expire.
+    (names::WORKFLOW_ROLE, names::BACKLOG_TABLE),
     (names::WORKFLOW_ROLE, "states:SendTaskSuccess"),
 ];
 
 fn is_elsewhere(line: &Grant) -> bool {
-    ELSEWHERE.iter().any(|(role, action)| line.role == *role && line.action.starts_with(action))
+    let is_it = |what: &str| line.action.starts_with(what) || line.resource.ends_with(what);
+    ELSEWHERE.iter().any(|(role, what)| line.role == *role && is_it(what))
 }
 
 /// What an exercise did, or tried: whose records say how it ended.

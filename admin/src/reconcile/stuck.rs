@@ -31,7 +31,7 @@ use super::{Broken, Counts, Reconciler};
 use crate::claim::{self, End, Times};
 use crate::orchestrate::pause;
 use crate::ports::Place;
-use crate::{approval, completion, report, tell};
+use crate::{approval, backlog, completion, report, tell};
 
 /// Claims that one run of the reconciler looks at.
 const CLAIMS: usize = 200;
@@ -400,6 +400,9 @@ impl<W: Watch> Reconciler<W> {
                 Err(AppendError::AlsoLost(_)) if round < ROUNDS => pause(round).await,
                 written => {
                     written?;
+                    if read.state == State::AwaitingApproval {
+                        backlog::bring_after(&self.outside, id).await?;
+                    }
                     return self.tell_waiting(&snapshot, read, state, code, now).await;
                 }
             }

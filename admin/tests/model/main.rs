@@ -205,6 +205,7 @@ impl Stored {
             recent: vec![],
             ended: self.ended.clone(),
             notice: None,
+            later: None,
             expires_at: None,
         }
     }

@@ -362,8 +362,16 @@ async fn what_policy_wants_approved_is_asked_for_and_stands_in_everybodys_way() 
     world.put(&claim_key(), &claim);
     world.calls();
     take(&world, IMPORT, later(10)).await.unwrap();
-    take(&world, &generation(IMPORT, "2026-03-02T09:16:00.000Z"), later(3600)).await.unwrap();
-    assert_eq!(world.calls(), ["BatchGetItem"; 2], "people are asked already");
+    assert_eq!(world.calls(), ["BatchGetItem"], "people are asked already");
+    let update = generation(IMPORT, "2026-03-02T09:16:00.000Z");
+    take(&world, &update, later(3600)).await.unwrap();
+    assert_eq!(world.calls(), ["BatchGetItem", "PutItem", "PutItem"], "nothing is changed yet");
+    let older = generation(IMPORT, "2026-03-02T09:15:30.000Z");
+    for body in [&update, &older, &update] {
+        take(&world, body, later(3600)).await.unwrap();
+    }
+    assert_eq!(world.calls(), ["BatchGetItem"; 3], "the backlog holds what says as much");
+    assert_eq!((world.in_backlog().len(), world.workflows().len(), world.records().len()), (1, 1, 2));
     take(&world, ASKED, later(3601)).await.unwrap();
     assert_eq!(last_code(&world).as_deref(), Some("in-progress"));
     assert!(world.started().is_empty());

@@ -286,6 +286,55 @@ async fn defect_15_when_the_wait_ends_the_answer_is_no() {
 }
 
 #[tokio::test]
+async fn what_came_while_people_were_asked_is_asked_about_anew_when_nothing_was_changed() {
+    // How the question ends, and whether what came meanwhile comes back.
+    for (end, comes) in [("expires", 2), ("fails", 2), ("drifts", 2), ("denied", 0), ("verified", 0)] {
+        let mut case = Case::asked().await;
+        case.planned().await;
+        for nth in [20, 30] {
+            let update = super::generation(IMPORT, &later(nth).to_string());
+            take(&case.world, &update, later(nth)).await.unwrap();
+        }
+        assert_eq!(case.world.in_backlog().len(), 2, "{end}");
+        match end {
+            "expires" => case.execution.time_ends(),
+            "denied" => drop(case.answer_at(ANNA, false, MINUTE).await.unwrap()),
+            _ => drop(case.answer_at(ANNA, true, MINUTE).await.unwrap()),
+        }
+        if end == "fails" {
+            case.world.put(&StateKey::Exemptions, &exemption());
+        }
+        case.goes(3606).await;
+        if matches!(end, "drifts" | "verified") {
+            case.ends(if end == "drifts" { Outcome::Drifted } else { Outcome::Verified }, 3700).await;
+            case.goes(3701).await;
+        }
+        let back = case.world.take_brought_back();
+        assert_eq!(back.len(), comes, "{end}");
+        if end == "expires" {
+            case.world.critical("tier=0");
+            for body in back {
+                take(&case.world, &body, later(3800)).await.unwrap();
+            }
+            assert_eq!(case.world.workflows().len(), 1, "once, about the newest");
+            assert_eq!(case.claim().state, State::AwaitingApproval);
+        }
+        case.world.verify();
+    }
+}
+
+#[tokio::test]
+async fn what_comes_just_when_a_question_ends_is_not_lost() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    case.execution.time_ends();
+    case.goes(3606).await;
+    case.world.critical("tier=0");
+    take(&case.world, &super::generation(IMPORT, &later(20).to_string()), later(3607)).await.unwrap();
+    assert_eq!((case.world.in_backlog().len(), case.world.workflows().len()), (0, 1));
+}
+
+#[tokio::test]
 async fn an_answer_after_the_time_counts_no_more_also_while_the_workflow_still_waits() {
     let mut case = Case::asked().await;
     case.planned().await;

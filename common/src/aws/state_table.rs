@@ -241,6 +241,10 @@ pub struct Claim {
     /// What people were told of it last, when nothing was started since: the same is not told again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Notice>,
+    /// While people are asked: the newest state of the resource of which the backlog holds a finding. A note, to spare
+    /// the same again; whoever takes the claim meanwhile may lose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<Generation>,
     /// When the table may forget the item, Unix seconds.
     pub expires_at: Option<i64>,
 }
@@ -257,7 +261,8 @@ pub struct Notice {
 
 /// What must still hold of a claim's item when it is written.
 ///
-/// Each change of a claim changes its fence or its status, so that the two together are its version.
+/// Each change of a claim but that of its note [`Claim::later`] changes its fence or its status, so that the two together
+/// are its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// There is none.
@@ -632,6 +637,7 @@ mod tests {
             recent: vec![5],
             ended: vec![],
             notice: None,
+            later: None,
             expires_at: None,
         }
     }
