@@ -29,6 +29,7 @@ def all_of_it():
     name_log_streams_within_their_group()
     name_the_user_of_an_access_key()
     name_the_resources_that_actions_are_for()
+    name_the_alarms_of_a_request()
     ask_s3_before_tagging_its_buckets()
     tell_policies_the_key_of_an_upload()
     tell_buckets_of_others_who_asks()
@@ -250,6 +251,21 @@ def name_the_resources_that_actions_are_for():
         # Names of new things come with their path; a setting's id begins with a slash.
         value = (asked.get("Path", "/") + value if service == "iam" else value).lstrip("/")
         return template.format(value, region=get_region(), account=get_account_id())
+
+    iam_actions.extract_resource_arn = named
+
+
+def name_the_alarms_of_a_request():
+    """What is done with alarms is judged by their ARNs; MiniStack finds them in the older of CloudWatch's protocols only."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        if service == "monitoring" and headers.get("x-amz-target"):
+            asked = json.loads(body or b"{}")
+            name = asked.get("AlarmName") or next(iter(asked.get("AlarmNames", [])), None)
+            if name:
+                return f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{name}"
+        return resource_of(service, method, path, headers, body, *rest)
 
     iam_actions.extract_resource_arn = named
 

@@ -56,6 +56,8 @@ pub struct Step {
     /// What of the answer later steps need: name → JSON pointer.
     #[serde(default)]
     pub keep: BTreeMap<String, String>,
+    /// The error code that means that it is there already, from another case in the same account.
+    pub already: Option<String>,
 }
 
 /// A part of the state.
@@ -200,7 +202,10 @@ impl Played {
         let (account, region) = (account.clone(), region.clone());
         let mut played = Self { case: case.clone(), arn: root, aws, account, region, known };
         for step in &case.setup {
-            let answer = played.call(&step.call, &step.with).await?;
+            let answer = match played.call(&step.call, &step.with).await {
+                Err(CaseError::Call { source, .. }) if Some(&source.code) == step.already.as_ref() => continue,
+                answer => answer?,
+            };
             for (name, pointer) in &step.keep {
                 let kept = answer.pointer(pointer).cloned().ok_or_else(|| CaseError::Reference {
                     call: step.call.clone(),
@@ -291,7 +296,8 @@ impl Played {
         Ok(filled.as_str().unwrap_or_default().to_owned())
     }
 
-    /// `value` with every `$name` in it replaced: as the value it stands for when it is the whole text, else as text.
+    /// `value` with every `$name` in it replaced: as the value it stands for when it is the whole text, else as text. A
+    /// `$` that no letter or digit follows is itself.
     fn filled(&self, of: &str, value: &Value) -> Result<Value, CaseError> {
         Ok(match value {
             Value::String(text) => self.filled_text(of, text)?,
@@ -322,9 +328,13 @@ impl Played {
         let mut rest = text;
         while let Some((head, tail)) = rest.split_once('$') {
             let (name, after) = tail.split_at(end(tail));
-            let value = self.known.get(name).ok_or_else(|| unknown(name))?;
             filled.push_str(head);
-            filled.push_str(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            if name.is_empty() {
+                filled.push('$');
+            } else {
+                let value = self.known.get(name).ok_or_else(|| unknown(name))?;
+                filled.push_str(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            }
             rest = after;
         }
         filled.push_str(rest);

@@ -6,6 +6,7 @@
 //! What is decided here is only whether the resource is still what it was ([`judge`]); whether to act at
 //! all was decided in the administrator account.
 
+pub mod alarms;
 mod copies;
 pub mod guard;
 pub mod judge;

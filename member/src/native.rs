@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use redress_common::aws::evidence::EvidenceWriter;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, CopyStep, Image, Job, Mode, RemediateRequest, RemediateResponse};
@@ -14,9 +15,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::alarms::Alarms;
 use crate::place::Place;
 use crate::remediate::{self, RemediateError};
 
+pub mod cloudwatch_alarm;
 pub mod ec2_default_group;
 pub mod ec2_network_acl;
 pub mod ec2_open_port;
@@ -126,7 +129,8 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function.
-pub const NATIVES: [Declared; 6] = [
+pub const NATIVES: [Declared; 7] = [
+    cloudwatch_alarm::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
     ec2_open_port::DECLARED,
@@ -138,8 +142,12 @@ pub const NATIVES: [Declared; 6] = [
 /// The clients of all native functions, made once.
 #[derive(Debug, Clone)]
 pub struct Clients {
+    alarms: Alarms,
+    cloudtrail: aws_sdk_cloudtrail::Client,
     ec2: aws_sdk_ec2::Client,
     iam: aws_sdk_iam::Client,
+    logs: aws_sdk_cloudwatchlogs::Client,
+    sns: aws_sdk_sns::Client,
     tagging: aws_sdk_resourcegroupstagging::Client,
 }
 
@@ -155,8 +163,12 @@ impl Clients {
     #[must_use]
     pub fn new(config: &aws_types::SdkConfig) -> Self {
         Self {
+            alarms: Alarms::new(config),
+            cloudtrail: aws_sdk_cloudtrail::Client::new(config),
             ec2: aws_sdk_ec2::Client::new(config),
             iam: aws_sdk_iam::Client::new(config),
+            logs: aws_sdk_cloudwatchlogs::Client::new(config),
+            sns: sns(config),
             tagging: aws_sdk_resourcegroupstagging::Client::new(config),
         }
     }
@@ -173,6 +185,13 @@ impl Clients {
         let function = (declared.make)(self, &request)?;
         Ok(Chosen { job: request.job, copy: request.copy, function })
     }
+}
+
+/// SNS may throttle with a code that the SDK does not know for one of throttling; its status says it.
+fn sns(config: &aws_types::SdkConfig) -> aws_sdk_sns::Client {
+    let throttled = HttpStatusCodeClassifier::new_from_codes(&[429][..]);
+    let config = aws_sdk_sns::config::Builder::from(config).retry_classifier(throttled).build();
+    aws_sdk_sns::Client::from_conf(config)
 }
 
 impl Chosen {
@@ -267,6 +286,7 @@ mod tests {
     /// Every function with parameters that it takes.
     fn examples() -> Vec<(&'static str, Value)> {
         vec![
+            ("cloudwatch_alarm", json!({ "FilterPattern": "{ $.a = 1 }", "MetricName": "a", "Namespace": "b" })),
             ("ec2_default_group", json!({})),
             ("ec2_network_acl", json!({ "Ports": [22, 3389] })),
             ("ec2_open_port", json!({ "Ports": [22] })),

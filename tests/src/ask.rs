@@ -282,7 +282,8 @@ fn is_book_keeping(call: &Call) -> bool {
     let evidence = || call.checks.iter().any(|check| check.resource.contains(":::security-remediation-logs-"));
     match (call.service.as_str(), call.operation.as_str()) {
         ("sts", "AssumeRole") | ("ssm", "StartAutomationExecution") | ("lambda", "Invoke") => true,
-        ("events", "PutEvents") | ("kms", "GenerateDataKey" | "Decrypt") | ("logs", _) => true,
+        ("events", "PutEvents") | ("kms", "GenerateDataKey" | "Decrypt") => true,
+        ("logs", "CreateLogGroup" | "CreateLogStream" | "PutLogEvents") => true,
         ("s3", "PutObject") => evidence(),
         _ => false,
     }
