@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::operation::RequestId as _;
-use aws_sdk_securityhub::types::{AwsSecurityFindingIdentifier, NoteUpdate, WorkflowStatus, WorkflowUpdate};
+use aws_sdk_securityhub::types::{
+    AwsSecurityFindingFilters, AwsSecurityFindingIdentifier, NoteUpdate, WorkflowStatus, WorkflowUpdate,
+};
 use aws_sdk_sfn::operation::send_task_success::SendTaskSuccessError;
 use aws_sdk_sfn::operation::start_execution::StartExecutionError;
 use aws_sdk_ssm::operation::start_automation_execution::StartAutomationExecutionError;
@@ -25,6 +27,7 @@ use redress_common::aws::ledger_store::{Dynamo, Store, StoreError, TransactError
 use redress_common::aws::member_session::{MemberSessions, SessionError};
 use redress_common::aws::state_table::{Expect, Snapshot, StateKey};
 use redress_common::contract::{GuardEvidence, GuardRequest, parameter};
+use redress_common::finding;
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
@@ -497,6 +500,26 @@ impl Outside for Aws {
             Err(error) => {
                 let failure = AwsFailure::of("ssm:StopAutomationExecution", &error);
                 Err(StartError::of(&failure))
+            }
+        }
+    }
+
+    async fn workflow_status(&self, id: &str, product_arn: &Arn) -> Result<finding::WorkflowStatus, AwsFailure> {
+        const OPERATION: &str = "securityhub:GetFindings";
+        let filters = AwsSecurityFindingFilters::builder().id(desk::equals(id));
+        let filters = filters.product_arn(desk::equals(product_arn.as_str())).build();
+        let answer = self.securityhub.get_findings().filters(filters).max_results(1).send().await;
+        let answer = answer.map_err(|error| AwsFailure::of(OPERATION, &error))?;
+        let Some(found) = answer.findings().first() else {
+            return Err(AwsFailure::partial(OPERATION, "Security Hub does not have the finding any more".to_owned()));
+        };
+        match found.workflow().and_then(|workflow| workflow.status()) {
+            None | Some(WorkflowStatus::New) => Ok(finding::WorkflowStatus::New),
+            Some(WorkflowStatus::Notified) => Ok(finding::WorkflowStatus::Notified),
+            Some(WorkflowStatus::Resolved) => Ok(finding::WorkflowStatus::Resolved),
+            Some(WorkflowStatus::Suppressed) => Ok(finding::WorkflowStatus::Suppressed),
+            Some(other) => {
+                Err(AwsFailure::partial(OPERATION, format!("workflow status `{}` is not known", other.as_str())))
             }
         }
     }

@@ -13,6 +13,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::item::ItemError;
 use redress_common::aws::state_table::{PolicySetName, Snapshot};
 use redress_common::contract::{GuardEvidence, GuardRequest};
+use redress_common::finding::WorkflowStatus;
 use redress_common::items::account::AccountFacts;
 
 use crate::breaker;
@@ -80,6 +81,7 @@ impl Context {
             Need::Account => facts.account = account(outside, case, now).await?,
             Need::Calendar => facts.calendar = self.calendar(outside, calendars, now).await?,
             Need::Guard => facts.evidence = guard(outside, case).await?,
+            Need::Finding => facts.workflow = workflow(outside, case).await?,
         }
         Ok(())
     }
@@ -116,6 +118,14 @@ async fn account<O: Outside>(outside: &O, case: &Case, now: Timestamp) -> Result
 /// What AWS will not say later, either, is not known.
 fn failed<T>(error: AwsFailure) -> Result<Lookup<T>, Retry> {
     if error.is_transient() { Err(error.into()) } else { Ok(Lookup::Failed(error.to_string())) }
+}
+
+async fn workflow<O: Outside>(outside: &O, case: &Case) -> Result<Lookup<WorkflowStatus>, Retry> {
+    let Some(product_arn) = &case.subject.product_arn else { return Ok(Lookup::Found(case.workflow)) };
+    match outside.workflow_status(&case.subject.finding_id, product_arn).await {
+        Ok(status) => Ok(Lookup::Found(status)),
+        Err(error) => failed(error),
+    }
 }
 
 async fn guard<O: Outside>(outside: &O, case: &Case) -> Result<Lookup<GuardEvidence>, Retry> {

@@ -26,7 +26,7 @@ use crate::ports::Asking;
 /// One-time work is remembered for 30 days: longer than any queue keeps a message.
 pub const REQUEST_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// Why a rule's finding could not be decided: told as a failure, and kept.
-const UNDECIDED: [&str; 3] = ["account-unknown", "calendar-unreadable", "guard-unreadable"];
+const UNDECIDED: [&str; 4] = ["account-unknown", "calendar-unreadable", "guard-unreadable", "finding-unreadable"];
 /// A finding that says it is of a later time than this from now counts as of this time: or one would stand for ever.
 const FUTURE_MS: i64 = 5 * 60 * 1000;
 
@@ -100,6 +100,8 @@ pub struct Facts {
     pub calendar: Lookup<bool>,
     /// What the member's guard says of the resource.
     pub evidence: Lookup<GuardEvidence>,
+    /// Where people have put the finding in Security Hub since it began to wait.
+    pub workflow: Lookup<WorkflowStatus>,
 }
 
 /// What has to be found out before the case can be decided.
@@ -111,6 +113,8 @@ pub enum Need {
     Calendar,
     /// [`Facts::evidence`].
     Guard,
+    /// [`Facts::workflow`].
+    Finding,
 }
 
 /// What is known when a case is decided. `None` and `Err` are answers, too.
@@ -319,8 +323,9 @@ impl<'a> Desk<'a> {
             Ok(shared) => *shared,
             Err(error) => return self.tell(State::Notified, error.code(), error.to_string(), Basis::default()),
         };
-        if let (WorkflowStatus::Suppressed | WorkflowStatus::Resolved, Mode::Apply) = (case.workflow, case.mode) {
-            let suppressed = case.workflow == WorkflowStatus::Suppressed;
+        let workflow = *self.known.facts.workflow.found().unwrap_or(&case.workflow);
+        if let (WorkflowStatus::Suppressed | WorkflowStatus::Resolved, Mode::Apply) = (workflow, case.mode) {
+            let suppressed = workflow == WorkflowStatus::Suppressed;
             let reason =
                 format!("the finding is {} in Security Hub", if suppressed { "suppressed" } else { "resolved" });
             return self.tell(self.quietly(), "workflow", reason, Basis::default());
@@ -390,7 +395,15 @@ impl<'a> Desk<'a> {
         if facts.evidence.is_unasked() && (lacks(&Fact::OF_GUARD) || (changes && self.is_guarded())) {
             return Err(Box::new(Plan::Need(Need::Guard)));
         }
+        if facts.workflow.is_unasked() && self.has_waited() {
+            return Err(Box::new(Plan::Need(Need::Finding)));
+        }
         Ok(also)
+    }
+
+    /// Whether it is of Security Hub, and what it says of its workflow may be old.
+    const fn has_waited(&self) -> bool {
+        self.case.released && matches!(self.case.mode, Mode::Apply) && self.case.subject.product_arn.is_some()
     }
 
     /// Whether the breakers and the place that it would run in let it start; what is written with it then.
@@ -445,6 +458,11 @@ impl<'a> Desk<'a> {
     /// Policy says to act, or to ask; and nothing but the guard's evidence may stand in the way.
     fn acts(&self, shared: &Shared, verdict: &Verdict, basis: Basis, also: Vec<Also>) -> Plan {
         let case = self.case;
+        if let Lookup::Failed(why) = &self.known.facts.workflow {
+            let reason =
+                format!("whether people have suppressed the finding cannot be read, so nothing is changed: {why}");
+            return self.tell(State::Notified, "finding-unreadable", reason, basis);
+        }
         let mut asks = verdict.disposition == Disposition::Approve;
         match &self.known.facts.evidence {
             Lookup::Failed(why) if !self.manual => {

@@ -9,6 +9,7 @@ use redress_common::arn::{Arn, Partition};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::Store;
 use redress_common::contract::{GuardEvidence, GuardRequest};
+use redress_common::finding::WorkflowStatus;
 use redress_common::ids::{AccountId, Region, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
@@ -275,6 +276,13 @@ pub trait Outside: Store {
 
     /// Stop an execution. One that has ended is no error.
     fn stop_execution(&self, place: &Place, id: &str) -> impl Future<Output = Result<(), StartError>> + Send;
+
+    /// Where people have put a finding in Security Hub. One that is not there any more is an error.
+    fn workflow_status(
+        &self,
+        id: &str,
+        product_arn: &Arn,
+    ) -> impl Future<Output = Result<WorkflowStatus, AwsFailure>> + Send;
 
     /// Update a finding in Security Hub.
     fn update_finding(&self, update: &FindingUpdate) -> impl Future<Output = Result<(), AwsFailure>> + Send;

@@ -15,6 +15,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, append_with};
 use redress_common::aws::state_table::{Claim, ClaimStatus, Condition, Expect, Snapshot, StateKey, Subject, Switch};
 use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, parameter, plan_sha256, snapshot_id};
+use redress_common::finding::WorkflowStatus;
 use redress_common::ids::{ClaimKey, ControlId, Fence, Generation, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus, Task};
 use redress_common::ledger::{Record, RecordDraft, RemediationType, detail};
@@ -472,6 +473,7 @@ impl<O: Outside> Workflow<O> {
         let plan = if plans { Some(approved(&snapshot, case, given)?) } else { None };
         if plans {
             self.still_decided(case, &snapshot, now).await?;
+            self.still_open(case, claim.as_ref()).await?;
         }
         let granted = self.grant(case, what, id, claim.as_ref(), held.as_ref(), now)?;
         let start = start(&self.me, case, what, &granted, given, plan.as_deref());
@@ -938,6 +940,30 @@ impl<O: Outside> Workflow<O> {
             (Disposition::Approve, Some(approval)) if approval::suffices(&approval, &verdict) => Ok(()),
             (Disposition::Approve, Some(_)) => Err(void("policy asks for more people's approval now".to_owned())),
             _ => Err(void(says())),
+        }
+    }
+
+    /// A person may have suppressed the finding, or resolved it, while people were asked or copies were made.
+    ///
+    /// # Errors
+    /// When somebody did, or it cannot be read.
+    async fn still_open(&self, case: &Case<'_>, claim: Option<&Claim>) -> Result<(), Failure> {
+        let waited = case.input.approval.is_some() || case.input.snapshot;
+        let subject = claim.map(|claim| &claim.subject).filter(|_| waited && case.mode == Mode::Apply);
+        let Some((subject, product_arn)) = subject.and_then(|subject| Some((subject, subject.product_arn.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        match self.outside.workflow_status(&subject.finding_id, product_arn).await {
+            Ok(WorkflowStatus::New | WorkflowStatus::Notified) => Ok(()),
+            Ok(status) => {
+                let put = if status == WorkflowStatus::Suppressed { "suppressed" } else { "resolved" };
+                Err(Failure::NotAllowed(format!("the finding is {put} in Security Hub now, so nothing is changed")))
+            }
+            Err(error) if error.is_transient() => Err(error.into()),
+            Err(error) => Err(Failure::NotAllowed(format!(
+                "whether people have suppressed the finding cannot be read, so nothing is changed: {error}"
+            ))),
         }
     }
 

@@ -204,7 +204,8 @@ fn defect_15_when_the_wait_ends_nothing_is_done() {
         let before = question.state(world).await;
         // Security Hub says the same meanwhile.
         let (account, arn) = (question.account.clone(), question.broken.resource_arn.clone());
-        world.found_failed(&Target { account: account.clone(), control: "KMS.4".to_owned(), arn: arn.clone() }).await;
+        let target = Target { account: account.clone(), control: "KMS.4".to_owned(), arn: arn.clone() };
+        let finding = world.found_failed(&target).await;
 
         question.comes_to(world, "Expired").await;
         let anew = |record: &Value| {
@@ -213,10 +214,27 @@ fn defect_15_when_the_wait_ends_nothing_is_done() {
                 && record["ExecutionStatus"] == "AwaitingApproval"
                 && record["NotificationSent"] == true
         };
-        world.ledger_when(&account, "what is still wrong is asked about anew", anew).await;
+        let records = world.ledger_when(&account, "what is still wrong is asked about anew", anew).await;
         assert_eq!(question.execution(world).await, "SUCCEEDED");
         let (status, refused) = answers_as(world, "anna", &question, true).await;
         assert_eq!((status, &refused["Code"]), (409, &json!("expired")), "{refused}");
+        question.nothing_was_changed(world, &before).await;
+
+        // It is suppressed before the yes to the new question.
+        let record = records.iter().rev().find(|record| anew(record)).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let (id, plan) = (text(&record["RemediationId"]), text(&record["Detail"]["PlanSha256"]));
+        let filters = json!({ "Filters": { "Id": [{ "Value": finding, "Comparison": "EQUALS" }] } });
+        let found = world.admin_call("securityhub", "GetFindings", filters).await["Findings"][0].clone();
+        let suppress = json!({
+            "FindingIdentifiers": [{ "Id": finding, "ProductArn": found["ProductArn"] }],
+            "Workflow": { "Status": "SUPPRESSED" },
+        });
+        world.admin_call("securityhub", "BatchUpdateFindings", suppress).await;
+        let question = Question { id, plan, broken: question.broken, account };
+        assert_eq!(answers_as(world, "anna", &question, true).await.0, 200);
+        let last = question.comes_to(world, "Failed").await;
+        assert_eq!(last["Detail"]["Code"], "decision-void", "{last:#}");
         question.nothing_was_changed(world, &before).await;
     });
 }

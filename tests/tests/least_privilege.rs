@@ -156,6 +156,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (names::WORKFLOW_ROLE, "sqs:SendMessage"),
     // What came while people were asked comes back: `approvals` lets a question expire.
     (names::WORKFLOW_ROLE, names::BACKLOG_TABLE),
+    // It is read again when it comes back, and after its approval: there, too.
+    (names::ORCHESTRATOR_ROLE, "securityhub:"),
+    (names::WORKFLOW_ROLE, "securityhub:"),
     (names::WORKFLOW_ROLE, "states:SendTaskSuccess"),
 ];
 

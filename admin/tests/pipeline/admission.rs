@@ -3,7 +3,7 @@
 use redress_admin::ports::Identity;
 use redress_common::aws::state_table::{Claim, Limits};
 use redress_common::contract::Ownership;
-use redress_common::finding::{Inbound, parse, released};
+use redress_common::finding::{Inbound, WorkflowStatus, parse, released};
 use redress_common::ids::AccountId;
 use redress_common::items::account::AccountFacts;
 use redress_common::items::breaker::BreakerScope;
@@ -579,4 +579,41 @@ async fn defect_10_a_finding_that_a_member_sends_of_another_account_is_refused()
     assert_ne!(body, CONFIG);
     take(&world, &body, now()).await.unwrap();
     assert_eq!((world.started().len(), world.dead()), (0, vec!["account-mismatch".to_owned()]));
+}
+
+#[tokio::test]
+async fn defect_14_a_finding_that_was_suppressed_while_it_waited_is_left_alone() {
+    for status in [WorkflowStatus::Suppressed, WorkflowStatus::Resolved] {
+        let world = World::new(&limited(|limits| limits.in_flight = 1));
+        take(&world, &of_bucket("one"), now()).await.unwrap();
+        take(&world, &of_bucket("two"), later(1)).await.unwrap();
+        world.put_findings(status);
+        let event = world.end(Some(Outcome::Verified));
+        complete(&world, &event, later(10)).await;
+        world.calls();
+        assert_eq!(bring(&world, 11).await, 1);
+        assert_eq!(world.calls().iter().filter(|call| **call == "GetFindings").count(), 1);
+        assert_eq!((world.started().len(), last_code(&world).as_deref()), (1, Some("workflow")));
+        world.verify();
+    }
+}
+
+#[tokio::test]
+async fn what_waited_and_cannot_be_read_is_kept_and_nothing_is_changed() {
+    let world = World::new(&limited(|limits| limits.in_flight = 1));
+    take(&world, &of_bucket("one"), now()).await.unwrap();
+    take(&world, &of_bucket("two"), later(1)).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(10)).await;
+    world.fail_next("GetFindings");
+    let back = world.take_brought_back();
+    let _ = take(&world, &back[0], later(11)).await;
+    assert_eq!(world.started().len(), 1);
+    if world.dead().is_empty() {
+        take(&world, &back[0], later(12)).await.unwrap();
+        assert_eq!(world.started().len(), 2, "what is only busy is asked again");
+    } else {
+        assert_eq!(world.dead(), ["finding-unreadable"]);
+    }
+    world.verify();
 }

@@ -11,7 +11,7 @@ use redress_common::aws::ledger_store::append;
 use redress_common::aws::state_table::{Claim, Limits, Subject};
 use redress_common::catalogue::Risk;
 use redress_common::contract::{plan_sha256, snapshot_id};
-use redress_common::finding::{SeverityLabel, Trigger};
+use redress_common::finding::{SeverityLabel, Trigger, WorkflowStatus};
 use redress_common::ids::Generation;
 use redress_common::items::approval::{Approval, ApprovalStatus, Task};
 use redress_common::items::exemption::{Exemption, Exemptions};
@@ -685,6 +685,31 @@ async fn an_exemption_or_another_policy_since_the_question_voids_what_was_approv
         assert!(last.error_message.contains(why), "{}", last.error_message);
         assert!(last.notification_sent);
         assert_eq!((case.approval().status, case.claim().status), (ApprovalStatus::Void, ClaimStatus::Done));
+    }
+}
+
+#[tokio::test]
+async fn defect_14_a_finding_that_was_suppressed_since_the_question_voids_what_was_approved() {
+    for status in [WorkflowStatus::Suppressed, WorkflowStatus::Resolved, WorkflowStatus::Notified] {
+        let mut case = Case::asked().await;
+        case.world.change_claims(
+            |_| true,
+            |claim| {
+                claim.subject.product_arn =
+                    Some("arn:aws:securityhub:eu-central-1::product/aws/securityhub".parse().unwrap());
+            },
+        );
+        case.planned().await;
+        case.answer_at(ANNA, true, MINUTE).await.unwrap();
+        case.world.put_findings(status);
+        let ended = case.goes(62).await;
+        if status == WorkflowStatus::Notified {
+            assert_eq!((ended, case.world.started().len()), (None, 2), "only who suppresses or resolves says no");
+            continue;
+        }
+        assert_eq!(ended.as_deref(), Some("Fail"));
+        case.nothing_was_changed();
+        assert_eq!((case.approval().status, case.code().as_str()), (ApprovalStatus::Void, "decision-void"));
     }
 }
 
