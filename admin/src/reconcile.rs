@@ -14,7 +14,8 @@
 //! | [`watch`] | 1 `BatchGetItem` | `Query`, `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems` |
 //! | [`accounts`] | 1 `Query` | Organizations' calls, `PutItem` |
 //!
-//! and `BatchGetItem` and `PutItem` for how far it came. No part keeps another from being done.
+//! and `BatchGetItem` and, before each part and at the end, `PutItem` for how far it came. No part keeps another from being
+//! done: a run that dies in one leaves its name, and the next run does that part last.
 //!
 //! # Who tells
 //! Runs may meet: Lambda tries again, and a run may take longer than the schedule. So whoever will tell people takes the
@@ -40,7 +41,7 @@ use redress_common::aws::item::ItemError;
 use redress_common::aws::ledger_store::{
     Also, AppendError, ClaimWrite, StoreError, TransactError, append, append_with,
 };
-use redress_common::aws::state_table::{CatalogueError, Condition, Expect, Snapshot, StateKey, Subject};
+use redress_common::aws::state_table::{CatalogueError, Claim, Condition, Expect, StateKey, Subject};
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::reconciler::Progress;
@@ -132,6 +133,54 @@ struct Event {
     detail: serde_json::Value,
 }
 
+/// A part of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Stuck,
+    Findings,
+    Rules,
+    Letters,
+    Backlog,
+    Campaigns,
+    Watch,
+    Accounts,
+}
+
+impl Part {
+    const ALL: [Self; 8] = [
+        Self::Stuck,
+        Self::Findings,
+        Self::Rules,
+        Self::Letters,
+        Self::Backlog,
+        Self::Campaigns,
+        Self::Watch,
+        Self::Accounts,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stuck => "stuck",
+            Self::Findings => "findings",
+            Self::Rules => "rules",
+            Self::Letters => "letters",
+            Self::Backlog => "backlog",
+            Self::Campaigns => "campaigns",
+            Self::Watch => "watch",
+            Self::Accounts => "accounts",
+        }
+    }
+
+    /// Every part, in their order; last the one in which the run before this one died.
+    fn after(died_in: &str) -> [Self; 8] {
+        let mut parts = Self::ALL;
+        if let Some(died) = parts.iter().position(|part| part.name() == died_in) {
+            parts[died..].rotate_left(1);
+        }
+        parts
+    }
+}
+
 /// The reconciler.
 #[derive(Debug)]
 pub struct Reconciler<W> {
@@ -166,28 +215,42 @@ impl<W: Watch> Reconciler<W> {
     /// When something could not be done. Every part was tried.
     pub async fn run(&self, now: Timestamp) -> Result<Counts, Unfinished> {
         let mut all = Counts::default();
-        let mut progress = match self.progress().await {
-            Ok(progress) => progress,
-            Err(error) => {
-                // Everything within the window is looked at again.
-                all.failed("progress", &error);
-                Progress::default()
+        // Whoever does not know how far it came looks at everything within the window again, and keeps what is stored.
+        let known = all.or_failed("progress", self.progress().await);
+        let keeps = known.is_some();
+        let mut progress = known.unwrap_or_default();
+        for part in Part::after(&progress.begun) {
+            if keeps {
+                part.name().clone_into(&mut progress.begun);
+                self.keep(&progress, &mut all).await;
             }
-        };
-        all = Self::part("stuck", self.stuck(now).await, all, now);
-        all = Self::part("findings", self.missed_findings(&mut progress, now).await, all, now);
-        all = Self::part("rules", self.missed_results(&mut progress, now).await, all, now);
-        all = Self::part("letters", self.letters(now).await, all, now);
-        all = Self::part("backlog", self.backlog(now).await, all, now);
-        all = Self::part("campaigns", self.campaigns(now).await, all, now);
-        all = Self::part("watch", self.watch(&mut progress, now).await, all, now);
-        all = Self::part("accounts", self.accounts(now).await, all, now);
-        let kept = self.outside.put_if(&StateKey::Reconciler, &progress, Expect::Anything).await;
-        all.or_failed("progress", kept);
+            let result = match part {
+                Part::Stuck => self.stuck(now).await,
+                Part::Findings => self.missed_findings(&mut progress, now).await,
+                Part::Rules => self.missed_results(&mut progress, now).await,
+                Part::Letters => self.letters(now).await,
+                Part::Backlog => self.backlog(now).await,
+                Part::Campaigns => self.campaigns(now).await,
+                // Without what was there before, the present would pass for what was deployed.
+                Part::Watch if !keeps => continue,
+                Part::Watch => self.watch(&mut progress, now).await,
+                Part::Accounts => self.accounts(now).await,
+            };
+            all = Self::part(part.name(), result, all, now);
+        }
+        if keeps {
+            progress.begun.clear();
+            self.keep(&progress, &mut all).await;
+        }
         let done: u32 = all.done.values().sum();
         tracing::info!(done, failed = all.failed, repairs = %json!(all.done), "reconciled");
         report::metric(&report::count("ReconcilerRuns", "Function", redress_common::names::RECONCILER_FUNCTION, now));
         if all.failed == 0 { Ok(all) } else { Err(Unfinished { failed: all.failed }) }
+    }
+
+    async fn keep(&self, progress: &Progress, all: &mut Counts) {
+        let kept = self.outside.put_if(&StateKey::Reconciler, progress, Expect::Anything).await;
+        all.or_failed("progress", kept);
     }
 
     fn part(name: &'static str, result: Result<Counts, Broken>, mut all: Counts, now: Timestamp) -> Counts {
@@ -208,14 +271,14 @@ impl<W: Watch> Reconciler<W> {
         Ok(self.outside.read(&[StateKey::Reconciler]).await?.progress()?)
     }
 
-    /// Reads items, however many; each key with the snapshot that it is in.
-    async fn read_each(&self, keys: Vec<StateKey>) -> Result<Vec<(StateKey, Snapshot)>, StoreError> {
-        let mut read = Vec::with_capacity(keys.len());
+    /// Reads claims, however many: of what was read, only they are kept.
+    async fn read_claims(&self, keys: &[StateKey]) -> Result<Vec<Result<Option<Claim>, ItemError>>, StoreError> {
+        let mut claims = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
             let snapshot = self.outside.read(chunk).await?;
-            read.extend(chunk.iter().map(|key| (key.clone(), snapshot.clone())));
+            claims.extend(chunk.iter().map(|key| snapshot.claim(key)));
         }
-        Ok(read)
+        Ok(claims)
     }
 
     /// Appends to an account's chain, wherever that ends now.

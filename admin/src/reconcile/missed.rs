@@ -129,15 +129,15 @@ impl<W: Watch> Reconciler<W> {
             if !part.whole {
                 reached = reached.min(part.items.last().and_then(updated).unwrap_or(from));
             }
-            found.extend(part.items);
+            found.extend(part.items.iter().filter_map(|finding| {
+                let body = imported_event(finding, &self.me.account, &self.me.home, now);
+                Some((updated(finding)?, candidate(body, &catalogue)?))
+            }));
         }
-        found.sort_by_key(updated);
+        found.sort_by_key(|(updated, _)| *updated);
         let mut sent = 0;
-        let candidates: Vec<Candidate> = found
-            .iter()
-            .filter(|finding| updated(finding).is_some_and(|at| at <= reached))
-            .filter_map(|finding| candidate(imported_event(finding, &self.me.account, &self.me.home, now), &catalogue))
-            .collect();
+        let candidates: Vec<Candidate> =
+            found.into_iter().filter(|(updated, _)| *updated <= reached).map(|(_, candidate)| candidate).collect();
         for missed in self.unknown(candidates, now).await? {
             if sent == SENT {
                 let at = Timestamp::from_millisecond(missed.finding.generation.0).unwrap_or(from);
@@ -196,11 +196,11 @@ impl<W: Watch> Reconciler<W> {
     }
 
     async fn unknown(&self, candidates: Vec<Candidate>, now: Timestamp) -> Result<Vec<Candidate>, Broken> {
-        let keys = candidates.iter().map(|candidate| candidate.key.clone()).collect();
-        let read = self.read_each(keys).await?;
+        let keys: Vec<StateKey> = candidates.iter().map(|candidate| candidate.key.clone()).collect();
+        let claims = self.read_claims(&keys).await?;
         let mut missed = Vec::new();
-        for (candidate, (key, snapshot)) in candidates.into_iter().zip(read) {
-            if is_missed(&candidate.finding, snapshot.claim(&key)?.as_ref(), self.me.times, now) {
+        for (candidate, claim) in candidates.into_iter().zip(claims) {
+            if is_missed(&candidate.finding, claim?.as_ref(), self.me.times, now) {
                 missed.push(candidate);
             }
         }

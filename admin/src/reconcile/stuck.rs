@@ -214,8 +214,9 @@ impl<W: Watch> Reconciler<W> {
     async fn claims(&self, open: Open, before_ms: i64, counts: &mut Counts) -> Result<Vec<(StateKey, Claim)>, Broken> {
         let keys = self.outside.open(open, before_ms, CLAIMS).await?;
         let mut claims = Vec::new();
-        for (key, snapshot) in self.read_each(keys).await? {
-            match snapshot.claim(&key) {
+        let read = self.read_claims(&keys).await?;
+        for (key, claim) in keys.into_iter().zip(read) {
+            match claim {
                 Ok(Some(claim)) if claim.status == ClaimStatus::Leased => claims.push((key, claim)),
                 Ok(_) => {}
                 Err(error) => counts.failed("claim", &error),

@@ -6,7 +6,9 @@ mod approvals;
 mod endings;
 mod loops;
 mod machine;
+mod reconcile;
 mod storm;
+mod watched;
 mod world;
 
 use jiff::{SignedDuration, Timestamp};

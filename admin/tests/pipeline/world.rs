@@ -14,6 +14,7 @@ use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::item::{self, Item};
 use redress_common::aws::ledger_store::{Also, Store, StoreError, TransactError, Transaction};
+use redress_common::aws::open;
 use redress_common::aws::state_table::{self, CatalogueItem, Claim, Expect, Settings, Snapshot, StateKey};
 use redress_common::contract::{GuardEvidence, GuardRequest, Mode, Outcome, output, parameter};
 use redress_common::finding::WorkflowStatus;
@@ -25,6 +26,8 @@ use redress_common::items::flight::Flight;
 use redress_common::ledger::{self, Head, Record};
 use redress_common::notification::Notification;
 use redress_common::state::State;
+
+use super::watched::Watched;
 
 #[derive(Default)]
 struct Inner {
@@ -57,6 +60,8 @@ struct Inner {
     ends: Vec<serde_json::Value>,
     /// Where a person has put every finding.
     put: Option<WorkflowStatus>,
+    /// What only the reconciler sees.
+    watched: Watched,
 }
 
 impl Inner {
@@ -405,11 +410,25 @@ impl World {
         .to_string()
     }
 
-    fn snapshot(&self, keys: &[StateKey]) -> Snapshot {
+    pub(crate) fn watched<T>(&self, change: impl FnOnce(&mut Watched) -> T) -> T {
+        change(&mut self.0.lock().unwrap().watched)
+    }
+
+    /// The items as the index of what is open has them: the partition, the place in it, the key.
+    pub(crate) fn indexed(&self) -> Vec<(String, i64, StateKey)> {
+        let inner = self.0.lock().unwrap();
+        let of = |(name, item): (&String, &Item)| {
+            let open = item.get(open::OPEN)?.as_s().ok()?.clone();
+            Some((open, item.get(open::SINCE)?.as_n().ok()?.parse().ok()?, StateKey::parse(name)?))
+        };
+        inner.items.iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn snapshot(&self, keys: &[StateKey]) -> Snapshot {
         self.0.lock().unwrap().snapshot(keys)
     }
 
-    async fn call(&self, name: &'static str) {
+    pub(crate) async fn call(&self, name: &'static str) {
         {
             let mut inner = self.0.lock().unwrap();
             if CALLS.try_with(|calls| calls.borrow_mut().push(name)).is_err() {
@@ -423,7 +442,7 @@ impl World {
     }
 
     /// The call, unless it is to fail.
-    async fn try_call(&self, name: &'static str) -> Result<(), AwsFailure> {
+    pub(crate) async fn try_call(&self, name: &'static str) -> Result<(), AwsFailure> {
         self.call(name).await;
         let mut inner = self.0.lock().unwrap();
         match inner.failing.iter().position(|failing| *failing == name) {
@@ -439,8 +458,9 @@ impl World {
 impl Store for &World {
     async fn read(&self, keys: &[StateKey]) -> Result<Snapshot, StoreError> {
         let snapshot = self.snapshot(keys);
+        let refused = keys.contains(&StateKey::Reconciler) && self.watched(|watched| watched.progress_unreadable);
         self.call("BatchGetItem").await;
-        Ok(snapshot)
+        if refused { Err(AwsFailure::partial("dynamodb:BatchGetItem", "no").into()) } else { Ok(snapshot) }
     }
 
     async fn transact(&self, transaction: &Transaction) -> Result<(), TransactError> {

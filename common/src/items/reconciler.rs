@@ -18,4 +18,7 @@ pub struct Progress {
     pub known: BTreeMap<String, String>,
     /// When they were looked at last, Unix milliseconds.
     pub watched_at: i64,
+    /// The part that is being done, or in which the last run died; empty when that came to its end.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub begun: String,
 }
