@@ -70,6 +70,37 @@ impl World {
             .collect()
     }
 
+    /// Every allow line of an account's roles of these names.
+    ///
+    /// # Panics
+    /// When they cannot be read, or one has a managed policy, which nobody looks at.
+    pub async fn grants(&self, account: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Grant> {
+        let call = async |operation: &str, parameters: Value| {
+            self.call(account, "iam", operation, parameters).await.unwrap_or_default()
+        };
+        let names = |answer: &Value, field: &str, inner: &str| -> Vec<String> {
+            let name = |item: &Value| item.as_str().or_else(|| item[inner].as_str()).map(str::to_owned);
+            answer[field].as_array().into_iter().flatten().filter_map(name).collect()
+        };
+        let mut found = Vec::new();
+        for role in
+            names(&call("ListRoles", json!({})).await, "Roles", "RoleName").iter().filter(|role| is_wanted(role))
+        {
+            let attached = call("ListAttachedRolePolicies", json!({ "RoleName": role })).await;
+            assert_eq!(
+                attached["AttachedPolicies"],
+                json!([]),
+                "{role}: managed policies are granted without being looked at"
+            );
+            for policy in names(&call("ListRolePolicies", json!({ "RoleName": role })).await, "PolicyNames", "") {
+                let document = self.role_policy(account, role, &policy).await;
+                found.extend(grants(account, role, &policy, &document));
+            }
+        }
+        assert!(!found.is_empty(), "account {account} has no such role");
+        found
+    }
+
     /// A policy of a role.
     ///
     /// # Panics

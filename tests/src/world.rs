@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use redress_common::ids::ControlId;
 use redress_lab::bed::{Bed, BedOptions};
+use redress_lab::organisation::Plan;
 use redress_lab::record::Call;
 use redress_lab::scenario::{self, Broken};
 use redress_lab::service::{AwsError, Credentials};
+use redress_runbooks::load_controls;
+use redress_runbooks::write::CONTROLS;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -58,13 +62,40 @@ pub fn options(members: &[&str]) -> BedOptions {
 #[must_use]
 #[expect(clippy::panic, reason = "without a lab there is no test")]
 pub fn world(members: &[&str]) -> &'static World {
+    world_of(members, |_| true)
+}
+
+/// The same, with a part of the catalogue: its runbooks and the rights that they need, and no others.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+#[expect(clippy::panic, reason = "without a lab there is no test")]
+pub fn world_of(members: &[&str], has: impl Fn(&ControlId) -> bool) -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => panic!("no runtime: {error}"),
         };
-        match runtime.block_on(Bed::start(options(members))) {
+        let mut controls = match load_controls(&root().join(CONTROLS)) {
+            Ok(controls) => controls,
+            Err(error) => panic!("the catalogue: {error}"),
+        };
+        let all = controls.len();
+        controls.retain(|control| has(&control.id));
+        let options = options(members);
+        let plan = match Plan::of(&options.root, members, options.progress.clone()) {
+            // What is deployed whole is what was generated.
+            Ok(plan) if controls.len() == all => Ok(plan),
+            Ok(plan) => plan.with_controls(&controls),
+            Err(error) => Err(error),
+        };
+        let started = match plan {
+            Ok(plan) => runtime.block_on(Bed::start_planned(options, plan)),
+            Err(error) => panic!("the plan: {error}"),
+        };
+        match started {
             Ok(bed) => World { runtime, bed },
             Err(error) => panic!("the lab did not start: {error}"),
         }

@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use redress_common::contract::Mode;
+use redress_common::ids::ControlId;
+use redress_common::names;
 use redress_lab::case::{self, ByHand, Case, Played};
 use redress_lab::faults::{Action, Rule};
 use redress_tests::ask::{Ended, Target};
 use redress_tests::coverage;
+use redress_tests::grants::{Used, unused};
 use redress_tests::inbox::Notifications;
-use redress_tests::world::{World, root, world};
+use redress_tests::world::{World, root, world_of};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -31,7 +34,12 @@ fn main() {
     families.insert(ASKING.to_owned());
     let turns: Turns = families.iter().map(|family| (family.clone(), Arc::default())).collect();
     let members: Arc<Vec<String>> = Arc::new(families.into_iter().collect());
-    let the_world = move || world(&members.iter().map(String::as_str).collect::<Vec<_>>());
+    let played: BTreeSet<ControlId> = cases.values().map(|case| case.control.clone()).collect();
+    let is_told_of: BTreeSet<String> = coverage::guidance(&root()).into_iter().map(|(control, _)| control).collect();
+    let the_world = move || {
+        let has = |control: &ControlId| played.contains(control) || is_told_of.contains(control.as_str());
+        world_of(&members.iter().map(String::as_str).collect::<Vec<_>>(), has)
+    };
     let trials = cases.iter().map(|(name, case)| {
         let (who, case, the_world) = (name.clone(), case.clone(), the_world.clone());
         let turn = turns.get(&family(&case)).cloned().unwrap_or_default();
@@ -62,6 +70,10 @@ fn main() {
     let conclusion = libtest_mimic::run(&arguments, trials.chain(guidance).chain([accounted]).collect());
     if wanted.len() == cases.len() && !arguments.list {
         println!("{}", coverage::table(&root(), &cases));
+        if !conclusion.has_failed() {
+            let world = the_world();
+            world.run(every_right_was_used(world));
+        }
     }
     conclusion.exit();
 }
@@ -69,6 +81,22 @@ fn main() {
 fn is_wanted(name: &str, arguments: &Arguments) -> bool {
     let fits = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
+}
+
+/// Nothing is granted to the runbooks that no case needed. That nothing is missing they have shown: the lab denies what is
+/// not granted.
+async fn every_right_was_used(world: &World) {
+    let members: Vec<&str> = world.bed.organisation.members.iter().map(|member| member.id.as_str()).collect();
+    let account = world.member(ASKING);
+    // Each family was played in an account of its own, with the same rights in all of them.
+    let here = |text: &str| members.iter().fold(text.to_owned(), |text, member| text.replace(member, &account));
+    let used = world.checks(0, true).into_iter();
+    let used: BTreeSet<Used> =
+        used.map(|used| Used { account: here(&used.account), resource: here(&used.resource), ..used }).collect();
+    let granted = world.grants(&account, |role| role.starts_with(names::REMEDIATE_ROLE)).await;
+    let unused: Vec<String> = unused(&granted, &used).into_iter().map(ToString::to_string).collect();
+    assert!(unused.is_empty(), "granted, and used by no case:\n{}", unused.join("\n"));
+    println!("every one of the {} rights of the runbooks' roles was used", granted.len());
 }
 
 /// The member account of those who ask for what only a person can do.
