@@ -175,7 +175,9 @@ fn render(approval: &Approval, evidence: &Opened, same: bool, now: Timestamp, st
         text.push_str(&format!("  {}:{}\n{}", call.service, call.operation, indented(&call.parameters)));
     }
     if evidence.before.change.0.is_empty() {
-        text.push_str("  puts back what the remediation found that is to be undone; its own evidence shows that state\n");
+        text.push_str(
+            "  puts back what the remediation found that is to be undone; its own evidence shows that state\n",
+        );
     }
     let image = &evidence.before.pre_image;
     let found = if image.present { indented(&image.state) } else { "    there is no such setting\n".to_owned() };

@@ -85,19 +85,14 @@ fn explain(catalogue: &Catalogue, check: &str, style: Style) -> Result<Answer, P
     };
     let becomes = if entry.guidance.is_empty() {
         let runbook = redress_common::names::control_document(control);
-        match entry.risk {
-            Risk::Reversible => {
-                format!("policy decides; `pilot` and `standard` run {runbook} unasked, and it can be undone")
-            }
-            Risk::Disruptive => {
-                format!("policy decides; `standard` runs {runbook} after an approval, because it may interrupt service")
-            }
-            Risk::Destructive => {
-                format!(
-                    "policy decides; `standard` runs {runbook} after an approval, because it cannot be wholly undone"
-                )
-            }
-        }
+        let harm = match entry.risk {
+            Risk::Reversible => "can be undone, and interrupts nothing",
+            Risk::Disruptive => "can be undone, but may interrupt service",
+            Risk::Destructive => "cannot be wholly undone",
+        };
+        format!(
+            "policy decides whether people are told or asked, or {runbook} runs (it {harm}); `redress policy test` says what it decides"
+        )
     } else {
         format!("people are told what to do, and nothing is changed: {}", entry.guidance.join(" "))
     };
@@ -124,10 +119,16 @@ fn show(control: &ControlId, entry: &ControlEntry, style: Style) -> String {
         ("Config rules", entry.config_rules.join(", ")),
         ("GuardDuty types", entry.guardduty_types.join(", ")),
         ("Frameworks", frameworks.collect::<Vec<_>>().join("; ")),
-        ("Runbook", redress_common::names::control_document(control)),
-        ("Runs as", redress_common::names::family_role(control)),
     ];
-    format!("{}  {}\n{}", style.paint(Tone::Strong, control.as_str()), entry.title, style.fields(&fields))
+    let how = if entry.guidance.is_empty() {
+        let (runbook, role) =
+            (redress_common::names::control_document(control), redress_common::names::family_role(control));
+        style.fields(&[("Runbook", runbook), ("Runs as", role)])
+    } else {
+        let steps = entry.guidance.iter().enumerate().map(|(index, step)| format!("  {}. {step}\n", index + 1));
+        format!("Done by a person, in these steps:\n{}", steps.collect::<String>())
+    };
+    format!("{}  {}\n{}{how}", style.paint(Tone::Strong, control.as_str()), entry.title, style.fields(&fields))
 }
 
 const fn tone(risk: Risk) -> Tone {
@@ -175,7 +176,7 @@ mod tests {
         for check in ["EC2.13", "restricted-ssh", "securityhub-restricted-ssh-1a2b3c4d"] {
             let answer = explain(&catalogue, check, Style::PLAIN).unwrap();
             let text = answer.text();
-            assert!(text.contains("control EC2.13") && text.contains("after an approval"), "{text}");
+            assert!(text.contains("control EC2.13") && text.contains("may interrupt service"), "{text}");
         }
         assert_eq!(explain(&catalogue, "restricted-tea", Style::PLAIN).unwrap_err().exit(), Exit::NotFound);
     }

@@ -584,6 +584,7 @@ impl ApiRunbook<'_> {
             let at = self.api.inspect.read.get(name).map(|read| read.at.as_str()).unwrap_or_default();
             let wait =
                 Step::wait("VerifyRemediation", &call.service, &call.operation, self.with(call), at, holds.wanted());
+            let wait = self.api.inspect.settles.into_iter().fold(wait, Step::timeout);
             self.push(wait.or("ReadBack").then("ReadBack"));
         }
         self.push(self.read("ReadBack").or("RecordUnread").then("JudgeResult"));
@@ -649,7 +650,9 @@ impl ApiRunbook<'_> {
         self.push(look.output("Decision", "$.Payload.Decision", "String").then("JudgeRestored"));
         let again = when::equals("RecordRestored.Decision", &json!(AGAIN));
         self.push(Step::branch_or_end("JudgeRestored", vec![when::goes_to(again, "PauseRestored")]));
-        self.push(Step::sleep("PauseRestored", PAUSE_SECONDS).then("ReadRestoredLate"));
+        self.push(
+            Step::sleep("PauseRestored", self.api.inspect.settles.unwrap_or(PAUSE_SECONDS)).then("ReadRestoredLate"),
+        );
         self.push(self.read("ReadRestoredLate").or("RecordUnrestored").then("RecordRestoredLate"));
         let late = Image::read_by("ReadRestoredLate", self.api);
         self.push(Self::finish("RecordRestoredLate", restored.clone(), late, ""));

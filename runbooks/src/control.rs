@@ -183,6 +183,8 @@ pub struct Inspect {
     pub absent: Option<String>,
     /// The error code that says that there is no such resource.
     pub missing: Option<String>,
+    /// How long a change may take until it shows, in seconds; none where it shows within a minute.
+    pub settles: Option<u32>,
     /// What is selected from the answer, by name.
     pub read: BTreeMap<String, Read>,
     /// What of it is the pre-image: `$Name` of one map, or a map of `$Name`s.
@@ -426,6 +428,7 @@ struct RawInspect {
     with: Map<String, Value>,
     absent: Option<String>,
     missing: Option<String>,
+    settles: Option<u32>,
     read: BTreeMap<String, Read>,
     state: Value,
 }
@@ -452,6 +455,9 @@ enum Allowed<'a> {
 
 /// The placeholders that every call may hold.
 pub(crate) const BUILT_IN: [&str; 4] = ["name", "arn", "account", "region"];
+
+/// How long a runbook waits for a change to show, in seconds: its run is cut off after 15 minutes.
+const SETTLES: std::ops::RangeInclusive<u32> = 61..=720;
 
 /// The longest guidance, in characters: what a ledger record keeps of a message.
 const GUIDANCE: usize = 1000;
@@ -787,6 +793,13 @@ impl Source<'_> {
                 ));
             }
         }
+        if inspect.settles.is_some_and(|seconds| !SETTLES.contains(&seconds)) {
+            return Err(self.invalid(
+                &["inspect", "settles"],
+                "is no time that a runbook can wait",
+                format!("write {} to {} seconds, or leave it out", SETTLES.start(), SETTLES.end()),
+            ));
+        }
         let reads = &inspect.read;
         self.placeholders(&["inspect", "state"], &inspect.state, Allowed::State(reads))?;
         let whole = inspect.state.as_str().and_then(|text| text.strip_prefix('$'));
@@ -848,6 +861,7 @@ impl Source<'_> {
                 call,
                 absent: inspect.absent,
                 missing: inspect.missing,
+                settles: inspect.settles,
                 read: inspect.read,
                 state: inspect.state,
             },
