@@ -14,7 +14,7 @@ use redress_common::aws::state_table::{Claim, Expect, Snapshot, StateKey, Subjec
 use redress_common::contract::Mode;
 use redress_common::ids::{ClaimKey, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus, Vote};
-use redress_common::ledger::{RecordDraft, detail};
+use redress_common::ledger::{Record, RecordDraft, detail};
 use redress_common::state::State;
 use serde_json::json;
 
@@ -188,7 +188,13 @@ pub async fn answer<O: Outside>(
 ) -> Result<Approval, NotCounted> {
     for _ in 0..ROUNDS {
         match once(outside, me, caller, answer, &may, now).await? {
-            Some(approval) => return tell(outside, approval, now).await,
+            Some(approval) => {
+                let sent = tell(outside, approval.clone(), now).await;
+                if approval.status == ApprovalStatus::Denied {
+                    tell_people(outside, me, &approval, now).await?;
+                }
+                return sent;
+            }
             None => continue,
         }
     }
@@ -228,10 +234,7 @@ async fn once<O: Outside>(
     };
     let also = Also::put(StateKey::Approval(id), &next, Expect::Version(approval.version));
     let also = also.map_err(StoreError::from)?;
-    let mut record = record(me, &next, now);
-    if next.status == ApprovalStatus::Denied {
-        record.notification_sent = tell::publish(outside, id, &next.subject, State::Denied, now).await;
-    }
+    let record = record(me, &next, now);
     let head = snapshot.head(&account).map_err(StoreError::from)?;
     match append_with(outside, &account, head, vec![record], write, vec![also]).await {
         Ok(_) => Ok(Some(next)),
@@ -318,6 +321,33 @@ fn record(me: &Identity, approval: &Approval, now: Timestamp) -> RecordDraft {
         (detail::APPROVALS, format!("{yes} of {}", approval.needed.max(1))),
     ]));
     record
+}
+
+/// Tells people that it was denied, and writes down that they were told: after the answer counts, since of two that come at
+/// once one does not. Who gives the same answer again makes good for a worker that died before.
+async fn tell_people<O: Outside>(
+    outside: &O,
+    me: &Identity,
+    approval: &Approval,
+    now: Timestamp,
+) -> Result<(), NotCounted> {
+    let (id, account) = (approval.remediation_id, &approval.subject.account);
+    let was_told = |record: &Record| record.draft.execution_status == State::Denied && record.draft.notification_sent;
+    if outside.records(id).await?.iter().any(was_told) {
+        return Ok(());
+    }
+    if !tell::publish(outside, id, &approval.subject, State::Denied, now).await {
+        return Ok(());
+    }
+    let mut told = record(me, approval, now);
+    told.timestamp += 1;
+    told.notification_sent = true;
+    let head = outside.read(&[StateKey::Chain(account.clone())]).await?.head(account).map_err(StoreError::from)?;
+    match append_with(outside, account, head, vec![told], None, Vec::new()).await {
+        Ok(_) => Ok(()),
+        Err(AppendError::Store(error)) => Err(error.into()),
+        Err(_) => Err(NotCounted::Busy),
+    }
 }
 
 /// Tells the workflow what was answered, when it is enough.

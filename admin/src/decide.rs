@@ -185,6 +185,8 @@ pub enum Plan {
         basis: Basis,
         /// How people are asked.
         asking: Asking,
+        /// What changes with it: the breakers whose probe it is. It counts when it is applied.
+        also: Vec<Also>,
     },
     /// The control runbook is started, or the workflow where the control takes long.
     Start {
@@ -496,7 +498,9 @@ impl<'a> Desk<'a> {
             policies: basis.policies.clone(),
             seconds,
         };
-        Plan::Ask { key: self.key.clone(), bid: Box::new(self.bid(&self.key, Purpose::Ask)), basis, asking }
+        let is_probe = |also: &Also| matches!(also, Also::Put { key: StateKey::Breaker(_), .. });
+        let also = also.into_iter().filter(is_probe).collect();
+        Plan::Ask { key: self.key.clone(), bid: Box::new(self.bid(&self.key, Purpose::Ask)), basis, asking, also }
     }
 
     /// Why people are told, and no more.

@@ -371,7 +371,7 @@ impl<O: Outside> Orchestrator<O> {
                 return self.tell(tell, existing, head, body, Some(case.event_time), now).await.map(done);
             }
             Plan::Start { key, bid, basis, also } => going(key, *bid, basis, also, None),
-            Plan::Ask { key, bid, basis, asking } => going(key, *bid, basis, Vec::new(), Some(asking)),
+            Plan::Ask { key, bid, basis, asking, also } => going(key, *bid, basis, also, Some(asking)),
         };
         match going {
             Some(going) => self.start(body, going, now).await.map(done),

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::approval::{self, asking_id, plan_id, roll_back_id};
 use crate::backlog;
-use crate::breaker;
+use crate::breaker::{self, Admission};
 use crate::claim::{self, Bid, End, Purpose};
 use crate::completion;
 use crate::context;
@@ -36,6 +36,8 @@ use crate::policy::{Asked, Calendar, Disposition};
 use crate::ports::{Asking, Identity, Outside, Place, Start, StartError, WorkflowInput};
 use crate::{report, tell};
 
+/// A worker that ends a remediation lives no longer; the state machine tries for longer than that.
+const ENDING_MS: i64 = 60 * 1000;
 /// How often a step is tried anew because somebody else changed its claim meanwhile.
 const ROUNDS: u64 = 8;
 /// The claim outlives the question by this, so that nobody else takes the resource between its end and the last step.
@@ -50,6 +52,8 @@ const NEVER_STARTED: &str = "NeverStarted";
 const NOT_ALLOWED: &str = "Redress.NotAllowed";
 /// A runbook that was started is looked for from so long before its claim: clocks differ.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(300);
+/// The state machine sends no further worker for a runbook so long after the first.
+const WORKERS_MS: i64 = 15 * 60 * 1000;
 
 /// What the state machine asks for.
 #[derive(Debug, Deserialize)]
@@ -125,6 +129,9 @@ pub struct Given {
     /// What the state machine caught.
     #[serde(default)]
     pub error: Option<Caught>,
+    /// What it caught when it looked for a runbook after that.
+    #[serde(default)]
+    pub search_error: Option<Caught>,
 }
 
 /// How a runbook ended: what the completion function answers a waiting task with.
@@ -277,6 +284,14 @@ impl From<StartError> for Failure {
     }
 }
 
+/// What this worker has told people, whatever else must be tried again.
+struct Told {
+    /// The fence that it took for that.
+    fence: Fence,
+    /// Whether people were told.
+    sent: bool,
+}
+
 /// What a try of a step came to.
 enum Tried<T> {
     Done(T),
@@ -407,16 +422,17 @@ impl<O: Outside> Workflow<O> {
     pub async fn step(&self, request: &Request, now: Timestamp) -> Result<Value, Failure> {
         let Request { step, what, token, given } = request;
         let case = Case::of(&given.input)?;
+        let mut told = None;
         let runbook = || what.ok_or_else(|| Failure::Refused("no runbook is named".to_owned()));
         for round in 1..=ROUNDS {
             let tried = match step {
                 Step::Run => self.run(&case, runbook()?, token, given, now).await?,
                 Step::Ask => self.ask(&case, token, given, now).await?,
-                Step::TimeIsUp => self.time_is_up(&case, now).await?,
-                Step::Nothing => self.nothing(&case, given, now).await?,
-                Step::Stop => self.stop(&case, runbook()?, now).await?,
+                Step::TimeIsUp => self.time_is_up(&case, &mut told, now).await?,
+                Step::Nothing => self.nothing(&case, given, &mut told, now).await?,
+                Step::Stop => self.stop(&case, runbook()?, &mut told, now).await?,
                 Step::Void => self.void(&case, now).await?,
-                Step::Fail => self.fail(&case, given, now).await?,
+                Step::Fail => self.fail(&case, given, &mut told, now).await?,
             };
             if let Tried::Done(answer) = tried {
                 if ends_unchanged(*step, &answer) {
@@ -480,6 +496,9 @@ impl<O: Outside> Workflow<O> {
         let write = ClaimWrite { key, condition: Condition::unchanged(held.as_ref()), claim: granted.clone() };
         let mut also = vec![Also::put(StateKey::Task(id), &task(token, case, now), Expect::Anything)?];
         also.push(self.takes_off(case, what, id, &snapshot, claim.as_ref(), now)?);
+        if what == What::Apply {
+            also.extend(self.admitted(case, &snapshot, claim.as_ref(), now).await?);
+        }
         if let (true, Some(claim)) = (what.is_aside(), &claim) {
             // It works under an item of its own; the resource is kept free for what comes after.
             let kept = Claim { fence: Fence(claim.fence.0 + 1), lease_until: granted.lease_until, ..claim.clone() };
@@ -506,10 +525,7 @@ impl<O: Outside> Workflow<O> {
         now: Timestamp,
     ) -> Result<Claim, Failure> {
         let lost = || Failure::Refused(format!("the claim on {} is not remediation {}'s any more", case.arn, case.id));
-        // Whoever comes for the resource meanwhile waits for longer than the runbook may take ([`claim::may_have`]).
-        let (lease_ms, run_ms) = (self.me.times.lease_ms, self.me.times.run_ms);
-        let beyond_ms = i64::from(case.seconds(what)) * 1000 - run_ms;
-        let lease_until = now.as_millisecond() + lease_ms + beyond_ms.max(0);
+        let lease_until = now.as_millisecond() + self.lease_ms(case, what);
         let again = |claim: &Claim| Claim {
             fence: Fence(claim.fence.0 + 1),
             state: State::Claimed,
@@ -576,7 +592,13 @@ impl<O: Outside> Workflow<O> {
     }
 
     /// Finds out what became of a runbook that nobody heard of in time, and stops it when it runs.
-    async fn stop(&self, case: &Case<'_>, what: What, now: Timestamp) -> Result<Tried<Value>, Failure> {
+    async fn stop(
+        &self,
+        case: &Case<'_>,
+        what: What,
+        told: &mut Option<Told>,
+        now: Timestamp,
+    ) -> Result<Tried<Value>, Failure> {
         let (id, key) = case.work(what);
         let snapshot = self.outside.read(&[key.clone(), case.chain(), case.flight()]).await?;
         let held = snapshot.claim(&key)?;
@@ -585,10 +607,15 @@ impl<O: Outside> Workflow<O> {
             let ran = ran.ok_or_else(|| Failure::Refused(format!("remediation {id} ended without a record")))?;
             return Ok(Tried::Done(json!(ran)));
         }
-        let since = held.as_ref().map_or(now.as_millisecond(), |claim| claim.claimed_at);
-        let since = Timestamp::from_millisecond(since).unwrap_or(now) - CLOCKS;
-        let Some(execution) = self.outside.find_execution(&case.place, id, since).await? else {
-            return self.never_started(case, what, &snapshot, held, now).await;
+        // It starts after its claim was granted: without that there is nothing to look for.
+        let is_granted = |claim: &&Claim| claim.state == State::Claimed || is_ending(claim);
+        let granted = held.as_ref().filter(|claim| claim.remediation_id == id).filter(is_granted);
+        let found = match granted {
+            Some(claim) => self.outside.find_execution(&case.place, id, self.since(case, what, claim)).await?,
+            None => None,
+        };
+        let Some(execution) = found else {
+            return self.never_started(case, what, &snapshot, held, told, now).await;
         };
         let status = self.outside.execution(&case.place, &execution).await?.status;
         if !completion::is_the_end(&status) {
@@ -605,6 +632,21 @@ impl<O: Outside> Workflow<O> {
         Err(Failure::StillRunning(execution))
     }
 
+    /// Since when a runbook may have been started: the claim was granted for it, maybe to several workers one after the
+    /// other. The claim itself may be as old as its question.
+    fn since(&self, case: &Case<'_>, what: What, claim: &Claim) -> Timestamp {
+        let last = claim.lease_until - self.lease_ms(case, what);
+        let since = claim.claimed_at.max(last - WORKERS_MS);
+        Timestamp::from_millisecond(since).unwrap_or_default() - CLOCKS
+    }
+
+    /// How long a claim is granted for a runbook. Whoever comes for the resource meanwhile waits for longer than it may take
+    /// ([`claim::may_have`]).
+    fn lease_ms(&self, case: &Case<'_>, what: What) -> i64 {
+        let beyond_ms = i64::from(case.seconds(what)) * 1000 - self.me.times.run_ms;
+        self.me.times.lease_ms + beyond_ms.max(0)
+    }
+
     /// A runbook that there is not. Its own remediation, where it has one, ends here; the workflow's goes on to
     /// [`Step::Fail`].
     async fn never_started(
@@ -613,6 +655,7 @@ impl<O: Outside> Workflow<O> {
         what: What,
         snapshot: &Snapshot,
         held: Option<Claim>,
+        told: &mut Option<Told>,
         now: Timestamp,
     ) -> Result<Tried<Value>, Failure> {
         let (id, key) = case.work(what);
@@ -622,14 +665,28 @@ impl<O: Outside> Workflow<O> {
         let mut record = report::draft(&self.me, id, &claim.subject, State::Failed, now);
         record.error_message = why.to_owned();
         record.detail.extend(report::details([(detail::CODE, "never-started".to_owned())]));
-        if what == What::RollBack {
-            record.notification_sent = tell::publish(&self.outside, id, &claim.subject, State::Failed, now).await;
-        }
         if claim.remediation_id == id {
+            let claim = match what {
+                What::RollBack => {
+                    match self.tell_end(case, (snapshot, &key), &claim, vec![], &mut record, told, now).await? {
+                        Tried::Done(claim) => claim,
+                        Tried::Overtaken => return Ok(Tried::Overtaken),
+                    }
+                }
+                _ => claim,
+            };
             let end = End { state: State::Failed, compliant: false, changed: false, undone: false };
             return self.end(case, snapshot, key, &claim, end, record, Vec::new(), answer, (now, now)).await;
         }
         if Ran::of(&self.outside.records(id).await?).is_none() {
+            if what == What::RollBack {
+                let sent = match told.as_ref() {
+                    Some(told) => told.sent,
+                    None => tell::publish(&self.outside, id, &claim.subject, State::Failed, now).await,
+                };
+                *told = Some(Told { fence: claim.fence, sent });
+                record.notification_sent = sent;
+            }
             let head = snapshot.head(&case.input.account)?;
             let also = Self::lands(case, id, snapshot, now)?.into_iter().collect();
             let written = append_with(&self.outside, &case.input.account, head, vec![record], None, also).await;
@@ -755,29 +812,42 @@ impl<O: Outside> Workflow<O> {
     }
 
     /// The state machine stopped to wait. An answer that was given in time counts, also when its news was lost.
-    async fn time_is_up(&self, case: &Case<'_>, now: Timestamp) -> Result<Tried<Value>, Failure> {
+    async fn time_is_up(
+        &self,
+        case: &Case<'_>,
+        told: &mut Option<Told>,
+        now: Timestamp,
+    ) -> Result<Tried<Value>, Failure> {
         let keys = [case.key(), case.chain(), StateKey::Approval(case.id), case.flight()];
         let snapshot = self.outside.read(&keys).await?;
         let approval = snapshot.approval(case.id)?;
         let approval = approval.ok_or_else(|| Failure::Refused("nobody was asked".to_owned()))?;
-        if approval.status != ApprovalStatus::Pending {
-            return Ok(Tried::Done(json!({ "Status": approval.status })));
-        }
+        let claim = snapshot.claim(&case.key())?.filter(|claim| case.open(Some(claim)).is_some());
         let answer = json!({ "Status": ApprovalStatus::Expired });
-        let Some(claim) = snapshot.claim(&case.key())?.filter(|claim| case.open(Some(claim)).is_some()) else {
-            return Ok(Tried::Done(answer));
+        let (claim, also) = match (approval.status, claim) {
+            (ApprovalStatus::Pending, Some(claim)) => (claim, vec![closed(&approval, ApprovalStatus::Expired)?]),
+            (ApprovalStatus::Pending, None) => return Ok(Tried::Done(answer)),
+            // Taken for its end, by this worker or one before it.
+            (ApprovalStatus::Expired, Some(claim)) if is_ending(&claim) => (claim, Vec::new()),
+            (status, _) => return Ok(Tried::Done(json!({ "Status": status }))),
         };
         let mut record = report::draft(&self.me, case.id, &approval.subject, State::Expired, now);
         record.detail.extend(asked_details(&approval, "expired"));
-        record.notification_sent = tell::publish(&self.outside, case.id, &approval.subject, State::Expired, now).await;
-        let expired = closed(&approval, ApprovalStatus::Expired)?;
+        let taken = self.tell_end(case, (&snapshot, &case.key()), &claim, also, &mut record, told, now).await?;
+        let Tried::Done(claim) = taken else { return Ok(Tried::Overtaken) };
         let end = End { state: State::Expired, compliant: false, changed: false, undone: false };
-        self.end(case, &snapshot, case.key(), &claim, end, record, vec![expired], answer, (now, now)).await
+        self.end(case, &snapshot, case.key(), &claim, end, record, vec![], answer, (now, now)).await
     }
 
     // ------------------------------------------------------------------------------------------ ends
 
-    async fn nothing(&self, case: &Case<'_>, given: &Given, now: Timestamp) -> Result<Tried<Value>, Failure> {
+    async fn nothing(
+        &self,
+        case: &Case<'_>,
+        given: &Given,
+        told: &mut Option<Told>,
+        now: Timestamp,
+    ) -> Result<Tried<Value>, Failure> {
         let (plan, plan_key) = case.work(What::Plan);
         let snapshot = self.outside.read(&[case.key(), case.chain(), plan_key.clone(), case.flight()]).await?;
         let answer = json!({ "Status": "Nothing" });
@@ -790,7 +860,8 @@ impl<O: Outside> Workflow<O> {
         let why = if compliant { "" } else { "the resource does not exist any more; nothing was changed" };
         let mut record = report::draft(&self.me, case.id, &claim.subject, state, now);
         record.error_message = why.to_owned();
-        record.notification_sent = tell::publish(&self.outside, case.id, &claim.subject, state, now).await;
+        let taken = self.tell_end(case, (&snapshot, &case.key()), &claim, Vec::new(), &mut record, told, now).await?;
+        let Tried::Done(claim) = taken else { return Ok(Tried::Overtaken) };
         record.detail.extend(report::details([
             (detail::OUTCOME, ran.outcome.clone()),
             (detail::PLAN_ID, plan.to_string()),
@@ -822,7 +893,13 @@ impl<O: Outside> Workflow<O> {
         })
     }
 
-    async fn fail(&self, case: &Case<'_>, given: &Given, now: Timestamp) -> Result<Tried<Value>, Failure> {
+    async fn fail(
+        &self,
+        case: &Case<'_>,
+        given: &Given,
+        told: &mut Option<Told>,
+        now: Timestamp,
+    ) -> Result<Tried<Value>, Failure> {
         let keys = [case.key(), case.chain(), StateKey::Approval(case.id), case.flight()];
         let snapshot = self.outside.read(&keys).await?;
         let answer = json!({ "Status": State::Failed });
@@ -836,6 +913,10 @@ impl<O: Outside> Workflow<O> {
             (None, None, Some(plan)) => format!("no plan could be made: {plan}"),
             (None, None, None) => "the workflow ended where it should not".to_owned(),
         };
+        let why = match &given.search_error {
+            Some(caught) => format!("{why}; what was started could not be looked for: {}", caught.text()),
+            None => why,
+        };
         let not_allowed = given.error.as_ref().is_some_and(|caught| caught.error == NOT_ALLOWED);
         let code = if not_allowed { "decision-void" } else { "workflow-failed" };
         let also = match snapshot.approval(case.id)?.filter(|approval| is_alive(approval.status)) {
@@ -844,13 +925,67 @@ impl<O: Outside> Workflow<O> {
         };
         // Nobody knows what a runbook did whose end nobody knows.
         let never_started = given.apply.as_ref().is_some_and(|ran| ran.outcome == NEVER_STARTED);
-        let changed = claim.state == State::Claimed && !never_started;
+        let may_run = match claim.state {
+            State::Claimed => true,
+            // Taken for its end, by this worker or one before it.
+            State::Failed if is_ending(&claim) => {
+                let was_started = |record: &Record| record.draft.execution_status == State::Claimed;
+                self.outside.records(case.id).await?.iter().any(was_started)
+            }
+            _ => false,
+        };
+        let changed = may_run && !never_started;
         let end = End { state: State::Failed, compliant: false, changed, undone: false };
         let mut record = report::draft(&self.me, case.id, &claim.subject, State::Failed, now);
         record.error_message = report::sanitised(&why);
         record.detail.extend(report::details([(detail::CODE, code.to_owned())]));
-        record.notification_sent = tell::publish(&self.outside, case.id, &claim.subject, State::Failed, now).await;
-        self.end(case, &snapshot, case.key(), &claim, end, record, also, answer, (now, now)).await
+        let taken = self.tell_end(case, (&snapshot, &case.key()), &claim, also, &mut record, told, now).await?;
+        let Tried::Done(claim) = taken else { return Ok(Tried::Overtaken) };
+        self.end(case, &snapshot, case.key(), &claim, end, record, vec![], answer, (now, now)).await
+    }
+
+    /// Takes the claim for its end, and the question with it, and then tells people of it, once: of what another worker, or
+    /// a late answer, makes of it they do not hear from here. Whether they were told goes into the record.
+    #[expect(clippy::too_many_arguments, reason = "one transaction, all of it read already")]
+    async fn tell_end(
+        &self,
+        case: &Case<'_>,
+        (snapshot, key): (&Snapshot, &StateKey),
+        claim: &Claim,
+        also: Vec<Also>,
+        record: &mut RecordDraft,
+        told: &mut Option<Told>,
+        now: Timestamp,
+    ) -> Result<Tried<Claim>, Failure> {
+        let mut taken = claim.clone();
+        let is_own = told.as_ref().is_some_and(|told| told.fence == claim.fence);
+        if is_ending(claim) && !is_own && now.as_millisecond() < claim.lease_until {
+            return Err(Failure::Later(format!("the end of remediation {} is being recorded", claim.remediation_id)));
+        }
+        if !is_own {
+            taken = Claim {
+                fence: Fence(claim.fence.0 + 1),
+                status: ClaimStatus::Leased,
+                state: record.execution_status,
+                lease_until: now.as_millisecond() + self.me.times.lease_ms.min(ENDING_MS),
+                ..claim.clone()
+            };
+            let (account, head) = (&case.input.account, snapshot.head(&case.input.account)?);
+            let condition = Condition::unchanged(Some(claim));
+            let write = ClaimWrite { key: key.clone(), condition, claim: taken.clone() };
+            let written = append_with(&self.outside, account, head, Vec::new(), Some(write), also).await;
+            if let Tried::Overtaken = tried(written)? {
+                return Ok(Tried::Overtaken);
+            }
+        }
+        let (id, state) = (record.remediation_id, record.execution_status);
+        // What was told under an older fence was told, whoever has the claim by now.
+        record.notification_sent = match told.as_ref() {
+            Some(told) => told.sent,
+            None => tell::publish(&self.outside, id, &claim.subject, state, now).await,
+        };
+        *told = Some(Told { fence: taken.fence, sent: record.notification_sent });
+        Ok(Tried::Done(taken))
     }
 
     /// Takes a runbook's place in flight, and gives back the one that the workflow held until now.
@@ -940,6 +1075,35 @@ impl<O: Outside> Workflow<O> {
             (Disposition::Approve, Some(approval)) if approval::suffices(&approval, &verdict) => Ok(()),
             (Disposition::Approve, Some(_)) => Err(void("policy asks for more people's approval now".to_owned())),
             _ => Err(void(says())),
+        }
+    }
+
+    /// What the breakers say to a change that a rule started, and what is written with its claim: the counts, unless it was
+    /// counted already, and the probes that it is.
+    ///
+    /// # Errors
+    /// When one is open, or opens here.
+    async fn admitted(
+        &self,
+        case: &Case<'_>,
+        snapshot: &Snapshot,
+        claim: Option<&Claim>,
+        now: Timestamp,
+    ) -> Result<Vec<Also>, Failure> {
+        let is_by_rule = |claim: &&Claim| claim.subject.remediation_type == RemediationType::Automatic;
+        let Some(claim) = claim.filter(is_by_rule).filter(|_| case.mode == Mode::Apply) else { return Ok(Vec::new()) };
+        // Where nobody was asked, it was counted with its claim; and a worker before this one counted it, too.
+        let anew = case.input.approval.is_some() && claim.state != State::Claimed;
+        let (limits, now_ms) = (snapshot.settings()?.limits, now.as_millisecond());
+        let standings = breaker::standings(snapshot, &case.input.account, &case.control, now_ms)?;
+        match breaker::admit(&standings, &limits, case.id, anew, self.me.times.run_ms, now_ms)? {
+            Admission::Start(also) => Ok(also),
+            Admission::Stopped(why) => Err(Failure::NotAllowed(why)),
+            Admission::Open(opening) => {
+                let opened = tell::opened(&self.outside, &self.me, &opening, now).await;
+                opened.map_err(|error| Failure::Later(error.to_string()))?;
+                Err(Failure::NotAllowed(opening.breaker.reason))
+            }
         }
     }
 

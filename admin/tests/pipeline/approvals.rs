@@ -14,6 +14,7 @@ use redress_common::contract::{plan_sha256, snapshot_id};
 use redress_common::finding::{SeverityLabel, Trigger, WorkflowStatus};
 use redress_common::ids::Generation;
 use redress_common::items::approval::{Approval, ApprovalStatus, Task};
+use redress_common::items::breaker::{Breaker, BreakerScope};
 use redress_common::items::exemption::{Exemption, Exemptions};
 use redress_common::items::policy::PolicyItem;
 use redress_common::ledger::{Head, RemediationType};
@@ -342,6 +343,123 @@ async fn an_answer_after_the_time_counts_no_more_also_while_the_workflow_still_w
     assert!(until < later(3606), "there is time to tell the workflow");
     assert_eq!(code(case.answer_at(ANNA, true, (until - now()).get_seconds()).await), "expired");
     case.nothing_was_changed();
+}
+
+#[tokio::test]
+async fn a_denial_that_comes_second_is_told_to_nobody() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    let asked = case.approval();
+    let yes = Approval { version: asked.version + 1, status: ApprovalStatus::Approved, ..asked };
+    case.world.meanwhile("TransactWriteItems", &StateKey::Approval(id()), &yes);
+    assert_eq!(code(case.answer_at(ANNA, false, MINUTE).await), "answered");
+    assert!(case.world.told().iter().all(|message| message.status != "Denied"));
+    assert!(!case.states().contains(&State::Denied));
+}
+
+#[tokio::test]
+async fn a_denial_is_told_once_and_by_who_gives_it_again_when_its_worker_died() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    case.world.fail_next("SendTaskSuccess");
+    for _ in 0..3 {
+        let _ = case.answer_at(ANNA, false, MINUTE).await;
+    }
+    let told = case.world.told();
+    assert_eq!(told.iter().filter(|message| message.status == "Denied").count(), 1);
+    let denied = |record: &&redress_common::ledger::Record| record.draft.execution_status == State::Denied;
+    assert!(case.world.records().iter().rfind(denied).unwrap().draft.notification_sent);
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn a_yes_in_the_moment_when_the_time_is_up_wins_and_nobody_hears_of_an_expiry() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    let asked = case.approval();
+    let yes = Approval { version: asked.version + 1, status: ApprovalStatus::Approved, ..asked };
+    case.world.meanwhile("TransactWriteItems", &StateKey::Approval(id()), &yes);
+    case.execution.time_ends();
+    assert_eq!(case.goes(3606).await, None);
+    assert!(case.world.told().iter().all(|message| message.status != "Expired"));
+    let (_, start) = case.world.started().last().unwrap().clone();
+    assert_eq!(mode(&start), Some(Mode::Apply));
+}
+
+#[tokio::test]
+async fn who_meets_another_writer_at_an_end_tells_it_once() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    case.answer_at(ANNA, true, MINUTE).await.unwrap();
+    case.world.put(&StateKey::Exemptions, &exemption());
+    let flight = case.world.flight().with(id(), later(4000).as_millisecond(), now().as_millisecond());
+    let key = StateKey::Flight("111122223333".parse().unwrap(), "eu-central-1".parse().unwrap());
+    case.world.put(&key, &flight);
+    case.world.meanwhile("Publish", &key, &flight.marked(true));
+    assert_eq!(case.goes(62).await.as_deref(), Some("Fail"));
+    assert_eq!((case.claim().status, case.claim().state), (ClaimStatus::Done, State::Failed));
+    assert!(case.world.flight().waiting && case.world.flight().running.is_empty(), "the other's write stands");
+    let told = case.world.told();
+    assert_eq!(told.iter().filter(|message| message.status == "Failed").count(), 1);
+    case.world.verify();
+}
+
+#[tokio::test]
+async fn a_change_that_was_refused_is_not_looked_for_and_its_reason_stands() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    case.answer_at(ANNA, true, MINUTE).await.unwrap();
+    case.world.put(&StateKey::Exemptions, &exemption());
+    case.world.calls();
+    assert_eq!(case.goes(62).await.as_deref(), Some("Fail"));
+    let calls = case.world.calls();
+    assert!(!calls.contains(&"DescribeAutomationExecutions"), "{calls:?}");
+    let last = case.world.records().last().unwrap().draft.clone();
+    assert!(last.error_message.contains("exemption `legacy` holds"), "{}", last.error_message);
+}
+
+#[tokio::test]
+async fn what_a_search_came_to_does_not_hide_why_there_was_one() {
+    let mut case = Case::asked().await;
+    case.planned().await;
+    case.answer_at(ANNA, true, MINUTE).await.unwrap();
+    case.world.fail_start(false);
+    for _ in 0..10 {
+        case.world.fail_next("DescribeAutomationExecutions");
+    }
+    assert_eq!(case.goes(62).await.as_deref(), Some("Fail"));
+    let last = case.world.records().last().unwrap().draft.clone();
+    assert!(last.error_message.contains("not now"), "{}", last.error_message);
+}
+
+#[tokio::test]
+async fn an_open_breaker_stops_also_what_a_rule_asked_for_and_people_approved() {
+    for (kind, starts) in [(RemediationType::Automatic, 1), (RemediationType::Manual, 2)] {
+        let mut case = Case::asked().await;
+        case.world.change_claims(|_| true, |claim| claim.subject.remediation_type = kind);
+        case.planned().await;
+        case.answer_at(ANNA, true, MINUTE).await.unwrap();
+        let scope = BreakerScope::Control("S3.8".parse().unwrap());
+        let open = Breaker { version: 1, opened_at: Some(1), probe_at: i64::MAX, ..Breaker::default() };
+        case.world.put(&StateKey::Breaker(scope), &open);
+        case.goes(62).await;
+        assert_eq!(case.world.started().len(), starts, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_rule_asked_for_counts_when_it_is_applied_and_once() {
+    let mut case = Case::asked().await;
+    case.world.change_claims(|_| true, |claim| claim.subject.remediation_type = RemediationType::Automatic);
+    case.planned().await;
+    let account = BreakerScope::Account("111122223333".parse().unwrap());
+    let starts = |case: &Case| case.world.count(&account, now().as_second() / 3600).starts;
+    assert_eq!(starts(&case), 0);
+    case.answer_at(ANNA, true, MINUTE).await.unwrap();
+    case.world.fail_start(true);
+    case.goes(62).await;
+    case.goes(63).await;
+    assert_eq!((starts(&case), case.world.started().len()), (1, 2));
 }
 
 #[tokio::test]

@@ -593,7 +593,7 @@ impl Outside for &World {
         id: RemediationId,
         _: Timestamp,
     ) -> Result<Option<String>, StartError> {
-        self.call("DescribeAutomationExecutions").await;
+        self.try_call("DescribeAutomationExecutions").await.map_err(refused)?;
         let inner = self.0.lock().unwrap();
         let known = inner.started.iter().any(|(at, start)| at == place && start.id == id);
         Ok(known.then(|| id.to_string()))
