@@ -26,6 +26,7 @@ pub mod ec2_open_port;
 mod ec2_rules;
 pub mod ec2_unencrypted_volume;
 pub mod iam_password_policy;
+pub mod load_balancer_attribute;
 pub mod required_tags;
 
 /// Why a native function cannot go on.
@@ -129,13 +130,14 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function.
-pub const NATIVES: [Declared; 7] = [
+pub const NATIVES: [Declared; 8] = [
     cloudwatch_alarm::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
     ec2_open_port::DECLARED,
     ec2_unencrypted_volume::DECLARED,
     iam_password_policy::DECLARED,
+    load_balancer_attribute::DECLARED,
     required_tags::DECLARED,
 ];
 
@@ -143,6 +145,7 @@ pub const NATIVES: [Declared; 7] = [
 #[derive(Debug, Clone)]
 pub struct Clients {
     alarms: Alarms,
+    balancers: aws_sdk_elasticloadbalancingv2::Client,
     cloudtrail: aws_sdk_cloudtrail::Client,
     ec2: aws_sdk_ec2::Client,
     iam: aws_sdk_iam::Client,
@@ -164,6 +167,7 @@ impl Clients {
     pub fn new(config: &aws_types::SdkConfig) -> Self {
         Self {
             alarms: Alarms::new(config),
+            balancers: aws_sdk_elasticloadbalancingv2::Client::new(config),
             cloudtrail: aws_sdk_cloudtrail::Client::new(config),
             ec2: aws_sdk_ec2::Client::new(config),
             iam: aws_sdk_iam::Client::new(config),
@@ -292,6 +296,7 @@ mod tests {
             ("ec2_open_port", json!({ "Ports": [22] })),
             ("ec2_unencrypted_volume", json!({ "KmsKeyId": "" })),
             ("iam_password_policy", json!({ "MinimumPasswordLength": 14 })),
+            ("load_balancer_attribute", json!({ "Attribute": "deletion_protection.enabled", "Value": "true" })),
             ("required_tags", json!({ "Keys": ["Owner"], "Value": "" })),
         ]
     }
