@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidNetworkAclIdError
 from moto.ec2.models import iam_instance_profile, network_acls
@@ -16,6 +17,7 @@ from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
 from moto.guardduty import urls as guardduty_urls
 from moto.guardduty.responses import GuardDutyResponse
+from moto.macie2.models import MacieBackend
 from moto.rds.models import RDSBackend
 from moto.redshift.models import RedshiftBackend
 from moto.redshift.responses import RedshiftResponse
@@ -193,6 +195,20 @@ def keep_other_metadata_options():
     InstanceBackend.modify_instance_metadata_options = modified
 
 
+def deny_access_to_macie_where_it_is_off():
+    """moto says that there is no such resource; Macie denies access."""
+    session = MacieBackend.get_macie_session
+
+    def found(backend):
+        if not backend.macie_session:
+            error = JsonRESTError("AccessDeniedException", "Macie is not enabled")
+            error.code = 403
+            raise error
+        return session(backend)
+
+    MacieBackend.get_macie_session = found
+
+
 filter_images_by_snapshot()
 encrypt_copies_of_snapshots()
 begin_template_versions_from_their_source()
@@ -203,5 +219,6 @@ trust_keys_of_the_base()
 keep_parameters_of_redshift()
 tag_detectors()
 keep_other_metadata_options()
+deny_access_to_macie_where_it_is_off()
 threading.Thread(target=exit_with_parent, daemon=True).start()
 main(sys.argv[1:])

@@ -74,6 +74,9 @@ pub struct Look {
     pub at: String,
     /// The error code that means that there is none: the part is `null`.
     pub absent: Option<String>,
+    /// Only how many there are: for what AWS names by itself when it is made.
+    #[serde(default)]
+    pub count: bool,
     /// Fields that AWS changes by itself.
     #[serde(default)]
     pub without: Vec<String>,
@@ -243,6 +246,9 @@ impl Played {
                 Err(CaseError::Call { source, .. }) if Some(&source.code) == look.absent.as_ref() => Value::Null,
                 Err(error) => return Err(error),
             };
+            if look.count {
+                part = part.as_array().map_or(0, Vec::len).into();
+            }
             without(&mut part, &look.without);
             state.insert(name.clone(), part);
         }

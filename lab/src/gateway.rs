@@ -733,7 +733,7 @@ fn error_code(answer: &Answer) -> Option<String> {
 }
 
 fn only_reads(operation: &str) -> bool {
-    const READS: [&str; 5] = ["Get", "List", "Describe", "Receive", "Send"];
+    const READS: [&str; 6] = ["BatchGet", "Get", "List", "Describe", "Receive", "Send"];
     READS.iter().any(|verb| operation.starts_with(verb))
         || matches!(operation, "DeleteMessage" | "Invoke" | "Publish" | "PutEvents" | "TestEventPattern")
 }

@@ -16,6 +16,7 @@ pub mod record;
 pub mod recorder;
 pub mod remediate;
 pub mod start;
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

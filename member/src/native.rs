@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::alarms::Alarms;
 use crate::place::Place;
 use crate::remediate::{self, RemediateError};
+use crate::wire::Wire;
 
 pub mod cloudwatch_alarm;
 pub mod ec2_default_group;
@@ -28,6 +29,9 @@ pub mod ec2_unencrypted_volume;
 pub mod iam_password_policy;
 pub mod load_balancer_attribute;
 pub mod required_tags;
+pub mod setting;
+
+use setting::OnResource;
 
 /// Why a native function cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +133,7 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 /// What a control file fixes, by name.
 pub type Parameters = BTreeMap<String, Value>;
 
-/// Every native function.
+/// Every native function but the settings, which [`setting::SETTINGS`] lists.
 pub const NATIVES: [Declared; 8] = [
     cloudwatch_alarm::DECLARED,
     ec2_default_group::DECLARED,
@@ -152,6 +156,7 @@ pub struct Clients {
     logs: aws_sdk_cloudwatchlogs::Client,
     sns: aws_sdk_sns::Client,
     tagging: aws_sdk_resourcegroupstagging::Client,
+    wire: Wire,
 }
 
 /// A native function, by name.
@@ -174,6 +179,7 @@ impl Clients {
             logs: aws_sdk_cloudwatchlogs::Client::new(config),
             sns: sns(config),
             tagging: aws_sdk_resourcegroupstagging::Client::new(config),
+            wire: Wire::new(config.clone()),
         }
     }
 
@@ -182,8 +188,13 @@ impl Clients {
     /// # Errors
     /// When there is none, or its parameters are wrong.
     pub fn native(&self, request: RemediateRequest) -> Result<Chosen, NativeError> {
+        if let Some(setting) = setting::find(&request.native) {
+            let function = Box::new(OnResource::new(setting, self.wire.clone(), &request));
+            return Ok(Chosen { job: request.job, copy: request.copy, function });
+        }
         let Some(declared) = NATIVES.iter().find(|declared| declared.name == request.native) else {
-            let known = NATIVES.map(|native| native.name).join(", ");
+            let settings = setting::SETTINGS.iter().map(|setting| setting.name);
+            let known = NATIVES.iter().map(|native| native.name).chain(settings).collect::<Vec<_>>().join(", ");
             return Err(NativeError::Unknown { name: request.native, known });
         };
         let function = (declared.make)(self, &request)?;

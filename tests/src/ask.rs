@@ -272,18 +272,20 @@ impl World {
 
 /// Whether a call by a role changes something that is not Redress's own.
 fn changes(call: &Call) -> bool {
-    let reads = ["Get", "List", "Describe", "Head"].iter().any(|verb| call.operation.starts_with(verb));
+    let reads = ["BatchGet", "Get", "List", "Describe", "Head"].iter().any(|verb| call.operation.starts_with(verb));
     let by_role = call.principal.contains(":assumed-role/");
     by_role && !reads && !is_book_keeping(call)
 }
 
 /// The calls by which a remediation runs and leaves its evidence.
 fn is_book_keeping(call: &Call) -> bool {
-    let evidence = || call.checks.iter().any(|check| check.resource.contains(":::security-remediation-logs-"));
+    let on = |part: &str| call.checks.iter().any(|check| check.resource.contains(part));
+    let evidence = || on(":::security-remediation-logs-");
     match (call.service.as_str(), call.operation.as_str()) {
         ("sts", "AssumeRole") | ("ssm", "StartAutomationExecution") | ("lambda", "Invoke") => true,
         ("events", "PutEvents") | ("kms", "GenerateDataKey" | "Decrypt") => true,
-        ("logs", "CreateLogGroup" | "CreateLogStream" | "PutLogEvents") => true,
+        ("logs", "CreateLogStream" | "PutLogEvents") => true,
+        ("logs", _) => on(":log-group:/aws/lambda/redress-"),
         ("s3", "PutObject") => evidence(),
         _ => false,
     }

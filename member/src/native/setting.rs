@@ -1,0 +1,189 @@
+//! The settings: controls that read a field which AWS may leave out, or that must keep what lies beside the field.
+//!
+//! A setting is data and pure functions over AWS's own JSON: which reading call comes next, what of the answers is the
+//! state, which calls change it, which put it back. What sends them is [`crate::wire`]; the sequence is
+//! [`crate::remediate`]'s. A new setting is a `static` in one of the files below and a line in [`SETTINGS`].
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use redress_common::arn::Arn;
+use redress_common::aws::failure::AwsFailure;
+use redress_common::contract::{Call, Change, Image, RemediateRequest};
+use redress_common::ids::Region;
+use serde_json::Value;
+
+use super::{Native, NativeError, number};
+use crate::wire::{Operation, Wire};
+
+mod account;
+mod api_stage;
+mod containers;
+mod documents;
+mod logging;
+mod trail;
+
+/// Every setting.
+pub static SETTINGS: [&Setting; 12] = [
+    &account::GUARDDUTY_DETECTOR,
+    &account::MACIE_SESSION,
+    &api_stage::CACHE_ENCRYPTION,
+    &api_stage::EXECUTION_LOGGING,
+    &api_stage::TRACING,
+    &containers::BUILD_PRIVILEGED_MODE,
+    &containers::CLUSTER_INSIGHTS,
+    &containers::REPOSITORY_IMMUTABILITY,
+    &documents::DOCUMENT_SHARING,
+    &logging::LOG_GROUP_RETENTION,
+    &logging::STATE_MACHINE_LOGGING,
+    &trail::TRAIL_ENCRYPTION,
+];
+
+/// One setting: how it is read, fixed and put back.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name, as control files write it.
+    pub name: &'static str,
+    /// The error codes of a resource that is not there.
+    missing: &'static [&'static str],
+    /// The operations that change it.
+    changes: &'static [&'static Operation],
+    /// The reading call after those that were answered so far.
+    next: fn(&Subject, &[Value]) -> Option<Ask>,
+    /// What of the answers is the state; `None` when there is no such resource.
+    state: fn(&Subject, &[Value]) -> Option<Value>,
+    /// The calls that make it comply; none when it does.
+    fix: fn(&Subject, &Value) -> Planned,
+    /// The calls that turn the first state into the second.
+    undo: fn(&Subject, &Value, &Value) -> Planned,
+}
+
+type Planned = Result<Vec<(&'static Operation, Value)>, NativeError>;
+
+/// A reading call.
+#[derive(Debug)]
+struct Ask {
+    operation: &'static Operation,
+    input: Value,
+    /// The error code, and what its message contains, with which AWS says that there is nothing: answered as `null`.
+    none: Option<(&'static str, &'static str)>,
+}
+
+impl Ask {
+    const fn of(operation: &'static Operation, input: Value) -> Self {
+        Self { operation, input, none: None }
+    }
+
+    /// The first and only call of a setting.
+    fn once(answers: &[Value], operation: &'static Operation, input: Value) -> Option<Self> {
+        answers.is_empty().then(|| Self::of(operation, input))
+    }
+
+    fn says_none(&self, failure: &AwsFailure) -> bool {
+        self.none.is_some_and(|(code, message)| failure.code() == Some(code) && failure.to_string().contains(message))
+    }
+}
+
+/// The resource that a setting is of, and what the control file says.
+#[derive(Debug)]
+struct Subject {
+    name: String,
+    arn: Arn,
+    region: Region,
+    parameters: BTreeMap<String, Value>,
+}
+
+impl Subject {
+    fn text(&self, name: &str) -> Result<&str, NativeError> {
+        let found = self.parameters.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        found.ok_or_else(|| NativeError::Parameter { name: name.to_owned(), expected: "a text that is not empty" })
+    }
+
+    fn number(&self, name: &str) -> Result<i64, NativeError> {
+        let found = self.parameters.get(name).and_then(number);
+        found.ok_or_else(|| NativeError::Parameter { name: name.to_owned(), expected: "a whole number" })
+    }
+}
+
+/// A setting by its name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.into_iter().find(|setting| setting.name == name)
+}
+
+/// A setting of one resource.
+#[derive(Debug)]
+pub struct OnResource {
+    setting: &'static Setting,
+    subject: Subject,
+    wire: Wire,
+}
+
+impl OnResource {
+    /// Of the resource that a request names.
+    #[must_use]
+    pub fn new(setting: &'static Setting, wire: Wire, request: &RemediateRequest) -> Self {
+        let subject = Subject {
+            name: request.job.resource_name.clone(),
+            arn: request.job.resource_arn.clone(),
+            region: request.region.clone(),
+            parameters: request.parameters.clone(),
+        };
+        Self { setting, subject, wire }
+    }
+}
+
+#[async_trait]
+impl Native for OnResource {
+    async fn inspect(&self) -> Result<Option<Image>, NativeError> {
+        let mut answers = Vec::new();
+        while let Some(ask) = (self.setting.next)(&self.subject, &answers) {
+            match self.wire.call(ask.operation, &ask.input).await {
+                Ok(answer) => answers.push(answer),
+                Err(failure) if ask.says_none(&failure) => answers.push(Value::Null),
+                Err(failure) if failure.code().is_some_and(|code| self.setting.missing.contains(&code)) => {
+                    return Ok(None);
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok((self.setting.state)(&self.subject, &answers).map(|state| Image { present: true, state }))
+    }
+
+    fn plan(&self, now: &Image) -> Result<Change, NativeError> {
+        (self.setting.fix)(&self.subject, &now.state).map(change)
+    }
+
+    fn plan_restore(&self, now: &Image, before: &Image) -> Result<Change, NativeError> {
+        (self.setting.undo)(&self.subject, &now.state, &before.state).map(change)
+    }
+
+    async fn call(&self, call: &Call) -> Result<(), NativeError> {
+        let known = |operation: &&&'static Operation| {
+            operation.name == call.operation && operation.service.name == call.service
+        };
+        let Some(operation) = self.setting.changes.iter().find(known) else {
+            return Err(NativeError::Form { what: "a call", native: self.setting.name });
+        };
+        self.wire.call(operation, &call.parameters).await?;
+        Ok(())
+    }
+}
+
+fn change(calls: Vec<(&'static Operation, Value)>) -> Change {
+    let call = |(operation, parameters): (&'static Operation, Value)| Call {
+        service: operation.service.name.to_owned(),
+        operation: operation.name.to_owned(),
+        parameters,
+    };
+    Change(calls.into_iter().map(call).collect())
+}
+
+/// What is at a JSON pointer; `null` when there is nothing.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
+#[cfg(test)]
+#[path = "setting_tests.rs"]
+mod tests;

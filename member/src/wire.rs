@@ -1,0 +1,322 @@
+//! Services of AWS that need no SDK crate of their own here: the SDK's own runtime signs, retries and gives up, and what
+//! goes over the wire is the JSON that a setting reads and writes.
+//!
+//! An SDK crate brings types for hundreds of operations into the function; a setting needs two or three. Speaks the
+//! JSON protocols only; knows no setting ([`crate::native::setting`] does).
+
+use aws_runtime::auth::SigV4OperationSigningConfig;
+use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
+use aws_runtime::invocation_id::InvocationIdInterceptor;
+use aws_runtime::request_info::RequestInfoInterceptor;
+use aws_runtime::retries::classifiers::AwsErrorCodeClassifier;
+use aws_smithy_runtime::client::orchestrator::operation::Operation as Orchestrated;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_runtime_api::client::auth::{
+    AuthSchemeOptionResolverParams, SharedAuthScheme, SharedAuthSchemeOptionResolver,
+};
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::identity::SharedIdentityResolver;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use aws_smithy_runtime_api::client::runtime_plugin::StaticRuntimePlugin;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::Layer;
+use aws_smithy_types::error::ErrorMetadata;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::SigningName;
+use aws_types::region::{Region, SigningRegion};
+use redress_common::aws::failure::AwsFailure;
+use serde_json::{Map, Value};
+
+/// A service, and how it is spoken to.
+#[derive(Debug)]
+pub struct Service {
+    /// Its SDK name, as planned calls write it.
+    pub name: &'static str,
+    /// What its requests are signed for.
+    pub signing: &'static str,
+    /// The first part of its host name.
+    pub host: &'static str,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// How operations are named and written.
+#[derive(Debug)]
+pub enum Protocol {
+    /// `POST /`, the operation in a header.
+    Json {
+        /// What stands before the operation's name.
+        target: &'static str,
+        /// Of the protocol: `1.0` or `1.1`.
+        version: &'static str,
+    },
+    /// A method and a path for each operation. Members are sent with a small first letter.
+    Rest,
+}
+
+/// One operation of a service.
+#[derive(Debug)]
+pub struct Operation {
+    /// Whose it is.
+    pub service: &'static Service,
+    /// Its name.
+    pub name: &'static str,
+    /// For [`Protocol::Rest`]: method, and path with a `{Member}` for each that goes into it.
+    pub http: (&'static str, &'static str),
+}
+
+impl Service {
+    /// An operation of a JSON service.
+    #[must_use]
+    pub const fn operation(&'static self, name: &'static str) -> Operation {
+        Operation { service: self, name, http: ("POST", "/") }
+    }
+
+    /// An operation of a REST service.
+    #[must_use]
+    pub const fn at(&'static self, name: &'static str, method: &'static str, path: &'static str) -> Operation {
+        Operation { service: self, name, http: (method, path) }
+    }
+}
+
+/// A request as it is sent, but for its host and signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Written {
+    method: &'static str,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Operation {
+    fn written(&self, input: &Value) -> Written {
+        let (method, path) = self.http;
+        match self.service.protocol {
+            Protocol::Json { target, version } => Written {
+                method,
+                path: path.to_owned(),
+                headers: vec![
+                    ("content-type", format!("application/x-amz-json-{version}")),
+                    ("x-amz-target", format!("{target}.{}", self.name)),
+                ],
+                body: input.to_string(),
+            },
+            Protocol::Rest => {
+                let mut filled = path.to_owned();
+                let mut body = Map::new();
+                for (name, value) in input.as_object().into_iter().flatten() {
+                    let hole = format!("{{{name}}}");
+                    if filled.contains(&hole) {
+                        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                        filled = filled.replace(&hole, &encoded(&text));
+                    } else {
+                        body.insert(small(name), with_small_names(value));
+                    }
+                }
+                let sends = method != "GET" && method != "DELETE";
+                Written {
+                    method,
+                    path: filled,
+                    headers: sends.then(|| ("content-type", "application/json".to_owned())).into_iter().collect(),
+                    body: if sends { Value::Object(body).to_string() } else { String::new() },
+                }
+            }
+        }
+    }
+}
+
+/// With a small first letter.
+fn small(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
+}
+
+/// Members of members, too. None of these services' maps with keys of a user's own is ever sent.
+fn with_small_names(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map.iter().map(|(name, value)| (small(name), with_small_names(value))).collect(),
+        Value::Array(items) => items.iter().map(with_small_names).collect(),
+        other => other.clone(),
+    }
+}
+
+/// For one part of a path.
+fn encoded(text: &str) -> String {
+    let mut path = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+/// A client of every service.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    config: SdkConfig,
+}
+
+impl Wire {
+    /// Of the function's own Region.
+    #[must_use]
+    pub const fn new(config: SdkConfig) -> Self {
+        Self { config }
+    }
+
+    /// Calls an operation.
+    ///
+    /// # Errors
+    /// When AWS refuses or does not answer.
+    pub async fn call(&self, operation: &'static Operation, input: &Value) -> Result<Value, AwsFailure> {
+        let region = self.config.region().map_or("us-east-1", Region::as_ref).to_owned();
+        let calling = Orchestrated::builder()
+            .service_name(operation.service.name)
+            .operation_name(operation.name)
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint(operation.service, &region))
+            .standard_retry(&self.config.retry_config().cloned().unwrap_or_else(RetryConfig::standard))
+            .timeout_config(self.config.timeout_config().cloned().unwrap_or_else(TimeoutConfig::disabled))
+            .retry_classifier(AwsErrorCodeClassifier::<ErrorMetadata>::new())
+            .interceptor(InvocationIdInterceptor::new())
+            .interceptor(RequestInfoInterceptor::new())
+            .runtime_plugin(self.signed(operation.service, region))
+            .serializer(request)
+            .deserializer(answer)
+            .build();
+        let called = calling.invoke(operation.written(input)).await;
+        called.map_err(|error| AwsFailure::of(operation.name, &error))
+    }
+
+    fn endpoint(&self, service: &Service, region: &str) -> String {
+        let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let own = || format!("https://{}.{region}.{suffix}", service.host);
+        self.config.endpoint_url().map_or_else(own, str::to_owned)
+    }
+
+    /// What the SDK's generated clients set up: who signs, for which service and Region, over which connections.
+    fn signed(&self, service: &Service, region: String) -> StaticRuntimePlugin {
+        let mut layer = Layer::new("wire");
+        layer.store_put(AuthSchemeOptionResolverParams::new(()));
+        layer.store_put(SigV4OperationSigningConfig::default());
+        layer.store_put(SigningName::from_static(service.signing));
+        layer.store_put(SigningRegion::from(Region::new(region)));
+        let chosen = StaticAuthSchemeOptionResolver::new(vec![SCHEME_ID]);
+        let mut components = RuntimeComponentsBuilder::new("wire")
+            .with_auth_scheme(SharedAuthScheme::new(SigV4AuthScheme::new()))
+            .with_auth_scheme_option_resolver(Some(SharedAuthSchemeOptionResolver::new(chosen)))
+            .with_http_client(self.config.http_client())
+            .with_sleep_impl(self.config.sleep_impl())
+            .with_time_source(self.config.time_source())
+            .with_identity_cache(self.config.identity_cache());
+        if let Some(credentials) = self.config.credentials_provider() {
+            components.set_identity_resolver(SCHEME_ID, SharedIdentityResolver::new(credentials));
+        }
+        StaticRuntimePlugin::new().with_config(layer.freeze()).with_runtime_components(components)
+    }
+}
+
+fn request(written: Written) -> Result<HttpRequest, BoxError> {
+    let mut request = HttpRequest::new(SdkBody::from(written.body));
+    request.set_method(written.method)?;
+    request.set_uri(written.path)?;
+    for (name, value) in written.headers {
+        request.headers_mut().insert(name, value);
+    }
+    Ok(request)
+}
+
+fn answer(response: &HttpResponse) -> Result<Value, OrchestratorError<ErrorMetadata>> {
+    let body = response.body().bytes().unwrap_or_default();
+    let parsed: Result<Value, _> = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body) };
+    if response.status().is_success() {
+        return parsed.map_err(OrchestratorError::other);
+    }
+    let parsed = parsed.unwrap_or_default();
+    let text = |names: &[&str]| names.iter().find_map(|name| parsed[*name].as_str()).map(str::to_owned);
+    let code = response.headers().get("x-amzn-errortype").map(str::to_owned).or_else(|| text(&["__type", "code"]));
+    let mut error = ErrorMetadata::builder();
+    if let Some(code) = code {
+        // `com.amazonaws.ecr#RepositoryNotFoundException:http://…`
+        let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
+        error = error.code(code);
+    }
+    if let Some(message) = text(&["message", "Message"]) {
+        error = error.message(message);
+    }
+    Err(OrchestratorError::operation(error.build()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::FakeAws;
+
+    static ECR: Service = Service {
+        name: "ecr",
+        signing: "ecr",
+        host: "api.ecr",
+        protocol: Protocol::Json { target: "AmazonEC2ContainerRegistry_V20150921", version: "1.1" },
+    };
+    static DESCRIBE: Operation = ECR.operation("DescribeRepositories");
+    static API: Service =
+        Service { name: "apigateway", signing: "apigateway", host: "apigateway", protocol: Protocol::Rest };
+    static UPDATE: Operation = API.at("UpdateStage", "PATCH", "/restapis/{RestApiId}/stages/{StageName}");
+
+    #[tokio::test]
+    async fn a_request_is_signed_for_its_service_and_its_answer_is_json() {
+        let aws = FakeAws::default();
+        aws.answer("DescribeRepositories", 200, r#"{"repositories":[]}"#);
+        let answer = Wire::new(aws.config()).call(&DESCRIBE, &json!({ "repositoryNames": ["web"] })).await.unwrap();
+        assert_eq!(answer, json!({ "repositories": [] }));
+        let seen = aws.seen().remove(0);
+        assert_eq!(seen.name, "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories");
+        assert_eq!(seen.body, br#"{"repositoryNames":["web"]}"#);
+        assert!(seen.headers["authorization"].contains("/eu-central-1/ecr/aws4_request"), "{:?}", seen.headers);
+        assert!(seen.headers.contains_key("amz-sdk-invocation-id"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_tells_its_code_and_message() {
+        let aws = FakeAws::default();
+        let body = r#"{"__type":"com.amazonaws.ecr#RepositoryNotFoundException","message":"there is none"}"#;
+        aws.answer("DescribeRepositories", 400, body);
+        let failure = Wire::new(aws.config()).call(&DESCRIBE, &json!({})).await.unwrap_err();
+        assert_eq!(failure.code(), Some("RepositoryNotFoundException"));
+        assert_eq!(failure.to_string(), "`DescribeRepositories` failed: RepositoryNotFoundException: there is none");
+    }
+
+    #[tokio::test]
+    async fn a_throttled_call_is_made_again() {
+        let aws = FakeAws::default();
+        aws.answer("DescribeRepositories", 400, r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#);
+        aws.answer("DescribeRepositories", 200, r#"{"repositories":[]}"#);
+        let config = aws.config().into_builder().retry_config(RetryConfig::standard().with_max_attempts(2)).build();
+        assert!(Wire::new(config).call(&DESCRIBE, &json!({})).await.is_ok());
+        assert_eq!(aws.seen().len(), 2);
+    }
+
+    #[test]
+    fn a_rest_request_has_its_names_in_the_path_and_the_rest_in_the_body() {
+        let written = UPDATE.written(&json!({ "RestApiId": "a1", "StageName": "p/q", "PatchOperations": [] }));
+        assert_eq!(written.path, "/restapis/a1/stages/p%2Fq");
+        assert_eq!(written.body, r#"{"patchOperations":[]}"#);
+        assert_eq!(API.at("GetStage", "GET", "/x").written(&json!({})).body, "");
+    }
+
+    #[test]
+    fn hosts_are_those_of_the_partition() {
+        let wire = Wire::new(SdkConfig::builder().build());
+        assert_eq!(wire.endpoint(&ECR, "eu-central-1"), "https://api.ecr.eu-central-1.amazonaws.com");
+        assert_eq!(wire.endpoint(&ECR, "cn-north-1"), "https://api.ecr.cn-north-1.amazonaws.com.cn");
+    }
+}
