@@ -216,6 +216,7 @@ def name_the_resources_that_actions_are_for():
     """AWS judges these by the ARN that is given here; MiniStack by everything, or by another resource of the request."""
     global_iam = "arn:aws:iam::{account}:"
     wanted = {
+        "dynamodb:ListTagsOfResource": ("ResourceArn", "{}"),
         "dynamodb:TagResource": ("ResourceArn", "{}"),
         "dynamodb:UntagResource": ("ResourceArn", "{}"),
         "iam:AddRoleToInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),

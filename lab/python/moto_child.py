@@ -5,15 +5,17 @@ import json
 import os
 import sys
 import threading
+from urllib.parse import unquote
 
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
-from moto.ec2.exceptions import InvalidNetworkAclIdError
+from moto.ec2.exceptions import InvalidNetworkAclIdError, InvalidTransitGatewayID
 from moto.ec2.models import iam_instance_profile, network_acls
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.models.launch_templates import LaunchTemplate
+from moto.ec2.models.transit_gateway import TransitGatewayBackend
 from moto.ec2.responses import EC2Response
 from moto.guardduty import urls as guardduty_urls
 from moto.guardduty.responses import GuardDutyResponse
@@ -154,25 +156,25 @@ def keep_parameters_of_redshift():
 
 
 def tag_detectors():
-    """moto tells a detector's tags and cannot change them."""
-    def detector(response):
-        name = response.path.rsplit("/", 1)[-1]
-        return response.guardduty_backend.detectors[name]
+    """moto tells a detector's tags and cannot change them, and knows none of filters."""
+    def held(response):
+        _, _, name = unquote(response.path).rpartition(":detector/")
+        detector = response.guardduty_backend.detectors[name.split("/")[0]]
+        own = vars(detector).setdefault("lab_filter_tags", {})
+        return own.setdefault(name, {}) if "/filter/" in name else detector.tags
 
     def tag(response):
-        detector(response).tags.update(response._get_param("tags"))
+        held(response).update(response._get_param("tags"))
         return "{}"
 
     def untag(response):
-        keys = response.querystring.get("tagKeys", [])
-        held = detector(response).tags
-        for key in keys:
-            held.pop(key, None)
+        for key in response.querystring.get("tagKeys", []):
+            held(response).pop(key, None)
         return "{}"
 
     GuardDutyResponse.tag_resource = tag
     GuardDutyResponse.untag_resource = untag
-    GuardDutyResponse.list_tags_for_resource = lambda response: json.dumps({"tags": detector(response).tags})
+    GuardDutyResponse.list_tags_for_resource = lambda response: json.dumps({"tags": held(response)})
     guardduty_urls.url_paths["{0}/tags/(?P<resource_arn>.+)$"] = GuardDutyResponse.dispatch
 
 
@@ -193,6 +195,33 @@ def keep_other_metadata_options():
         return modify(backend, instance_id, **(kept | given))
 
     InstanceBackend.modify_instance_metadata_options = modified
+
+
+def name_missing_transit_gateways():
+    """moto lists none where EC2 says that there is none of the id."""
+    listed = TransitGatewayBackend.describe_transit_gateways
+
+    def found(backend, filters, transit_gateway_ids=None):
+        for name in transit_gateway_ids or []:
+            if name not in backend.transit_gateways:
+                raise InvalidTransitGatewayID(name)
+        return listed(backend, filters, transit_gateway_ids)
+
+    TransitGatewayBackend.describe_transit_gateways = found
+
+
+def list_public_snapshots():
+    """moto lists snapshots whoever may restore them, and those of AWS."""
+    def asked(response):
+        found = response.ec2_backend.describe_snapshots(
+            snapshot_ids=response._get_param("SnapshotIds", []), filters=response._filters_from_querystring())
+        if "self" in response._get_param("OwnerIds", []):
+            found = [one for one in found if one.owner_id == response.current_account]
+        if "all" in response._get_param("RestorableByUserIds", []):
+            found = [one for one in found if "all" in one.create_volume_permission_groups]
+        return ActionResult({"Snapshots": found})
+
+    EC2Response.describe_snapshots = asked
 
 
 def deny_access_to_macie_where_it_is_off():
@@ -220,5 +249,7 @@ keep_parameters_of_redshift()
 tag_detectors()
 keep_other_metadata_options()
 deny_access_to_macie_where_it_is_off()
+name_missing_transit_gateways()
+list_public_snapshots()
 threading.Thread(target=exit_with_parent, daemon=True).start()
 main(sys.argv[1:])

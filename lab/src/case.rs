@@ -42,6 +42,9 @@ pub struct Case {
     pub undo: Vec<String>,
     /// What somebody changes by hand after the fix.
     pub by_hand: Option<ByHand>,
+    /// The calls that leave the account as other cases expect it: where there can be one of a kind only.
+    #[serde(default)]
+    pub clean: Vec<Step>,
 }
 
 /// A call by the account's administrator.

@@ -1,8 +1,8 @@
 //! Services of AWS that need no SDK crate of their own here: the SDK's own runtime signs, retries and gives up, and what
 //! goes over the wire is the JSON that a setting reads and writes.
 //!
-//! An SDK crate brings types for hundreds of operations into the function; a setting needs two or three. Speaks the
-//! JSON protocols only; knows no setting ([`crate::native::setting`] does).
+//! An SDK crate brings types for hundreds of operations into the function; a setting needs two or three. Where AWS
+//! answers with XML, it is read as JSON ([`xml`]). Knows no setting ([`crate::native::setting`] does).
 
 use aws_runtime::auth::SigV4OperationSigningConfig;
 use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
@@ -31,6 +31,8 @@ use aws_types::region::{Region, SigningRegion};
 use redress_common::aws::failure::AwsFailure;
 use serde_json::{Map, Value};
 
+mod xml;
+
 /// A service, and how it is spoken to.
 #[derive(Debug)]
 pub struct Service {
@@ -56,6 +58,13 @@ pub enum Protocol {
     },
     /// A method and a path for each operation. Members are sent with a small first letter.
     Rest,
+    /// `POST /` with a form, answered with XML: all values are texts, and what is empty is `null`.
+    Query {
+        /// Of the API.
+        version: &'static str,
+        /// What stands between a list's name and an item's number.
+        item: &'static str,
+    },
 }
 
 /// One operation of a service.
@@ -67,19 +76,21 @@ pub struct Operation {
     pub name: &'static str,
     /// For [`Protocol::Rest`]: method, and path with a `{Member}` for each that goes into it.
     pub http: (&'static str, &'static str),
+    /// The member that tells a call that is made again from another one.
+    pub token: Option<&'static str>,
 }
 
 impl Service {
     /// An operation of a JSON service.
     #[must_use]
     pub const fn operation(&'static self, name: &'static str) -> Operation {
-        Operation { service: self, name, http: ("POST", "/") }
+        Operation { service: self, name, http: ("POST", "/"), token: None }
     }
 
     /// An operation of a REST service.
     #[must_use]
     pub const fn at(&'static self, name: &'static str, method: &'static str, path: &'static str) -> Operation {
-        Operation { service: self, name, http: (method, path) }
+        Operation { service: self, name, http: (method, path), token: None }
     }
 }
 
@@ -105,16 +116,25 @@ impl Operation {
                 ],
                 body: input.to_string(),
             },
+            Protocol::Query { version, item } => {
+                let mut form = vec![format!("Action={}", self.name), format!("Version={version}")];
+                flatten("", input, item, &mut form);
+                Written {
+                    method,
+                    path: path.to_owned(),
+                    headers: vec![("content-type", "application/x-www-form-urlencoded".to_owned())],
+                    body: form.join("&"),
+                }
+            }
             Protocol::Rest => {
                 let mut filled = path.to_owned();
                 let mut body = Map::new();
                 for (name, value) in input.as_object().into_iter().flatten() {
                     let hole = format!("{{{name}}}");
                     if filled.contains(&hole) {
-                        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                        filled = filled.replace(&hole, &encoded(&text));
+                        filled = filled.replace(&hole, &listed(&filled, &hole, value));
                     } else {
-                        body.insert(small(name), with_small_names(value));
+                        body.insert(small(name), value.clone());
                     }
                 }
                 let sends = method != "GET" && method != "DELETE";
@@ -129,19 +149,40 @@ impl Operation {
     }
 }
 
+/// The fields of a form: `A.B` for a member of a structure, `A.1` or `A.member.1` for an item of a list.
+fn flatten(name: &str, value: &Value, item: &str, form: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (member, value) in map {
+                let name = if name.is_empty() { member.clone() } else { format!("{name}.{member}") };
+                flatten(&name, value, item, form);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                flatten(&format!("{name}{item}.{}", index + 1), value, item, form);
+            }
+        }
+        other => form.push(format!("{name}={}", encoded(&text(other)))),
+    }
+}
+
+/// What goes into a path or query for a member: `x?name=a&name=b` for a list in a query.
+fn listed(path: &str, hole: &str, value: &Value) -> String {
+    let Value::Array(items) = value else { return encoded(&text(value)) };
+    let before = path.split(hole).next().unwrap_or_default();
+    let name = before.rsplit(['?', '&']).next().unwrap_or_default();
+    items.iter().map(|item| encoded(&text(item))).collect::<Vec<_>>().join(&format!("&{name}"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// With a small first letter.
 fn small(name: &str) -> String {
     let mut letters = name.chars();
     letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
-}
-
-/// Members of members, too. None of these services' maps with keys of a user's own is ever sent.
-fn with_small_names(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => map.iter().map(|(name, value)| (small(name), with_small_names(value))).collect(),
-        Value::Array(items) => items.iter().map(with_small_names).collect(),
-        other => other.clone(),
-    }
 }
 
 /// For one part of a path.
@@ -234,23 +275,31 @@ fn request(written: Written) -> Result<HttpRequest, BoxError> {
 
 fn answer(response: &HttpResponse) -> Result<Value, OrchestratorError<ErrorMetadata>> {
     let body = response.body().bytes().unwrap_or_default();
-    let parsed: Result<Value, _> = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body) };
+    let parsed = if body.is_empty() {
+        Ok(Value::Null)
+    } else if body.starts_with(b"<") {
+        xml::read(&String::from_utf8_lossy(body)).map_err(OrchestratorError::other)
+    } else {
+        serde_json::from_slice(body).map_err(OrchestratorError::other)
+    };
     if response.status().is_success() {
-        return parsed.map_err(OrchestratorError::other);
+        return parsed;
     }
     let parsed = parsed.unwrap_or_default();
-    let text = |names: &[&str]| names.iter().find_map(|name| parsed[*name].as_str()).map(str::to_owned);
-    let code = response.headers().get("x-amzn-errortype").map(str::to_owned).or_else(|| text(&["__type", "code"]));
-    let mut error = ErrorMetadata::builder();
-    if let Some(code) = code {
+    // EC2 answers with a list of errors, the others with one.
+    let error = ["/Errors/Error", "/Error", ""].iter().find_map(|at| parsed.pointer(at)).unwrap_or(&Value::Null);
+    let text = |names: &[&str]| names.iter().find_map(|name| error[*name].as_str()).map(str::to_owned);
+    let header = response.headers().get("x-amzn-errortype").map(str::to_owned);
+    let mut metadata = ErrorMetadata::builder();
+    if let Some(code) = header.or_else(|| text(&["__type", "code", "Code"])) {
         // `com.amazonaws.ecr#RepositoryNotFoundException:http://…`
         let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
-        error = error.code(code);
+        metadata = metadata.code(code);
     }
     if let Some(message) = text(&["message", "Message"]) {
-        error = error.message(message);
+        metadata = metadata.message(message);
     }
-    Err(OrchestratorError::operation(error.build()))
+    Err(OrchestratorError::operation(metadata.build()))
 }
 
 #[cfg(test)]
@@ -311,6 +360,33 @@ mod tests {
         assert_eq!(written.path, "/restapis/a1/stages/p%2Fq");
         assert_eq!(written.body, r#"{"patchOperations":[]}"#);
         assert_eq!(API.at("GetStage", "GET", "/x").written(&json!({})).body, "");
+        let untag = API.at("Untag", "DELETE", "/tags/{Arn}?tagKeys={TagKeys}");
+        let written = untag.written(&json!({ "Arn": "a:b", "TagKeys": ["x y", "z"] }));
+        assert_eq!(written.path, "/tags/a%3Ab?tagKeys=x%20y&tagKeys=z");
+    }
+
+    static EC2: Service = Service {
+        name: "ec2",
+        signing: "ec2",
+        host: "ec2",
+        protocol: Protocol::Query { version: "2016-11-15", item: "" },
+    };
+    static DESCRIBE_SUBNETS: Operation = EC2.operation("DescribeSubnets");
+
+    #[tokio::test]
+    async fn a_service_that_answers_with_xml_is_asked_with_a_form() {
+        let aws = FakeAws::default();
+        aws.answer("DescribeSubnets", 200, "<DescribeSubnetsResponse><subnetSet><item><subnetId>s</subnetId></item></subnetSet></DescribeSubnetsResponse>");
+        let input = json!({ "SubnetId": ["s-1", "s-2"], "Filter": [{ "Name": "a b" }] });
+        let answer = Wire::new(aws.config()).call(&DESCRIBE_SUBNETS, &input).await.unwrap();
+        assert_eq!(answer, json!({ "subnetSet": [{ "subnetId": "s" }] }));
+        let body = String::from_utf8(aws.seen().remove(0).body).unwrap();
+        assert_eq!(body, "Action=DescribeSubnets&Version=2016-11-15&SubnetId.1=s-1&SubnetId.2=s-2&Filter.1.Name=a%20b");
+
+        let error = "<Response><Errors><Error><Code>InvalidSubnetID.NotFound</Code><Message>none</Message></Error></Errors></Response>";
+        aws.answer("DescribeSubnets", 400, error);
+        let failure = Wire::new(aws.config()).call(&DESCRIBE_SUBNETS, &input).await.unwrap_err();
+        assert_eq!(failure.code(), Some("InvalidSubnetID.NotFound"));
     }
 
     #[test]

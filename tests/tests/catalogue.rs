@@ -238,4 +238,7 @@ async fn keeps_its_promises(world: &'static World, who: &str, case: &Case) {
         assert_eq!(missing.outcome(), "NotFound", "{who}: {}", missing.error());
         assert_eq!(subject.changes(mark), [""; 0], "{who}: what is not there is not changed");
     }
+    for step in &case.clean {
+        subject.played.step(step).await.unwrap_or_else(|error| panic!("{who}: clean: {error}"));
+    }
 }

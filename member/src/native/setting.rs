@@ -11,7 +11,8 @@ use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
 use redress_common::ids::Region;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::{Native, NativeError, number};
 use crate::wire::{Operation, Wire};
@@ -20,11 +21,15 @@ mod account;
 mod api_stage;
 mod containers;
 mod documents;
+mod ec2;
 mod logging;
+mod scaling;
+mod secrets;
+mod tags;
 mod trail;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 12] = [
+pub static SETTINGS: [&Setting; 20] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
@@ -34,8 +39,16 @@ pub static SETTINGS: [&Setting; 12] = [
     &containers::CLUSTER_INSIGHTS,
     &containers::REPOSITORY_IMMUTABILITY,
     &documents::DOCUMENT_SHARING,
+    &ec2::PUBLIC_SNAPSHOTS,
+    &ec2::SNAPSHOT_SHARING,
+    &ec2::TEMPLATE_PUBLIC_ADDRESS,
+    &ec2::TEMPLATE_TOKENS,
     &logging::LOG_GROUP_RETENTION,
     &logging::STATE_MACHINE_LOGGING,
+    &scaling::GROUP_HEALTH_CHECK,
+    &secrets::SECRET_ROTATION,
+    &tags::DETECTOR_TAGS,
+    &tags::TABLE_TAGS,
     &trail::TRAIL_ENCRYPTION,
 ];
 
@@ -117,6 +130,10 @@ pub struct OnResource {
     setting: &'static Setting,
     subject: Subject,
     wire: Wire,
+    /// What AWS answered to the call before: a later one may need what was made by it.
+    answered: Mutex<Value>,
+    /// The remediation: a call that is made twice counts once.
+    token: String,
 }
 
 impl OnResource {
@@ -129,7 +146,8 @@ impl OnResource {
             region: request.region.clone(),
             parameters: request.parameters.clone(),
         };
-        Self { setting, subject, wire }
+        let token = request.job.remediation_id.to_string();
+        Self { setting, subject, wire, answered: Mutex::default(), token }
     }
 }
 
@@ -165,8 +183,29 @@ impl Native for OnResource {
         let Some(operation) = self.setting.changes.iter().find(known) else {
             return Err(NativeError::Form { what: "a call", native: self.setting.name });
         };
-        self.wire.call(operation, &call.parameters).await?;
+        let mut answered = self.answered.lock().await;
+        let mut input = with_answers(&call.parameters, &answered);
+        if let Some(token) = operation.token {
+            input[token] = json!(self.token);
+        }
+        *answered = self.wire.call(operation, &input).await?;
         Ok(())
+    }
+}
+
+/// A value that the answer to the call before holds: the pointer to it, after this.
+const OF_ANSWER: &str = "answer:";
+
+/// The parameters with what the call before made.
+fn with_answers(value: &Value, answered: &Value) -> Value {
+    match value {
+        Value::String(text) => match text.strip_prefix(OF_ANSWER) {
+            Some(pointer) => at(answered, pointer).clone(),
+            None => value.clone(),
+        },
+        Value::Array(items) => items.iter().map(|item| with_answers(item, answered)).collect(),
+        Value::Object(map) => map.iter().map(|(name, item)| (name.clone(), with_answers(item, answered))).collect(),
+        other => other.clone(),
     }
 }
 

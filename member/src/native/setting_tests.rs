@@ -49,6 +49,11 @@ fn recorded() -> Vec<Recorded> {
     const MACHINE: &str = "arn:aws:states:eu-central-1:111122223333:stateMachine:orders";
     const TRAIL: &str = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/audit";
     const ACCOUNT: &str = "arn:aws:iam::111122223333:root";
+    const TEMPLATE: &str = "arn:aws:ec2:eu-central-1:111122223333:launch-template/lt-1";
+    const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders-AbCdEf";
+    const TABLE: &str = "arn:aws:dynamodb:eu-central-1:111122223333:table/orders";
+    const FILTER: &str = "arn:aws:guardduty:eu-central-1:111122223333:detector/12ab/filter/noise";
+    let template = |version: &str, data: Value| json!([{ "launchTemplateVersionSet": [{ "versionNumber": version, "launchTemplateData": data }] }]);
     let patched = |patches: Value| json!([["UpdateStage", { "restApiId": "a1", "stageName": "prod", "patchOperations": patches }]]);
     let replace = |path: &str, value: &str| json!({ "op": "replace", "path": path, "value": value });
     let insights = |value: &str| json!([{ "clusters": [{ "clusterArn": CLUSTER, "status": "ACTIVE", "settings": [{ "name": "containerInsights", "value": value }] }], "failures": [] }]);
@@ -221,6 +226,115 @@ fn recorded() -> Vec<Recorded> {
                 ["DeleteLogGroup", { "logGroupName": group }]]),
         },
         Recorded {
+            setting: &ec2::PUBLIC_SNAPSHOTS,
+            arn: ACCOUNT,
+            name: "root",
+            parameters: json!({}),
+            bad: json!([{ "snapshotSet": [{ "snapshotId": "snap-2" }], "nextToken": "more" }, { "snapshotSet": [{ "snapshotId": "snap-1" }], "nextToken": null }]),
+            fix: json!([["ModifySnapshotAttribute", { "SnapshotId": "snap-1", "Attribute": "createVolumePermission", "OperationType": "remove", "UserGroup": ["all"] }],
+                ["ModifySnapshotAttribute", { "SnapshotId": "snap-2", "Attribute": "createVolumePermission", "OperationType": "remove", "UserGroup": ["all"] }]]),
+            good: json!([{ "snapshotSet": null }]),
+            undo: json!([["ModifySnapshotAttribute", { "SnapshotId": "snap-1", "Attribute": "createVolumePermission", "OperationType": "add", "UserGroup": ["all"] }],
+                ["ModifySnapshotAttribute", { "SnapshotId": "snap-2", "Attribute": "createVolumePermission", "OperationType": "add", "UserGroup": ["all"] }]]),
+        },
+        Recorded {
+            setting: &ec2::PUBLIC_SNAPSHOTS,
+            arn: "arn:aws:ec2:eu-central-1:111122223333:snapshot/snap-2",
+            name: "snap-2",
+            parameters: json!({}),
+            bad: json!([{ "snapshotSet": [{ "snapshotId": "snap-2" }] }, { "snapshotSet": [{ "snapshotId": "snap-1" }, { "snapshotId": "snap-2" }] }]),
+            fix: json!([["ModifySnapshotAttribute", { "SnapshotId": "snap-2", "Attribute": "createVolumePermission", "OperationType": "remove", "UserGroup": ["all"] }]]),
+            good: json!([{ "snapshotSet": [{ "snapshotId": "snap-2" }] }, { "snapshotSet": null }]),
+            undo: json!([["ModifySnapshotAttribute", { "SnapshotId": "snap-2", "Attribute": "createVolumePermission", "OperationType": "add", "UserGroup": ["all"] }]]),
+        },
+        Recorded {
+            setting: &ec2::SNAPSHOT_SHARING,
+            arn: ACCOUNT,
+            name: "root",
+            parameters: json!({}),
+            bad: json!([{ "state": "block-new-sharing" }]),
+            fix: json!([["EnableSnapshotBlockPublicAccess", { "State": "block-all-sharing" }]]),
+            good: json!([{ "state": "block-all-sharing" }]),
+            undo: json!([["EnableSnapshotBlockPublicAccess", { "State": "block-new-sharing" }]]),
+        },
+        Recorded {
+            setting: &ec2::TEMPLATE_TOKENS,
+            arn: TEMPLATE,
+            name: "lt-1",
+            parameters: json!({}),
+            bad: template(
+                "3",
+                json!({ "metadataOptions": { "state": "pending", "httpTokens": "optional", "httpPutResponseHopLimit": "2", "httpEndpoint": "enabled" } }),
+            ),
+            fix: json!([["CreateLaunchTemplateVersion", { "LaunchTemplateId": "lt-1", "SourceVersion": "3", "LaunchTemplateData": {
+                    "MetadataOptions": { "HttpTokens": "required", "HttpPutResponseHopLimit": "2", "HttpEndpoint": "enabled" } } }],
+                ["ModifyLaunchTemplate", { "LaunchTemplateId": "lt-1", "SetDefaultVersion": "answer:/launchTemplateVersion/versionNumber" }]]),
+            good: template("4", json!({ "metadataOptions": { "httpTokens": "required" } })),
+            undo: json!([["ModifyLaunchTemplate", { "LaunchTemplateId": "lt-1", "SetDefaultVersion": "3" }]]),
+        },
+        Recorded {
+            setting: &ec2::TEMPLATE_PUBLIC_ADDRESS,
+            arn: TEMPLATE,
+            name: "lt-1",
+            parameters: json!({}),
+            bad: template(
+                "3",
+                json!({ "networkInterfaceSet": [
+                { "deviceIndex": "0", "associatePublicIpAddress": "true", "groupSet": ["sg-1", "sg-2"], "ipv6AddressesSet": [{ "ipv6Address": "::1" }] },
+                { "deviceIndex": "1", "subnetId": "subnet-1" }] }),
+            ),
+            fix: json!([["CreateLaunchTemplateVersion", { "LaunchTemplateId": "lt-1", "SourceVersion": "3", "LaunchTemplateData": { "NetworkInterface": [
+                    { "DeviceIndex": "0", "AssociatePublicIpAddress": "false", "SecurityGroupId": ["sg-1", "sg-2"], "Ipv6Addresses": [{ "Ipv6Address": "::1" }] },
+                    { "DeviceIndex": "1", "SubnetId": "subnet-1" }] } }],
+                ["ModifyLaunchTemplate", { "LaunchTemplateId": "lt-1", "SetDefaultVersion": "answer:/launchTemplateVersion/versionNumber" }]]),
+            good: template(
+                "4",
+                json!({ "networkInterfaceSet": [{ "deviceIndex": "0", "associatePublicIpAddress": "false" }] }),
+            ),
+            undo: json!([["ModifyLaunchTemplate", { "LaunchTemplateId": "lt-1", "SetDefaultVersion": "3" }]]),
+        },
+        Recorded {
+            setting: &scaling::GROUP_HEALTH_CHECK,
+            arn: "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:1:autoScalingGroupName/team/web",
+            name: "1:autoScalingGroupName/team/web",
+            parameters: json!({ "GracePeriod": 300 }),
+            bad: json!([{ "AutoScalingGroups": [{ "TargetGroupARNs": ["tg"], "LoadBalancerNames": null, "HealthCheckType": "EC2,EBS", "HealthCheckGracePeriod": "600" }] }]),
+            fix: json!([["UpdateAutoScalingGroup", { "AutoScalingGroupName": "team/web", "HealthCheckType": "ELB,EBS", "HealthCheckGracePeriod": 600 }]]),
+            good: json!([{ "AutoScalingGroups": [{ "TargetGroupARNs": null, "LoadBalancerNames": null, "HealthCheckType": "EC2", "HealthCheckGracePeriod": "0" }] }]),
+            undo: json!([["UpdateAutoScalingGroup", { "AutoScalingGroupName": "team/web", "HealthCheckType": "EC2,EBS", "HealthCheckGracePeriod": 600 }]]),
+        },
+        Recorded {
+            setting: &secrets::SECRET_ROTATION,
+            arn: SECRET,
+            name: "orders-AbCdEf",
+            parameters: json!({ "AutomaticallyAfterDays": 30, "RotationLambdaARN": "none" }),
+            bad: json!([{ "RotationEnabled": false, "RotationLambdaARN": "arn:f" }]),
+            fix: json!([["RotateSecret", { "SecretId": SECRET, "RotationLambdaARN": "arn:f",
+                "RotationRules": { "AutomaticallyAfterDays": 30 }, "RotateImmediately": false }]]),
+            good: json!([{ "RotationEnabled": true, "RotationLambdaARN": "arn:f", "RotationRules": { "AutomaticallyAfterDays": 7 } }]),
+            undo: json!([["CancelRotateSecret", { "SecretId": SECRET }]]),
+        },
+        Recorded {
+            setting: &tags::TABLE_TAGS,
+            arn: TABLE,
+            name: "orders",
+            parameters: json!({ "Keys": ["Owner", "CostCenter"], "Value": "unassigned" }),
+            bad: json!([{ "Tags": [{ "Key": "Team", "Value": "x" }], "NextToken": "more" }, { "Tags": [{ "Key": "Owner", "Value": "anna" }] }]),
+            fix: json!([["TagResource", { "ResourceArn": TABLE, "Tags": [{ "Key": "CostCenter", "Value": "unassigned" }] }]]),
+            good: json!([{ "Tags": [{ "Key": "CostCenter", "Value": "unassigned" }, { "Key": "Owner", "Value": "anna" }] }]),
+            undo: json!([["UntagResource", { "ResourceArn": TABLE, "TagKeys": ["CostCenter"] }]]),
+        },
+        Recorded {
+            setting: &tags::DETECTOR_TAGS,
+            arn: FILTER,
+            name: "12ab/filter/noise",
+            parameters: json!({ "Keys": ["Owner"], "Value": "unassigned" }),
+            bad: json!([{ "tags": {} }]),
+            fix: json!([["TagResource", { "ResourceArn": FILTER, "Tags": { "Owner": "unassigned" } }]]),
+            good: json!([{ "tags": { "Owner": "unassigned", "Team": "x" } }]),
+            undo: json!([["UntagResource", { "ResourceArn": FILTER, "TagKeys": ["Owner"] }]]),
+        },
+        Recorded {
             setting: &trail::TRAIL_ENCRYPTION,
             arn: TRAIL,
             name: "audit",
@@ -283,6 +397,34 @@ fn a_stage_that_is_none_is_refused() {
     case.arn = "arn:aws:apigateway:eu-central-1::/restapis/a1";
     let refused = (case.setting.fix)(&subject(&case), &json!({ "TracingEnabled": false }));
     assert_eq!(refused.unwrap_err().to_string(), "the ARN names no stage of an API");
+}
+
+#[test]
+fn a_secret_without_a_function_and_an_interface_with_an_unknown_option_are_left_alone() {
+    let cases = recorded();
+    let refused = |name: &str, now: Value| {
+        let case = cases.iter().find(|case| case.setting.name == name).unwrap();
+        (case.setting.fix)(&subject(case), &now).unwrap_err().to_string()
+    };
+    let secret = |more: Value| {
+        let mut secret =
+            json!({ "RotationEnabled": false, "RotationLambdaARN": null, "IsManaged": false, "IsToBeDeleted": false });
+        secret.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        refused("secret_rotation", secret)
+    };
+    assert!(secret(json!({})).contains("no rotation function"));
+    assert!(secret(json!({ "IsManaged": true })).contains("another AWS service"));
+    assert!(secret(json!({ "IsToBeDeleted": true })).contains("is to be deleted"));
+    let interface = json!({ "associatePublicIpAddress": "true", "somethingNew": "x" });
+    let now = json!({ "Version": "1", "Data": [interface] });
+    assert!(refused("ec2_template_public_address", now).contains("does not know"));
+}
+
+#[test]
+fn a_later_call_gets_what_the_call_before_made() {
+    let answered = json!({ "launchTemplateVersion": { "versionNumber": "4" } });
+    let planned = json!({ "Id": "lt-1", "In": ["answer:/launchTemplateVersion/versionNumber"] });
+    assert_eq!(with_answers(&planned, &answered), json!({ "Id": "lt-1", "In": ["4"] }));
 }
 
 #[tokio::test]

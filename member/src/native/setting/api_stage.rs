@@ -141,7 +141,9 @@ pub(super) static EXECUTION_LOGGING: Setting = Setting {
     state: |subject, answers| {
         let answer = answers.first()?;
         if Stage::of(subject)?.v2 {
-            return Some(json!({ "Routes": at(answer, "/defaultRouteSettings") }));
+            let mut routes = at(answer, "/defaultRouteSettings").as_object().cloned().unwrap_or_default();
+            routes.entry("loggingLevel").or_insert_with(|| json!("OFF"));
+            return Some(json!({ "Routes": routes }));
         }
         Some(json!({ "Methods": of_methods(answer, "loggingLevel", |_| true) }))
     },
@@ -151,9 +153,8 @@ pub(super) static EXECUTION_LOGGING: Setting = Setting {
         if !stage.v2 {
             return Ok(stage.patched(back(now, before, "logging/loglevel")));
         }
-        let mut routes = before["Routes"].as_object().cloned().unwrap_or_default();
-        routes.entry("loggingLevel").or_insert_with(|| json!("OFF"));
-        Ok(vec![(&UPDATE_V2, json!({ "ApiId": stage.api, "StageName": stage.name, "DefaultRouteSettings": routes }))])
+        let input = json!({ "ApiId": stage.api, "StageName": stage.name, "DefaultRouteSettings": before["Routes"] });
+        Ok(vec![(&UPDATE_V2, input)])
     },
 };
 
