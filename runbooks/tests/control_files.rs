@@ -143,11 +143,12 @@ fn every_control_file_states_its_parts_in_the_agreed_order() {
         "resource:",
         "parameters:",
         "native:",
-        "calls:",
+        "guidance:",
         "inspect:",
         "compliant:",
         "apply:",
         "restore:",
+        "calls:",
     ];
     for control in support::controls() {
         let text = text(control.id.as_str());
