@@ -6,6 +6,7 @@ Applied once, before the first request. An amendment goes when a newer MiniStack
 import dataclasses
 import json
 import os
+import time
 import urllib.parse
 
 from ministack.core import iam_actions, iam_evaluator
@@ -36,6 +37,8 @@ def all_of_it():
     answer_whether_a_bucket_policy_is_public()
     find_the_stack_of_a_resource()
     replace_password_policies()
+    age_credentials()
+    know_the_policy_of_support_roles()
     keep_automatic_upgrades_of_caches()
     cancel_rotations()
 
@@ -183,6 +186,35 @@ def replace_password_policies():
         return update(parameters)
 
     iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"] = replace
+
+
+def age_credentials():
+    """Nobody can wait 90 days for a key to grow old: those of a user with the path `/aged-100-days/` are made that long ago."""
+    def aged(handler, made):
+        def make(parameters):
+            name = iam._p(parameters, "UserName")
+            path = iam._users.get(name, {}).get("Path", "")
+            known = set(iam._access_keys)
+            answer = handler(parameters)
+            if path.startswith("/aged-") and answer[0] == 200:
+                then = time.time() - 86400 * int(path.split("-")[1])
+                made(name, known)["CreateDate"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(then))
+            return answer
+        return make
+
+    handlers = iam._IAM_HANDLERS
+    handlers["CreateAccessKey"] = aged(
+        handlers["CreateAccessKey"],
+        lambda name, known: next(key for id, key in iam._access_keys.items() if id not in known))
+    handlers["CreateLoginProfile"] = aged(
+        handlers["CreateLoginProfile"], lambda name, known: iam._login_profiles[name])
+
+
+def know_the_policy_of_support_roles():
+    """MiniStack has some of AWS's managed policies, and not this one."""
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["support:*"], "Resource": "*"}]}
+    iam._aws_managed_policies["arn:aws:iam::aws:policy/AWSSupportAccess"] = iam._make_aws_managed_record(
+        "AWSSupportAccess", json.dumps(policy), "Access to AWS Support.")
 
 
 def name_log_streams_within_their_group():

@@ -106,7 +106,10 @@ def observe_authorisation():
 def s3_operation(method, path, headers, query):
     """The API name of an S3 request, where its IAM action has another one or stands for several."""
     if len([part for part in path.split("/") if part]) < 2:
-        return operation({"service": "s3", "method": method, "path": path, "query": query})["operation"]
+        name = operation({"service": "s3", "method": method, "path": path, "query": query})["operation"]
+        # Each was replaced by one that is called by the same request.
+        replaced = ("GetBucketLifecycle", "GetBucketNotification", "PutBucketLifecycle", "PutBucketNotification")
+        return f"{name}Configuration" if name in replaced else name
     if method == "HEAD":
         return "HeadObject"
     return "CopyObject" if "x-amz-copy-source" in headers else None

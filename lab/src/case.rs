@@ -266,7 +266,14 @@ impl Played {
     /// When the case refers to something unknown.
     pub fn after(&self, before: &Value) -> Result<Value, CaseError> {
         let mut after = before.clone();
-        merge(&mut after, &self.filled("after", &self.case.after)?);
+        let patch = self.filled("after", &self.case.after)?;
+        merge(&mut after, &patch);
+        // A part that is gone is `null`, not left out.
+        for (name, part) in patch.as_object().into_iter().flatten() {
+            if part.is_null() {
+                after[name] = Value::Null;
+            }
+        }
         sort_lists(&mut after);
         Ok(after)
     }

@@ -465,6 +465,12 @@ impl Gateway {
                 request = request.header(name, value);
             }
         }
+        // An S3 client signs the length of nothing, too.
+        if incoming.body.is_empty()
+            && let Some(length) = incoming.headers.get(header::CONTENT_LENGTH)
+        {
+            request = request.header(header::CONTENT_LENGTH, length);
+        }
         // Policies ask for TLS. On AWS it is always there; here only a client that says otherwise is without.
         if !incoming.headers.contains_key(FORWARDED_PROTO) {
             request = request.header(FORWARDED_PROTO, "https");

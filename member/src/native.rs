@@ -20,15 +20,24 @@ use crate::place::Place;
 use crate::remediate::{self, RemediateError};
 use crate::wire::Wire;
 
+pub mod at_rest;
+pub mod bucket_settings;
 pub mod cloudwatch_alarm;
 pub mod ec2_default_group;
 pub mod ec2_network_acl;
 pub mod ec2_open_port;
 mod ec2_rules;
 pub mod ec2_unencrypted_volume;
+pub mod iam_admin_policy;
 pub mod iam_password_policy;
+pub mod iam_support_role;
+pub mod iam_user_credentials;
+pub mod iam_user_policies;
+pub mod lambda_policy;
 pub mod load_balancer_attribute;
+mod policy_text;
 pub mod required_tags;
+pub mod resource_policy;
 pub mod setting;
 
 use setting::OnResource;
@@ -134,15 +143,23 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 8] = [
+pub const NATIVES: [Declared; 16] = [
+    at_rest::DECLARED,
+    bucket_settings::DECLARED,
     cloudwatch_alarm::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
     ec2_open_port::DECLARED,
     ec2_unencrypted_volume::DECLARED,
+    iam_admin_policy::DECLARED,
     iam_password_policy::DECLARED,
+    iam_support_role::DECLARED,
+    iam_user_credentials::DECLARED,
+    iam_user_policies::DECLARED,
+    lambda_policy::DECLARED,
     load_balancer_attribute::DECLARED,
     required_tags::DECLARED,
+    resource_policy::DECLARED,
 ];
 
 /// The clients of all native functions, made once.
@@ -153,8 +170,12 @@ pub struct Clients {
     cloudtrail: aws_sdk_cloudtrail::Client,
     ec2: aws_sdk_ec2::Client,
     iam: aws_sdk_iam::Client,
+    kms: aws_sdk_kms::Client,
+    lambda: aws_sdk_lambda::Client,
     logs: aws_sdk_cloudwatchlogs::Client,
+    s3: aws_sdk_s3::Client,
     sns: aws_sdk_sns::Client,
+    sqs: aws_sdk_sqs::Client,
     tagging: aws_sdk_resourcegroupstagging::Client,
     wire: Wire,
 }
@@ -176,8 +197,12 @@ impl Clients {
             cloudtrail: aws_sdk_cloudtrail::Client::new(config),
             ec2: aws_sdk_ec2::Client::new(config),
             iam: aws_sdk_iam::Client::new(config),
+            kms: aws_sdk_kms::Client::new(config),
+            lambda: aws_sdk_lambda::Client::new(config),
             logs: aws_sdk_cloudwatchlogs::Client::new(config),
+            s3: s3(config),
             sns: sns(config),
+            sqs: aws_sdk_sqs::Client::new(config),
             tagging: aws_sdk_resourcegroupstagging::Client::new(config),
             wire: Wire::new(config.clone()),
         }
@@ -207,6 +232,12 @@ fn sns(config: &aws_types::SdkConfig) -> aws_sdk_sns::Client {
     let throttled = HttpStatusCodeClassifier::new_from_codes(&[429][..]);
     let config = aws_sdk_sns::config::Builder::from(config).retry_classifier(throttled).build();
     aws_sdk_sns::Client::from_conf(config)
+}
+
+/// With paths instead of host names where the endpoint is one machine.
+fn s3(config: &aws_types::SdkConfig) -> aws_sdk_s3::Client {
+    let builder = aws_sdk_s3::config::Builder::from(config).force_path_style(config.endpoint_url().is_some());
+    aws_sdk_s3::Client::from_conf(builder.build())
 }
 
 impl Chosen {
@@ -301,14 +332,22 @@ mod tests {
     /// Every function with parameters that it takes.
     fn examples() -> Vec<(&'static str, Value)> {
         vec![
+            ("at_rest", json!({ "KmsMasterKeyId": "alias/aws/sns" })),
+            ("bucket_settings", json!({ "Setting": "Versioning" })),
             ("cloudwatch_alarm", json!({ "FilterPattern": "{ $.a = 1 }", "MetricName": "a", "Namespace": "b" })),
             ("ec2_default_group", json!({})),
             ("ec2_network_acl", json!({ "Ports": [22, 3389] })),
             ("ec2_open_port", json!({ "Ports": [22] })),
             ("ec2_unencrypted_volume", json!({ "KmsKeyId": "" })),
+            ("iam_admin_policy", json!({})),
             ("iam_password_policy", json!({ "MinimumPasswordLength": 14 })),
+            ("iam_support_role", json!({ "RoleName": "support" })),
+            ("iam_user_credentials", json!({ "MaxKeyAge": 90 })),
+            ("iam_user_policies", json!({})),
+            ("lambda_policy", json!({})),
             ("load_balancer_attribute", json!({ "Attribute": "deletion_protection.enabled", "Value": "true" })),
             ("required_tags", json!({ "Keys": ["Owner"], "Value": "" })),
+            ("resource_policy", json!({ "Goal": "RequireTls" })),
         ]
     }
 
@@ -351,7 +390,11 @@ mod tests {
         );
         for (name, parameters) in examples {
             let request = |parameters: Value| RemediateRequest {
-                job: job(GROUP),
+                job: job(match name {
+                    "at_rest" => "arn:aws:sns:eu-central-1:111122223333:topic",
+                    "resource_policy" => "arn:aws:s3:::bucket",
+                    _ => GROUP,
+                }),
                 native: name.to_owned(),
                 account_id: "111122223333".parse().unwrap(),
                 region: "eu-central-1".parse().unwrap(),

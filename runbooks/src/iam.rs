@@ -24,7 +24,10 @@ const PREFIXES: [(&str, &str); 9] = [
 ];
 
 /// Operations whose IAM action has another name, by service and operation.
-const RENAMED: [(&str, &str, &str); 6] = [
+const RENAMED: [(&str, &str, &str); 9] = [
+    ("s3", "DeleteBucketEncryption", "s3:PutEncryptionConfiguration"),
+    ("s3", "GetBucketEncryption", "s3:GetEncryptionConfiguration"),
+    ("s3", "PutBucketEncryption", "s3:PutEncryptionConfiguration"),
     ("s3", "GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock"),
     ("s3", "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
     ("s3", "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock"),

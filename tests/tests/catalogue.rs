@@ -154,7 +154,12 @@ impl Subject {
         // A runbook tries again by itself, a function by its SDK: what is struck once goes through then.
         let rule = faults.add(if times == 1 { rule } else { rule.and_retries() });
         let ended = self.asks(Mode::Apply).await;
-        assert!(faults.fired().iter().any(|fired| fired.rule == rule), "{operation} was not called");
+        assert!(
+            faults.fired().iter().any(|fired| fired.rule == rule),
+            "{operation} was not called: {:?} {}",
+            ends(&ended),
+            ended.error()
+        );
         faults.remove(rule);
         ended
     }

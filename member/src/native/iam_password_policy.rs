@@ -136,13 +136,14 @@ struct Policy {
 
 impl Policy {
     /// What holds in an account without a policy, as far as a policy can say it. `UpdateAccountPasswordPolicy`
-    /// would itself start from a minimum of 6, which is weaker than the 8 that AWS applies without a policy.
+    /// would itself start from a minimum of 6, which is weaker than the 8 that AWS applies without a policy. AWS then
+    /// asks for three of the four kinds of characters, whichever; a policy can only name them, so it names three.
     const AWS_DEFAULT: Self = Self {
         minimum_password_length: 8,
         require_symbols: false,
-        require_numbers: false,
-        require_uppercase_characters: false,
-        require_lowercase_characters: false,
+        require_numbers: true,
+        require_uppercase_characters: true,
+        require_lowercase_characters: true,
         allow_users_to_change_password: false,
         max_password_age: None,
         password_reuse_prevention: None,

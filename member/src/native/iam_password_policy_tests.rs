@@ -70,6 +70,10 @@ fn the_first_policy_of_an_account_is_not_weaker_than_having_none() {
     let end = policy(&applied(&seven()[0], &judge::absent()));
     assert_eq!(end, Policy { require_uppercase_characters: true, ..Policy::AWS_DEFAULT });
     assert_eq!(end.minimum_password_length, 8);
+    // Without a policy AWS asks for three of the four kinds of characters.
+    let kinds =
+        [end.require_symbols, end.require_numbers, end.require_uppercase_characters, end.require_lowercase_characters];
+    assert!(kinds.iter().filter(|asked| **asked).count() >= 3, "{end:?}");
 }
 
 #[test]
@@ -148,6 +152,9 @@ async fn the_answer_of_iam_becomes_an_image_and_no_policy_is_an_absent_one() {
     let expected = Policy {
         minimum_password_length: 10,
         require_symbols: true,
+        require_numbers: false,
+        require_uppercase_characters: false,
+        require_lowercase_characters: false,
         allow_users_to_change_password: true,
         ..Policy::AWS_DEFAULT
     };
@@ -160,6 +167,9 @@ async fn every_setting_is_sent_with_every_update() {
     let native = PasswordPolicy::new(aws_sdk_iam::Client::new(&aws.config()), &seven()[0]).unwrap();
     aws.answer("UpdateAccountPasswordPolicy", 200, "<UpdateAccountPasswordPolicyResponse/>");
     let now = image(&Policy {
+        require_numbers: false,
+        require_uppercase_characters: false,
+        require_lowercase_characters: false,
         max_password_age: Some(60),
         password_reuse_prevention: Some(5),
         hard_expiry: true,
