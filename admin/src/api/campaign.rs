@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use redress_common::aws::ledger_store::{Also, AppendError};
-use redress_common::aws::state_table::{Expect, StateKey};
+use redress_common::aws::state_table::{Expect, Limits, StateKey};
 use redress_common::finding::{self, Finding, Inbound};
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::account::AccountFacts;
@@ -23,13 +23,17 @@ use super::ports::Desk;
 use crate::intake::{self, Case};
 use crate::policy::{Asked as Facts, Calendar, Policies, Question};
 use crate::ports::Waiting;
+use crate::reconcile::waiting;
 
 /// No campaign has more findings; a second one takes the rest.
 const LIMIT: usize = 1_000;
-/// Nor a higher pace.
-const MAX_PER_HOUR: u32 = 1_000;
 /// A finding that was not released by then is forgotten.
 const KEPT_SECONDS: i64 = 90 * 24 * 60 * 60;
+
+/// The highest pace: what the reconciler releases, and no account's breaker opens by.
+fn most_per_hour(limits: &Limits) -> u32 {
+    waiting::PER_HOUR.min(limits.account_per_hour)
+}
 
 impl<D: Desk> Api<D> {
     /// Lists the open findings of a control, says what policy would do with each, and puts them aside.
@@ -39,11 +43,8 @@ impl<D: Desk> Api<D> {
         };
         let name = campaign_name(name)?;
         let reason = said("reason", reason)?;
-        if !(1..=MAX_PER_HOUR).contains(per_hour) {
-            return Err(Refused::malformed(
-                "bad-pace",
-                format!("a campaign releases 1 to {MAX_PER_HOUR} findings an hour"),
-            ));
+        if *per_hour == 0 {
+            return Err(Refused::malformed("bad-pace", "a campaign releases at least one finding an hour"));
         }
         let unavailable = |error: &dyn std::error::Error| Refused::unavailable(error);
         let keys = [
@@ -73,6 +74,12 @@ impl<D: Desk> Api<D> {
             .collect();
 
         let settings = read.settings().map_err(|error| unavailable(&error))?;
+        let most = most_per_hour(&settings.limits);
+        if *per_hour > most {
+            let message =
+                format!("a campaign releases at most {most} findings an hour: they may all be of one account");
+            return Err(Refused::malformed("bad-pace", message));
+        }
         let own = read.policy().map_err(|error| unavailable(&error))?;
         let exemptions = read.exemptions().map_err(|error| unavailable(&error))?;
         let policies = Policies::in_force(settings.policy_set, own.as_ref());
@@ -222,4 +229,16 @@ fn summary<'a>(cases: impl Iterator<Item = (&'a Case, &'static str)>) -> Value {
     }
     let [disposition, account, severity] = counts;
     json!({ "Disposition": disposition, "AccountId": account, (detail::SEVERITY): severity })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_campaign_is_faster_than_the_reconciler_or_an_accounts_budget() {
+        let limits = |account_per_hour| Limits { account_per_hour, ..Limits::default() };
+        assert_eq!(most_per_hour(&limits(200)), 200);
+        assert_eq!(most_per_hour(&limits(5_000)), 400);
+    }
 }

@@ -76,6 +76,8 @@ impl Desk for Aws {
                 .queue_url(&url)
                 .max_number_of_messages(i32::try_from(BATCH.min(limit - letters.len())).unwrap_or(1))
                 .visibility_timeout(seconds)
+                // A short poll asks some of the servers, and an empty answer of theirs says nothing.
+                .wait_time_seconds(1)
                 .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
                 .message_attribute_names("All")
                 .send()

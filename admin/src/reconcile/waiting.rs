@@ -3,11 +3,14 @@
 //! Completion brings the next one back when a remediation ends; this is for when it did not. Campaigns have no other
 //! motor. What is brought back is decided about anew, by the settings of now.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use redress_common::aws::ledger_store::{Also, AppendError, TransactError};
 use redress_common::aws::open::Open;
 use redress_common::aws::state_table::{Expect, Settings, Snapshot, StateKey, Switch};
-use redress_common::ids::RemediationId;
+use redress_common::finding::{Inbound, parse};
+use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::breaker::BreakerScope;
 use redress_common::items::campaign::{Campaign, CampaignStatus};
 use redress_common::items::flight::Flight;
@@ -16,17 +19,22 @@ use redress_common::state::State;
 
 use super::ports::Watch;
 use super::{Broken, Counts, Note, Reconciler};
+use crate::ports::Waiting;
 use crate::report;
 
 /// Places and campaigns that one run looks at.
 const PLACES: usize = 100;
 /// Findings of one place or campaign that one run brings back.
-const BROUGHT: usize = 100;
+const BROUGHT: u32 = 100;
+/// So many times an hour there is a run, by the template's schedule.
+const RUNS: u32 = 4;
+/// No campaign's findings are released at a higher pace.
+pub(crate) const PER_HOUR: u32 = RUNS * BROUGHT;
 
 /// How many findings may be brought back to a place.
 #[must_use]
 pub fn free(flight: &Flight, settings: &Settings, now: Timestamp) -> usize {
-    flight.free(settings.limits.in_flight, now.as_millisecond()).min(BROUGHT)
+    flight.free(settings.limits.in_flight, now.as_millisecond()).min(BROUGHT as usize)
 }
 
 /// Why a campaign's findings may not be released now.
@@ -49,6 +57,14 @@ pub fn stopped(
         }
     }
     Ok(None)
+}
+
+/// The account of a finding that waits; `None` when it cannot be read: who gets it says why.
+fn account_of(waiting: &Waiting) -> Option<AccountId> {
+    match parse(waiting.body.as_bytes()) {
+        Ok(Inbound::Released { finding, .. }) => Some(finding.account),
+        _ => None,
+    }
 }
 
 fn breakers(campaign: &Campaign) -> [BreakerScope; 2] {
@@ -114,14 +130,18 @@ impl<W: Watch> Reconciler<W> {
         let mut keys = vec![StateKey::Settings];
         keys.extend(breakers(&campaign).map(StateKey::Breaker));
         let snapshot = self.outside.read(&keys).await?;
-        let (due, released_at) = campaign.due(now);
         if let Some(why) = stopped(&campaign, &snapshot.settings()?, &snapshot)? {
             tracing::info!(campaign = name, why, "nothing is released");
             return Ok(());
         }
-        let wanted = usize::try_from(due).unwrap_or(0).min(BROUGHT);
-        let waiting = self.outside.waiting(&campaign.place(), "", wanted.max(1)).await?;
-        let due = waiting.len().min(wanted);
+        let (wanted, _) = campaign.due(BROUGHT, now);
+        let look = if wanted == 0 { 1 } else { BROUGHT as usize };
+        let waiting = self.outside.waiting(&campaign.place(), "", look).await?;
+        let open = if wanted == 0 { BTreeSet::new() } else { self.open_accounts(&waiting).await? };
+        let may_go = |finding: &&Waiting| account_of(finding).is_none_or(|account| !open.contains(&account));
+        let going: Vec<&Waiting> = waiting.iter().filter(may_go).take(wanted as usize).collect();
+        let due = going.len();
+        let (_, released_at) = campaign.due(u32::try_from(due).unwrap_or(0), now);
         let status = if waiting.is_empty() { CampaignStatus::Done } else { campaign.status };
         if due == 0 && status == campaign.status {
             return Ok(());
@@ -149,11 +169,29 @@ impl<W: Watch> Reconciler<W> {
         let mut record = report::draft(&self.me, id, &subject, State::Applied, now);
         record.detail.extend(report::details([(detail::CODE, code.to_owned()), (detail::REASON, reason)]));
         self.append(&self.me.account, vec![record], None, vec![put]).await?;
-        for finding in &waiting[..due] {
+        for finding in going {
             self.outside.bring_back(finding).await?;
             counts.done("released");
         }
         Ok(())
+    }
+
+    /// Of the accounts of these, those whose breaker is open: what was released to them would only be told, and gone.
+    async fn open_accounts(&self, waiting: &[Waiting]) -> Result<BTreeSet<AccountId>, Broken> {
+        let accounts: BTreeSet<AccountId> = waiting.iter().filter_map(account_of).collect();
+        let scopes: Vec<BreakerScope> = accounts.iter().cloned().map(BreakerScope::Account).collect();
+        if scopes.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let keys: Vec<StateKey> = scopes.iter().cloned().map(StateKey::Breaker).collect();
+        let snapshot = self.outside.read(&keys).await?;
+        let mut open = BTreeSet::new();
+        for (account, scope) in accounts.into_iter().zip(&scopes) {
+            if snapshot.breaker(scope)?.opened_at.is_some() {
+                open.insert(account);
+            }
+        }
+        Ok(open)
     }
 }
 

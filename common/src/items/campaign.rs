@@ -62,17 +62,17 @@ impl Campaign {
         if self.plan.is_empty() { key.to_string() } else { format!("{key}#{}", self.plan) }
     }
 
-    /// How many findings are due by its pace, and until when they count as released, Unix milliseconds. No more than an
-    /// hour's at once: after a stop of a day nothing comes in a burst.
+    /// How many findings are due by its pace, at most so many, and until when they count as released, Unix milliseconds. No
+    /// more than an hour's at once: after a stop of a day nothing comes in a burst.
     #[must_use]
-    pub fn due(&self, now: Timestamp) -> (u32, i64) {
+    pub fn due(&self, most: u32, now: Timestamp) -> (u32, i64) {
         const HOUR_MS: i64 = 3_600_000;
         let per_hour = i64::from(self.per_hour);
         if self.status != CampaignStatus::Running || per_hour == 0 {
             return (0, self.released_at);
         }
         let from = self.released_at.max(now.as_millisecond() - HOUR_MS);
-        let due = (now.as_millisecond() - from).max(0) * per_hour / HOUR_MS;
+        let due = ((now.as_millisecond() - from).max(0) * per_hour / HOUR_MS).min(i64::from(most));
         // What is left of the time goes to the next one.
         (u32::try_from(due).unwrap_or(0), from + due * HOUR_MS / per_hour)
     }
@@ -106,11 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_released_of_what_was_due_stays_due() {
+        let all = campaign(400);
+        assert_eq!(all.due(1000, minutes(30)).0, 200);
+        let (due, released_at) = all.due(80, minutes(30));
+        let rest = Campaign { released_at, ..campaign(400) };
+        assert_eq!((due, rest.due(1000, minutes(30)).0), (80, 120));
+    }
+
+    #[test]
     fn findings_are_due_at_the_pace_and_no_time_is_lost_between_runs() {
         for per_hour in [1, 3, 7, 40, 1000] {
             let (mut campaign, mut released) = (campaign(per_hour), 0);
             for run in 1..=16 {
-                let (due, at) = campaign.due(minutes(run * 15));
+                let (due, at) = campaign.due(u32::MAX, minutes(run * 15));
                 (released, campaign.released_at) = (released + due, at);
             }
             let wanted = 4 * per_hour;
@@ -120,14 +129,14 @@ mod tests {
 
     #[test]
     fn after_a_long_stop_no_more_than_an_hours_findings_come_at_once() {
-        assert_eq!(campaign(40).due(minutes(60 * 24)).0, 40);
+        assert_eq!(campaign(40).due(u32::MAX, minutes(60 * 24)).0, 40);
     }
 
     #[test]
     fn a_campaign_that_does_not_run_releases_nothing() {
         for status in [CampaignStatus::Planned, CampaignStatus::Paused, CampaignStatus::Done] {
-            assert_eq!(Campaign { status, ..campaign(40) }.due(minutes(60)).0, 0);
+            assert_eq!(Campaign { status, ..campaign(40) }.due(u32::MAX, minutes(60)).0, 0);
         }
-        assert_eq!(campaign(0).due(minutes(60)).0, 0);
+        assert_eq!(campaign(0).due(u32::MAX, minutes(60)).0, 0);
     }
 }
