@@ -96,6 +96,14 @@ pub enum Refused {
     InProgress(RemediationId),
 }
 
+/// Until when a claim may be somebody's work, Unix milliseconds: a runbook may run, or a workflow make its plan, that was
+/// started at the end of the lease.
+#[must_use]
+pub const fn busy_until(claim: &Claim, times: Times) -> i64 {
+    let started = matches!(claim.state, State::Claimed | State::AwaitingApproval);
+    claim.lease_until.saturating_add(if started { times.run_ms - times.lease_ms } else { 0 })
+}
+
 /// Whether a bid may have a claim, without taking it.
 ///
 /// # Errors
@@ -103,11 +111,8 @@ pub enum Refused {
 pub fn may_have(existing: Option<&Claim>, bid: &Bid, times: Times, now: Timestamp) -> Result<(), Refused> {
     let Some(claim) = existing else { return Ok(()) };
     let same = claim.remediation_id == bid.id;
-    // A runbook may run, or a workflow make its plan, that was started at the end of the lease.
-    let started = matches!(claim.state, State::Claimed | State::AwaitingApproval);
-    let beyond_ms = if !same && started { times.run_ms - times.lease_ms } else { 0 };
-    let busy_until = claim.lease_until.saturating_add(beyond_ms);
-    let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < busy_until;
+    let until = if same { claim.lease_until } else { busy_until(claim, times) };
+    let leased = claim.status == ClaimStatus::Leased && now.as_millisecond() < until;
     match (same, leased) {
         (true, true) => Err(Refused::Duplicate),
         (false, true) => Err(Refused::InProgress(claim.remediation_id)),

@@ -225,7 +225,7 @@ impl<W: Watch> Reconciler<W> {
                 self.keep(&progress, &mut all).await;
             }
             let result = match part {
-                Part::Stuck => self.stuck(now).await,
+                Part::Stuck => self.stuck(&mut progress, now).await,
                 Part::Findings => self.missed_findings(&mut progress, now).await,
                 Part::Rules => self.missed_results(&mut progress, now).await,
                 Part::Letters => self.letters(now).await,

@@ -19,8 +19,8 @@ use super::desk::{equals, failed};
 use crate::ports::{Place, StartError};
 use crate::reconcile::ports::{FailedRule, Part, Run, Search, Watch};
 
-/// Security Hub and Config give no more at a time.
-const PAGE: usize = 100;
+/// Config gives no more at a time.
+const PAGE: i32 = 100;
 /// SSM gives no more at a time.
 const RUNS_PAGE: i32 = 50;
 
@@ -38,8 +38,14 @@ fn time(time: Option<&aws_sdk_ssm::primitives::DateTime>) -> Option<Timestamp> {
 }
 
 impl Watch for Aws {
-    async fn open(&self, open: Open, before_ms: i64, limit: usize) -> Result<Vec<StateKey>, AwsFailure> {
-        self.store.open(open, before_ms, limit).await
+    async fn open(
+        &self,
+        open: Open,
+        from_ms: i64,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<(Option<StateKey>, i64)>, AwsFailure> {
+        self.store.open(open, from_ms, before_ms, limit).await
     }
 
     async fn records_since(
@@ -133,7 +139,7 @@ impl Watch for Aws {
         Ok((rules.collect(), answer.next_token().unwrap_or_default().to_owned()))
     }
 
-    async fn failed_resources(&self, rule: &FailedRule, limit: usize) -> Result<Part<Value>, AwsFailure> {
+    async fn failed_resources(&self, rule: &FailedRule, from: &str) -> Result<(Vec<Value>, String), AwsFailure> {
         const OPERATION: &str = "config:GetAggregateComplianceDetailsByConfigRule";
         let answer = self
             .config()
@@ -143,7 +149,8 @@ impl Watch for Aws {
             .account_id(rule.account.as_str())
             .aws_region(rule.region.as_str())
             .compliance_type(ComplianceType::NonCompliant)
-            .limit(i32::try_from(limit.min(PAGE)).unwrap_or(1))
+            .limit(PAGE)
+            .set_next_token((!from.is_empty()).then(|| from.to_owned()))
             .send()
             .await
             .map_err(|error| AwsFailure::of(OPERATION, &error))?;
@@ -167,6 +174,6 @@ impl Watch for Aws {
                 "ConfigRuleInvokedTime": time(result.config_rule_invoked_time()),
             })
         });
-        Ok(Part { items: items.collect(), whole: answer.next_token().is_none_or(str::is_empty) })
+        Ok((items.collect(), answer.next_token().unwrap_or_default().to_owned()))
     }
 }

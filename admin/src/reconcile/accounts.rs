@@ -35,8 +35,8 @@ impl<W: Watch> Reconciler<W> {
     pub(super) async fn accounts(&self, now: Timestamp) -> Result<Counts, Broken> {
         let mut counts = Counts::default();
         let old = now.checked_sub(AGE).unwrap_or(now).as_millisecond();
-        for key in self.outside.open(Open::Account, old, ACCOUNTS).await? {
-            let StateKey::Account(account) = key else { continue };
+        for (key, _) in self.outside.open(Open::Account, 0, old, ACCOUNTS).await? {
+            let Some(StateKey::Account(account)) = key else { continue };
             self.refresh(&account, &mut counts, now).await;
         }
         Ok(counts)

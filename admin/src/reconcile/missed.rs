@@ -16,9 +16,8 @@ use redress_common::items::reconciler::Progress;
 use serde_json::{Value, json};
 
 use super::ports::{FailedRule, Queue, Search, Watch};
-use super::stuck::busy_until;
 use super::{Broken, Counts, Reconciler};
-use crate::claim::Times;
+use crate::claim::{self, Times, WINDOW_MS};
 use crate::intake;
 
 /// How far back the reconciler looks.
@@ -29,9 +28,11 @@ const FINDINGS: usize = 500;
 const SENT: usize = 100;
 /// `GetFindings` takes so many values of a filter.
 const VALUES: usize = 20;
-/// Failing rules, and resources of one, that one run looks at.
+/// Failing rules that one run looks at.
 const RULES: usize = 100;
-const RESOURCES: usize = 100;
+/// Pages of their resources that one run looks at, and results that it takes from them.
+const PAGES: usize = 200;
+const RESULTS: usize = 1_000;
 
 /// A finding, and the event that should have brought it.
 #[derive(Debug, Clone)]
@@ -54,11 +55,15 @@ pub fn window(looked_until_ms: i64, times: Times, now: Timestamp) -> Option<(Tim
 }
 
 /// Whether nobody knows of a finding: no claim, or one that has dealt with an older state of the world and is nobody's work.
+/// Of what people were told lately they are not told again, and nothing is written of it: such a claim stays behind its
+/// finding, and knows it all the same.
 #[must_use]
 pub fn is_missed(finding: &Finding, claim: Option<&Claim>, times: Times, now: Timestamp) -> bool {
     claim.is_none_or(|claim| {
-        let busy = claim.status == ClaimStatus::Leased && now.as_millisecond() < busy_until(claim, times);
-        claim.generation < finding.generation && !busy
+        let now = now.as_millisecond();
+        let busy = claim.status == ClaimStatus::Leased && now < claim::busy_until(claim, times);
+        let told = claim.notice.as_ref().is_some_and(|notice| now - notice.at < WINDOW_MS);
+        claim.generation < finding.generation && !busy && !told
     })
 }
 
@@ -107,6 +112,15 @@ fn candidate(body: String, catalogue: &Catalogue) -> Option<Candidate> {
     let finding = findings.into_iter().next()?.ok()?;
     let key = intake::case_of(&finding, catalogue).ok()?.claim_key();
     Some(Candidate { body, key, finding })
+}
+
+/// When Config recorded a result.
+fn recorded(result: &Value) -> Option<Timestamp> {
+    result["ResultRecordedTime"].as_str()?.parse().ok()
+}
+
+fn name_of(rule: &FailedRule) -> String {
+    format!("{}/{}/{}", rule.account, rule.region, rule.name)
 }
 
 /// When a finding of Security Hub's was updated.
@@ -163,22 +177,29 @@ impl<W: Watch> Reconciler<W> {
         }
         let Some((from, until)) = window(progress.results_until, self.me.times, now) else { return Ok(counts) };
         let catalogue = self.catalogue().await?;
-        let (rules, next) = self.outside.failed_rules(&progress.rules_from, RULES).await?;
-        let known = |rule: &&FailedRule| catalogue.resolve(&Check::ConfigRule(rule.name.clone())).is_some();
-        let mut candidates = Vec::new();
-        for rule in rules.iter().filter(known) {
-            let part = self.outside.failed_resources(rule, RESOURCES).await?;
-            if !part.whole {
-                tracing::warn!(rule = rule.name, account = %rule.account, "more resources fail this rule than are looked at");
-            }
-            for result in part.items {
-                let recorded: Option<Timestamp> =
-                    result["ResultRecordedTime"].as_str().and_then(|time| time.parse().ok());
-                if recorded.is_some_and(|at| from <= at && at < until) {
-                    candidates.extend(candidate(config_event(rule, &result, now), &catalogue));
+        // What is recorded while the list is walked, in several runs, is for the next walk.
+        let began = Timestamp::from_millisecond(progress.walk_until).ok();
+        let until = began.filter(|began| from < *began && *began < until).unwrap_or(until);
+        progress.walk_until = until.as_millisecond();
+        let first = self.outside.failed_rules(&progress.rules_from, RULES).await;
+        let (rules, next) = match first {
+            Err(error) if !progress.rules_from.is_empty() && !error.is_transient() => {
+                tracing::warn!(%error, "the list of failing rules is begun anew");
+                for position in [&mut progress.rules_from, &mut progress.rule, &mut progress.resources_from] {
+                    position.clear();
                 }
+                self.outside.failed_rules("", RULES).await?
             }
-        }
+            first => first?,
+        };
+        let rules: Vec<FailedRule> = rules
+            .into_iter()
+            .filter(|rule| catalogue.resolve(&Check::ConfigRule(rule.name.clone())).is_some())
+            .collect();
+        let within = |at: Timestamp| from <= at && at < until;
+        let (results, stopped) = self.results(&rules, progress, within).await?;
+        let events = results.iter().map(|(rule, result)| config_event(rule, result, now));
+        let candidates = events.filter_map(|event| candidate(event, &catalogue)).collect();
         let missed = self.unknown(candidates, now).await?;
         let all = missed.len() <= SENT;
         for missed in missed.into_iter().take(SENT) {
@@ -186,13 +207,56 @@ impl<W: Watch> Reconciler<W> {
             tracing::warn!(finding = missed.finding.id, account = %missed.finding.account, "its event never came");
             counts.done("missed-result");
         }
+        if all {
+            (progress.rule, progress.resources_from) = stopped.clone().unwrap_or_default();
+        }
         // The window moves on only when the list was walked to its end within it.
-        match (all, next.is_empty()) {
-            (true, true) => (progress.rules_from, progress.results_until) = (String::new(), until.as_millisecond()),
+        match (all && stopped.is_none(), next.is_empty()) {
+            (true, true) => {
+                progress.rules_from.clear();
+                (progress.walk_until, progress.results_until) = (0, until.as_millisecond());
+            }
             (true, false) => progress.rules_from = next,
             (false, _) => {}
         }
         Ok(counts)
+    }
+
+    /// The results of these rules from where the last run stopped, and where this one does when there are more.
+    async fn results<'a>(
+        &self,
+        rules: &'a [FailedRule],
+        progress: &Progress,
+        within: impl Fn(Timestamp) -> bool,
+    ) -> Result<(Vec<(&'a FailedRule, Value)>, Option<(String, String)>), Broken> {
+        let mut results = Vec::new();
+        let mut pages = 0;
+        // A rule that is not in the list any more is where nothing is left to do: all of them once more.
+        let first = rules.iter().position(|rule| name_of(rule) == progress.rule);
+        let mut from = if first.is_some() { progress.resources_from.clone() } else { String::new() };
+        for rule in &rules[first.unwrap_or(0)..] {
+            loop {
+                if pages == PAGES || results.len() >= RESULTS {
+                    return Ok((results, Some((name_of(rule), from))));
+                }
+                pages += 1;
+                let (found, next) = match self.outside.failed_resources(rule, &from).await {
+                    Err(error) if !from.is_empty() && !error.is_transient() => {
+                        tracing::warn!(rule = rule.name, %error, "the list of its resources is begun anew");
+                        self.outside.failed_resources(rule, "").await?
+                    }
+                    page => page?,
+                };
+                results.extend(
+                    found.into_iter().filter(|result| recorded(result).is_some_and(&within)).map(|r| (rule, r)),
+                );
+                from = next;
+                if from.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok((results, None))
     }
 
     async fn unknown(&self, candidates: Vec<Candidate>, now: Timestamp) -> Result<Vec<Candidate>, Broken> {
@@ -217,6 +281,7 @@ impl<W: Watch> Reconciler<W> {
 mod tests {
     use super::*;
     use crate::fixture;
+    use redress_common::aws::state_table::Notice;
     use redress_common::ids::Generation;
 
     fn at(text: &str) -> Timestamp {
@@ -285,6 +350,14 @@ mod tests {
             (Some(claim(older, ClaimStatus::Leased, 0)), true),
             (Some(claim(known, ClaimStatus::Leased, 0)), false),
         ] {
+            assert_eq!(is_missed(&finding, claim.as_ref(), Times::default(), now), missed, "{claim:?}");
+        }
+        let told = |at: i64| {
+            let notice = Some(Notice { code: "notify".to_owned(), at });
+            Some(Claim { notice, ..claim(older, ClaimStatus::Done, 0) })
+        };
+        let day = now.as_millisecond() - WINDOW_MS;
+        for (claim, missed) in [(told(day + 1), false), (told(day), true)] {
             assert_eq!(is_missed(&finding, claim.as_ref(), Times::default(), now), missed, "{claim:?}");
         }
     }

@@ -60,13 +60,15 @@ pub struct Part<T> {
 
 /// The world outside, as the reconciler sees it.
 pub trait Watch: Desk {
-    /// The keys of what is open and older than that, the oldest first.
+    /// What is open since `from_ms` or later and before `before_ms`, the oldest first: its key, when that is one of ours,
+    /// and since when.
     fn open(
         &self,
         open: Open,
+        from_ms: i64,
         before_ms: i64,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<StateKey>, AwsFailure>> + Send;
+    ) -> impl Future<Output = Result<Vec<(Option<StateKey>, i64)>, AwsFailure>> + Send;
 
     /// The records of an account since then, at most `limit`.
     fn records_since(
@@ -102,10 +104,11 @@ pub trait Watch: Desk {
         limit: usize,
     ) -> impl Future<Output = Result<(Vec<FailedRule>, String), AwsFailure>> + Send;
 
-    /// The resources that fail a rule, as Config's `AggregateEvaluationResult`, at most `limit`.
+    /// A page of the resources that fail a rule, as Config's `AggregateEvaluationResult`, after `from`; and where the next
+    /// page begins, empty when there is none.
     fn failed_resources(
         &self,
         rule: &FailedRule,
-        limit: usize,
-    ) -> impl Future<Output = Result<Part<Value>, AwsFailure>> + Send;
+        from: &str,
+    ) -> impl Future<Output = Result<(Vec<Value>, String), AwsFailure>> + Send;
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | the run ended | its outcome goes onto the completions queue again, as SSM's event |
 //! | the run still runs, beyond its time | it is stopped; SSM's event of that brings its outcome |
-//! | no such run, and every run of the time was looked at | the claim ends as `Failed`, code `never-started` |
+//! | no such run, and every run of the time was looked at | the claim is given back as `Failed`, code `never-started` |
+//! | for three days it could not be found out | the claim ends as `Failed`, code `end-unknown` |
+//! | its workflow is gone, and nobody was asked | the claim ends as `Failed`, code `workflow-lost` |
 //! | people did not answer in time | the claim ends as `Expired` |
 //! | people answered, and the workflow waits still | the workflow is told again |
 //! | people were to be told, and the worker died | they are told |
@@ -21,6 +23,7 @@ use redress_common::aws::state_table::{Claim, ClaimStatus, Expect, Notice, Snaps
 use redress_common::contract::parameter;
 use redress_common::ids::{Fence, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus};
+use redress_common::items::reconciler::Progress;
 use redress_common::ledger::detail;
 use redress_common::names;
 use redress_common::state::State;
@@ -33,8 +36,10 @@ use crate::orchestrate::pause;
 use crate::ports::Place;
 use crate::{approval, backlog, completion, report, tell};
 
-/// Claims that one run of the reconciler looks at.
+/// Claims of each kind that one run of the reconciler looks at. The next run looks at those after them.
 const CLAIMS: usize = 200;
+/// For so long beyond its time a claim is kept of which nobody can say what became of its runbook.
+const UNKNOWN: SignedDuration = SignedDuration::from_hours(72);
 /// Runs of the control runbook that are listed in one place.
 const RUNS: usize = 1_000;
 /// How often an end is written anew because somebody else changed an item that many share.
@@ -44,6 +49,8 @@ const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why a claim ends here. With a state that is an end these are also the mark of a run that was about to tell people.
 const NEVER_STARTED: &str = "never-started";
+const WORKFLOW_LOST: &str = "workflow-lost";
+const END_UNKNOWN: &str = "end-unknown";
 const TOLD_LATE: &str = "told-late";
 const EXPIRED: &str = "expired";
 
@@ -82,6 +89,10 @@ pub enum Repair {
     },
     /// It never began.
     NeverStarted,
+    /// Its workflow is gone, or never was, and changed nothing.
+    WorkflowLost,
+    /// For a long time nobody could find out.
+    EndUnknown,
     /// Nobody told people.
     TellLate,
     /// Nobody answered in time.
@@ -90,13 +101,17 @@ pub enum Repair {
     TellWorkflow,
 }
 
-/// Until when a claim may be somebody's work, Unix milliseconds.
+/// Until when a claim is left alone, Unix milliseconds: as long as it may be somebody's work.
 #[must_use]
-pub fn busy_until(claim: &Claim, times: Times) -> i64 {
+pub fn left_until(claim: &Claim, times: Times) -> i64 {
     match claim.state {
-        State::AwaitingApproval | State::Planned => claim.lease_until,
-        _ if being_ended(claim).is_some() => claim.lease_until,
-        _ => claim.lease_until.saturating_add(times.run_ms - times.lease_ms),
+        // People were asked: the lease is as long as they may take.
+        State::AwaitingApproval => claim.lease_until,
+        // Whoever recorded its end may have died: the message comes again after the lease.
+        state if state.is_terminal() && being_ended(claim).is_none() => {
+            claim.lease_until.saturating_add(times.run_ms - times.lease_ms)
+        }
+        _ => claim::busy_until(claim, times),
     }
 }
 
@@ -109,17 +124,22 @@ fn being_ended(claim: &Claim) -> Option<&str> {
 /// What is to be done about a claim whose run is known like this.
 #[must_use]
 pub fn repair(claim: &Claim, run: &Lookup, times: Times, now: Timestamp) -> Repair {
-    if claim.status != ClaimStatus::Leased || now.as_millisecond() < busy_until(claim, times) {
+    let left_until = left_until(claim, times);
+    if claim.status != ClaimStatus::Leased || now.as_millisecond() < left_until {
         return Repair::Leave;
     }
+    let unknown_ms = i64::try_from(UNKNOWN.as_millis()).unwrap_or(i64::MAX);
+    let unknown = || if now.as_millisecond() - left_until < unknown_ms { Repair::Leave } else { Repair::EndUnknown };
     match (claim.state, run) {
         (State::Planned, _) => Repair::TellLate,
         (State::AwaitingApproval, _) => Repair::Expire,
         _ if being_ended(claim) == Some(TOLD_LATE) => Repair::TellLate,
         _ if being_ended(claim) == Some(EXPIRED) => Repair::Expire,
-        (_, Lookup::Unknown) => Repair::Leave,
+        _ if being_ended(claim) == Some(WORKFLOW_LOST) => Repair::WorkflowLost,
+        (_, Lookup::Unknown | Lookup::Absent) if being_ended(claim) == Some(END_UNKNOWN) => Repair::EndUnknown,
+        (_, Lookup::Unknown) => unknown(),
         // Its end was being recorded: SSM has forgotten it, or it ran somewhere else. Nobody can say.
-        (state, Lookup::Absent) if state.is_terminal() && being_ended(claim) != Some(NEVER_STARTED) => Repair::Leave,
+        (state, Lookup::Absent) if state.is_terminal() && being_ended(claim) != Some(NEVER_STARTED) => unknown(),
         (_, Lookup::Absent) => Repair::NeverStarted,
         (_, Lookup::Found { id, status }) if completion::is_the_end(status) => {
             Repair::Resend { run: id.clone(), status: status.clone() }
@@ -144,11 +164,10 @@ pub fn repair_question(
     });
     match answered {
         _ if claim.status != ClaimStatus::Leased || claim.state != State::AwaitingApproval => Repair::Leave,
-        // Nobody is asked yet: the workflow may make its plan, which it began at the end of the lease.
-        _ if approval.is_none()
-            && now.as_millisecond() < claim.lease_until.saturating_add(times.run_ms - times.lease_ms) =>
-        {
-            Repair::Leave
+        // Nobody is asked, or not yet: the workflow may make its plan.
+        _ if approval.is_none() => {
+            let gone = now.as_millisecond() >= claim::busy_until(claim, times);
+            if gone { Repair::WorkflowLost } else { Repair::Leave }
         }
         // Whoever took the answer may be about to tell the workflow.
         Some(at) if task_waits && now.as_millisecond() - at >= times.lease_ms => Repair::TellWorkflow,
@@ -190,18 +209,21 @@ struct Runs {
 
 impl<W: Watch> Reconciler<W> {
     /// Ends what nobody ended.
-    pub(super) async fn stuck(&self, now: Timestamp) -> Result<Counts, Broken> {
+    pub(super) async fn stuck(&self, progress: &mut Progress, now: Timestamp) -> Result<Counts, Broken> {
         let mut counts = Counts::default();
-        let claims = self.claims(Open::Work, now.as_millisecond(), &mut counts).await?;
-        let due: Vec<(StateKey, Claim)> =
-            claims.into_iter().filter(|(_, claim)| now.as_millisecond() >= busy_until(claim, self.me.times)).collect();
+        let claims = self.claims(Open::Work, &mut progress.work_from, now.as_millisecond(), &mut counts).await?;
+        // About which people are asked by now is in the other list.
+        let is_due = |claim: &Claim| {
+            claim.state != State::AwaitingApproval && now.as_millisecond() >= left_until(claim, self.me.times)
+        };
+        let due: Vec<(StateKey, Claim)> = claims.into_iter().filter(|(_, claim)| is_due(claim)).collect();
         let mut places = self.runs_of(due.iter().map(|(_, claim)| claim), now).await;
         for (key, claim) in due {
             let lookup = self.look_up(&claim, &mut places).await;
             let repair = repair(&claim, &lookup, self.me.times, now);
             self.carry_out(&key, &claim, &repair, &mut counts, now).await;
         }
-        let asked = self.claims(Open::Approval, i64::MAX, &mut counts).await?;
+        let asked = self.claims(Open::Approval, &mut progress.asked_from, i64::MAX, &mut counts).await?;
         for (key, claim) in asked {
             let repair = self.question(&claim, now).await;
             let repair = counts.or_failed("approval", repair).unwrap_or(Repair::Leave);
@@ -210,9 +232,19 @@ impl<W: Watch> Reconciler<W> {
         Ok(counts)
     }
 
-    /// Open claims, read anew: the index may lag.
-    async fn claims(&self, open: Open, before_ms: i64, counts: &mut Counts) -> Result<Vec<(StateKey, Claim)>, Broken> {
-        let keys = self.outside.open(open, before_ms, CLAIMS).await?;
+    /// Open claims, read anew: the index may lag. Where there are more than one run looks at, the next one goes on after
+    /// these: what can only be left alone is not in the way of the others.
+    async fn claims(
+        &self,
+        open: Open,
+        from_ms: &mut i64,
+        before_ms: i64,
+        counts: &mut Counts,
+    ) -> Result<Vec<(StateKey, Claim)>, Broken> {
+        let found = self.outside.open(open, *from_ms, before_ms, CLAIMS).await?;
+        let last = found.last().filter(|_| found.len() >= CLAIMS);
+        *from_ms = last.map_or(0, |(_, since)| since.saturating_add(1));
+        let keys: Vec<StateKey> = found.into_iter().filter_map(|(key, _)| key).collect();
         let mut claims = Vec::new();
         let read = self.read_claims(&keys).await?;
         for (key, claim) in keys.into_iter().zip(read) {
@@ -307,6 +339,14 @@ impl<W: Watch> Reconciler<W> {
                 let reason = "no run of the runbook was found in the member account: it never started".to_owned();
                 ("never-started", self.end(key, claim, State::Failed, NEVER_STARTED, reason, now).await)
             }
+            Repair::WorkflowLost => {
+                let reason = "its workflow ended, or was never started, before anything was changed";
+                ("workflow-lost", self.end(key, claim, State::Failed, WORKFLOW_LOST, reason.to_owned(), now).await)
+            }
+            Repair::EndUnknown => {
+                let reason = "for three days the member account did not say what became of its runbook: whether it ran, and what it changed, is not known";
+                ("end-unknown", self.end(key, claim, State::Failed, END_UNKNOWN, reason.to_owned(), now).await)
+            }
             Repair::TellLate => {
                 let reason = "the worker that was to tell people died".to_owned();
                 ("told-late", self.end(key, claim, State::Notified, TOLD_LATE, reason, now).await)
@@ -361,7 +401,8 @@ impl<W: Watch> Reconciler<W> {
     ) -> Result<(), Broken> {
         let (id, account) = (read.remediation_id, &read.subject.account);
         let flight_key = read.subject.region.clone().map(|region| StateKey::Flight(account.clone(), region));
-        let mut keys = vec![StateKey::Chain(account.clone()), StateKey::Approval(id), StateKey::Task(id)];
+        let mut keys =
+            vec![StateKey::Chain(account.clone()), StateKey::Approval(id), StateKey::Task(id), StateKey::Catalogue];
         keys.extend(flight_key.clone());
         keys.extend(asking_id(read).map(StateKey::Task));
         let ending = self.ending(key, read, state, code, now).await?;
@@ -374,12 +415,15 @@ impl<W: Watch> Reconciler<W> {
             (detail::MODE, read.mode.as_str().to_owned()),
             (detail::FENCE, read.fence.to_string()),
         ]));
-        let end = End { state, compliant: false, changed: false, undone: false };
-        let ended = Claim { notice: read.notice.clone(), ..claim::finish(&ending, end, now) };
-        let write = ClaimWrite { key: key.clone(), condition: claim::condition(Some(&ending)), claim: ended };
+        let end = End { state, compliant: false, changed: code == END_UNKNOWN, undone: false };
         let mut told = false;
         for round in 1.. {
             let snapshot = self.outside.read(&keys).await?;
+            // What was never started may be sent again, as after a start that failed. A workflow starts but once.
+            let again = code == NEVER_STARTED && !by_workflow(&snapshot, read);
+            let ended = if again { claim::release(&ending, state) } else { claim::finish(&ending, end, now) };
+            let ended = Claim { notice: read.notice.clone().filter(|_| being_ended(read).is_none()), ..ended };
+            let write = ClaimWrite { key: key.clone(), condition: claim::condition(Some(&ending)), claim: ended };
             let mut also = Vec::new();
             if let (Some(key), Some(region)) = (&flight_key, &read.subject.region) {
                 let flight = snapshot.flight(account, region)?;
@@ -396,7 +440,7 @@ impl<W: Watch> Reconciler<W> {
                 told = true;
             }
             let (head, records) = (snapshot.head(account)?, vec![record.clone()]);
-            match append_with(&self.outside, account, head, records, Some(write.clone()), also).await {
+            match append_with(&self.outside, account, head, records, Some(write), also).await {
                 // Somebody else came or went in flight.
                 Err(AppendError::AlsoLost(_)) if round < ROUNDS => pause(round).await,
                 written => {
@@ -464,6 +508,18 @@ impl<W: Watch> Reconciler<W> {
         let told = json!({ "Status": approval.status, "By": by, "At": now.to_string() });
         Ok(self.outside.end_task(&task, &told).await?)
     }
+}
+
+/// Whether a workflow may have been started for a claim: what it was told once it is not told again.
+fn by_workflow(snapshot: &Snapshot, claim: &Claim) -> bool {
+    let id = claim.remediation_id;
+    let waits = !matches!((snapshot.approval(id), snapshot.task(id)), (Ok(None), Ok(None)));
+    // Of a control that nobody knows, nobody knows how it is worked on either.
+    let by_control = |control| match snapshot.catalogue() {
+        Ok(catalogue) => catalogue.0.get(control).is_none_or(|entry| entry.workflow.is_some()),
+        Err(_) => true,
+    };
+    waits || claim.subject.control.as_ref().is_none_or(by_control)
 }
 
 /// The question, when nobody ended it.
@@ -538,9 +594,22 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_of_which_nobody_can_say_anything_ends_after_three_days() {
+        let days = TIMES.run_ms + 3 * 24 * 3_600_000;
+        for (state, lookup) in [(State::Claimed, Lookup::Unknown), (State::Verified, Lookup::Absent)] {
+            let look = |at_ms| repair(&claim(state), &lookup, TIMES, at(at_ms));
+            assert_eq!((look(days - 1), look(days)), (Repair::Leave, Repair::EndUnknown), "{state}");
+        }
+        let known = repair(&claim(State::Claimed), &found("Success"), TIMES, at(days));
+        assert_eq!(known, Repair::Resend { run: "e".to_owned(), status: "Success".to_owned() });
+    }
+
+    #[test]
     fn a_claim_that_a_run_was_about_to_end_is_ended_after_its_lease() {
         for (state, code, expected) in [
             (State::Failed, NEVER_STARTED, Repair::NeverStarted),
+            (State::Failed, WORKFLOW_LOST, Repair::WorkflowLost),
+            (State::Failed, END_UNKNOWN, Repair::EndUnknown),
             (State::Notified, TOLD_LATE, Repair::TellLate),
             (State::Expired, EXPIRED, Repair::Expire),
         ] {
@@ -581,7 +650,7 @@ mod tests {
         assert_eq!(look(Some(&pending), true, 10_000_000), Repair::Expire);
         let planned = 10_000_000 + TIMES.run_ms - TIMES.lease_ms;
         assert_eq!(look(None, false, planned - 1), Repair::Leave, "the plan is being made");
-        assert_eq!(look(None, false, planned), Repair::Expire);
+        assert_eq!(look(None, false, planned), Repair::WorkflowLost, "nobody was asked, so nobody failed to answer");
         let other = Approval { remediation_id: RemediationId::of_rejected(b"other"), ..approved };
         assert_eq!(look(Some(&other), true, TIMES.lease_ms), Repair::Leave, "an answer to another question");
     }

@@ -75,8 +75,8 @@ impl<W: Watch> Reconciler<W> {
     /// Brings back what waits for a slot that is free.
     pub(super) async fn backlog(&self, now: Timestamp) -> Result<Counts, Broken> {
         let mut counts = Counts::default();
-        let keys = self.outside.open(Open::Flight, i64::MAX, PLACES).await?;
-        for key in keys {
+        for (key, _) in self.outside.open(Open::Flight, 0, i64::MAX, PLACES).await? {
+            let Some(key) = key else { continue };
             let done = self.backlog_of(&key, &mut counts, now).await;
             counts.or_failed("backlog", done);
         }
@@ -110,8 +110,8 @@ impl<W: Watch> Reconciler<W> {
     /// Releases what is due of the campaigns that run.
     pub(super) async fn campaigns(&self, now: Timestamp) -> Result<Counts, Broken> {
         let mut counts = Counts::default();
-        for key in self.outside.open(Open::Campaign, i64::MAX, PLACES).await? {
-            let StateKey::Campaign(name) = &key else { continue };
+        for (key, _) in self.outside.open(Open::Campaign, 0, i64::MAX, PLACES).await? {
+            let Some(StateKey::Campaign(name)) = &key else { continue };
             match self.release(name, &mut counts, now).await {
                 // An operator paused it meanwhile, or another run has it.
                 Ok(()) | Err(Broken::Append(AppendError::AlsoLost(_))) => {}

@@ -1,12 +1,16 @@
 //! The reconciler, over the world in memory.
 
+use redress_admin::api::ports::Queue;
 use redress_admin::ports::Waiting;
+use redress_admin::reconcile::ports::FailedRule;
 use redress_admin::reconcile::{Counts, Reconciler, Unfinished};
+use redress_common::aws::state_table::Claim;
 use redress_common::finding::{Inbound, parse, released};
+use redress_common::ids::Generation;
 use redress_common::items::breaker::{Breaker, BreakerScope};
 use redress_common::items::campaign::Campaign;
 use redress_common::items::reconciler::Progress;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -91,4 +95,145 @@ async fn a_campaign_releases_nothing_to_an_account_whose_breaker_is_open_and_mak
     world.put(&StateKey::Breaker(scope), &Breaker { version: 2, ..Breaker::default() });
     reconcile(&world, later(2701)).await.unwrap();
     assert_eq!((world.take_brought_back().len(), stored(&world).released), (1, 3), "what was due stays due");
+}
+
+fn of(world: &World, code: &str) -> Vec<RemediationId> {
+    let records = world.records().into_iter().filter(|record| record.detail(detail::CODE) == Some(code));
+    records.map(|record| record.draft.remediation_id).collect()
+}
+
+#[tokio::test]
+async fn fifteen_hundred_findings_of_one_moment_are_looked_up_and_brought_a_hundred_a_run() {
+    let world = World::new(&standard());
+    let text = serde_json::to_string(&imported()).unwrap();
+    let findings = (0..1500).map(|n| text.replace("payroll-exports", &format!("payroll-{n}")));
+    let findings: Vec<Value> = findings.map(|text| serde_json::from_str(&text).unwrap()).collect();
+    world.watched(|watched| watched.findings = findings);
+    let counts = reconcile(&world, later(600)).await.unwrap();
+    assert_eq!(counts.done.get("missed-finding"), Some(&100));
+}
+
+#[tokio::test]
+async fn a_finding_that_people_were_told_of_is_not_missed_each_time_that_it_is_updated() {
+    let world = World::new(&Settings::default());
+    take(&world, IMPORT, now()).await.unwrap();
+    assert_eq!(world.told().len(), 1);
+    let update = |minute: u32| generation(IMPORT, &format!("2026-03-02T10:{minute:02}:00Z"));
+    take(&world, &update(0), later(2700)).await.unwrap();
+    let event: Value = serde_json::from_str(&update(5)).unwrap();
+    world.watched(|watched| watched.findings.push(event["detail"]["findings"][0].clone()));
+    let counts = reconcile(&world, later(4 * 3600)).await.unwrap();
+    assert_eq!((world.watched(|watched| watched.sent.len()), counts.done), (0, [].into()));
+}
+
+#[tokio::test]
+async fn what_was_never_started_can_be_sent_again() {
+    let world = World::new(&standard());
+    take(&world, IMPORT, now()).await.unwrap();
+    let first = world.started().last().cloned().unwrap();
+    // The worker died before its call came to SSM: no run of it is listed.
+    reconcile(&world, later(1200)).await.unwrap();
+    assert_eq!(of(&world, "never-started"), [first.1.id]);
+    let claim = world.claim(&claim_key()).unwrap();
+    assert_eq!((claim.status, claim.recent.len(), claim.ended.len()), (ClaimStatus::Released, 0, 0));
+    assert!(world.flight().running.is_empty());
+    world.calls();
+    take(&world, IMPORT, later(1300)).await.unwrap();
+    assert!(world.calls().contains(&"StartAutomationExecution"));
+    assert_eq!(world.claim(&claim_key()).unwrap().state, State::Claimed);
+    world.verify();
+}
+
+#[tokio::test]
+async fn claims_of_an_account_that_cannot_be_entered_keep_no_other_waiting_and_end_after_three_days() {
+    let world = World::new(&standard());
+    take(&world, IMPORT, now()).await.unwrap();
+    let mine = world.claim(&claim_key()).unwrap();
+    let closed: redress_common::ids::AccountId = "444455556666".parse().unwrap();
+    world.watched(|watched| watched.closed.insert(closed.clone()));
+    for n in 0..450_i64 {
+        let mut claim = Claim { lease_until: mine.lease_until - 1000 + n, ..mine.clone() };
+        claim.remediation_id = RemediationId::of_rejected(&n.to_le_bytes());
+        claim.generation = Generation(n);
+        claim.subject.account = closed.clone();
+        world.put(&StateKey::Request(claim.remediation_id), &claim);
+    }
+    for run in 0..3 {
+        assert!(of(&world, "never-started").is_empty());
+        reconcile(&world, later(1300 + run * 900)).await.unwrap();
+    }
+    assert_eq!(of(&world, "never-started"), [mine.remediation_id], "its turn came");
+    assert!(of(&world, "end-unknown").is_empty());
+    let told = world.told().len();
+    for run in 0..3 {
+        reconcile(&world, later(3 * 86_400 + 1300 + run * 900)).await.unwrap();
+    }
+    assert_eq!((of(&world, "end-unknown").len(), world.told().len() - told), (450, 450));
+    world.verify();
+}
+
+/// A rule that so many resources fail, the last of them for the first time lately.
+fn failing(rule: &str, resources: usize, lately: usize) -> (FailedRule, Vec<Value>) {
+    let rule = FailedRule {
+        name: format!("securityhub-s3-bucket-level-public-access-prohibited-{rule}"),
+        account: "111122223333".parse().unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+    };
+    let result = |n| {
+        let recorded = if n + lately < resources { later(-7 * 86_400) } else { now() };
+        json!({
+            "EvaluationResultIdentifier": {
+                "EvaluationResultQualifier": {
+                    "ConfigRuleName": rule.name, "ResourceType": "AWS::S3::Bucket",
+                    "ResourceId": format!("{}-{n}", &rule.name[52..]),
+                },
+                "OrderingTimestamp": now(),
+            },
+            "ResultRecordedTime": recorded, "ConfigRuleInvokedTime": recorded,
+        })
+    };
+    let results = (0..resources).map(result).collect();
+    (rule, results)
+}
+
+/// Brings what was sent, and says how much that was.
+async fn bring(world: &World, at: Timestamp) -> usize {
+    let sent = world.watched(|watched| std::mem::take(&mut watched.sent));
+    let sent: Vec<String> = sent.into_iter().filter(|(queue, _)| *queue == Queue::Findings).map(|(_, b)| b).collect();
+    let orchestrator = Orchestrator::new(world, identity());
+    for body in &sent {
+        orchestrator.message(body, at).await.unwrap();
+    }
+    sent.len()
+}
+
+#[tokio::test]
+async fn every_resource_of_a_rule_is_brought_however_many_fail_it() {
+    let world = World::new(&Settings::default());
+    world.watched(|watched| watched.rules = vec![failing("5c2f0a91", 20_150, 60), failing("6d301ba2", 30, 30)]);
+    reconcile(&world, later(600)).await.unwrap();
+    assert_eq!((bring(&world, later(600)).await, progress(&world).resources_from.as_str()), (0, "20000"));
+    reconcile(&world, later(1500)).await.unwrap();
+    assert_eq!((bring(&world, later(1500)).await, world.told().len()), (90, 90));
+    let after = progress(&world);
+    assert_eq!((after.rule.as_str(), after.resources_from.as_str(), after.walk_until), ("", "", 0));
+    assert_eq!(
+        after.results_until,
+        later(300).as_millisecond(),
+        "what is recorded during the walk is for the next one"
+    );
+}
+
+#[tokio::test]
+async fn a_position_that_config_refuses_is_dropped_and_the_list_begun_anew() {
+    let world = World::new(&Settings::default());
+    let rules = (0..150).map(|n| failing(&format!("{n:08x}"), usize::from(n == 149), 1));
+    world.watched(|watched| watched.rules = rules.collect());
+    reconcile(&world, later(600)).await.unwrap();
+    assert_eq!(progress(&world).rules_from, "100");
+    world.watched(|watched| watched.tokens_refused = true);
+    reconcile(&world, later(1500)).await.unwrap();
+    world.watched(|watched| watched.tokens_refused = false);
+    reconcile(&world, later(2400)).await.unwrap();
+    assert_eq!(bring(&world, later(2400)).await, 1);
 }

@@ -88,12 +88,18 @@ impl Desk for &World {
 }
 
 impl Watch for &World {
-    async fn open(&self, open: Open, before_ms: i64, limit: usize) -> Result<Vec<StateKey>, AwsFailure> {
+    async fn open(
+        &self,
+        open: Open,
+        from_ms: i64,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<(Option<StateKey>, i64)>, AwsFailure> {
         self.try_call("Query").await?;
         let mut found: Vec<_> = self.indexed();
-        found.retain(|(partition, since, _)| partition == open.as_str() && *since < before_ms);
+        found.retain(|(of, since, _)| of == open.as_str() && (from_ms..before_ms).contains(since));
         found.sort_by_key(|(_, since, key)| (*since, key.to_string()));
-        Ok(found.into_iter().take(limit).map(|(_, _, key)| key).collect())
+        Ok(found.into_iter().take(limit).map(|(_, since, key)| (Some(key), since)).collect())
     }
 
     async fn records_since(
@@ -140,21 +146,26 @@ impl Watch for &World {
     async fn failed_rules(&self, from: &str, limit: usize) -> Result<(Vec<FailedRule>, String), AwsFailure> {
         self.try_call("DescribeAggregateComplianceByConfigRules").await?;
         self.watched(|watched| {
-            let start: usize = if from.is_empty() { 0 } else { from.parse().unwrap() };
             let rules: Vec<FailedRule> = watched.rules.iter().map(|(rule, _)| rule.clone()).collect();
-            let end = rules.len().min(start + limit);
-            Ok((rules[start..end].to_vec(), if end < rules.len() { end.to_string() } else { String::new() }))
+            page(&rules, from, limit, watched.tokens_refused)
         })
     }
 
-    async fn failed_resources(&self, rule: &FailedRule, limit: usize) -> Result<Part<Value>, AwsFailure> {
+    async fn failed_resources(&self, rule: &FailedRule, from: &str) -> Result<(Vec<Value>, String), AwsFailure> {
         self.try_call("GetAggregateComplianceDetailsByConfigRule").await?;
         self.watched(|watched| {
-            let found = watched.rules.iter().find(|(known, _)| known == rule).map(|(_, found)| found.clone());
-            let mut found = found.unwrap_or_default();
-            let whole = found.len() <= limit;
-            found.truncate(limit);
-            Ok(Part { items: found, whole })
+            let (_, found) = watched.rules.iter().find(|(known, _)| known == rule).unwrap();
+            page(found, from, 100, watched.tokens_refused)
         })
     }
+}
+
+/// A page of a list of Config's, and the token of the next one.
+fn page<T: Clone>(all: &[T], from: &str, limit: usize, refused: bool) -> Result<(Vec<T>, String), AwsFailure> {
+    if refused && !from.is_empty() {
+        return Err(AwsFailure::refused("config", "InvalidNextTokenException", "the token is not valid any more"));
+    }
+    let start: usize = if from.is_empty() { 0 } else { from.parse().unwrap() };
+    let end = all.len().min(start + limit);
+    Ok((all[start..end].to_vec(), if end < all.len() { end.to_string() } else { String::new() }))
 }

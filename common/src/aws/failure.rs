@@ -47,6 +47,12 @@ impl AwsFailure {
         Self { operation, code: None, message: message.into() }
     }
 
+    /// What AWS refused with this code.
+    #[must_use]
+    pub fn refused(operation: &'static str, code: &str, message: &str) -> Self {
+        Self { operation, code: Some(code.to_owned()), message: message.to_owned() }
+    }
+
     /// AWS's error code, such as `AccessDenied`.
     #[must_use]
     pub fn code(&self) -> Option<&str> {

@@ -296,8 +296,14 @@ impl Dynamo {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn open(&self, open: Open, before_ms: i64, limit: usize) -> Result<Vec<StateKey>, AwsFailure> {
-        super::open::query(&self.client, &self.state_table, open, before_ms, limit).await
+    pub async fn open(
+        &self,
+        open: Open,
+        from_ms: i64,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<(Option<StateKey>, i64)>, AwsFailure> {
+        super::open::query(&self.client, &self.state_table, open, from_ms, before_ms, limit).await
     }
 
     /// The records of an account since then, newest first, at most `limit`.

@@ -72,8 +72,8 @@ pub(super) fn mark(key: &StateKey, item: &mut Item) {
     }
 }
 
-/// The keys of what is open and older than `before_ms`, the oldest first, at most `limit`. What has a key that is none of
-/// ours is left out.
+/// What is open since `from_ms` or later and before `before_ms`, the oldest first, at most `limit`: its key, and since when.
+/// What has a key that is none of ours has none.
 ///
 /// # Errors
 /// When DynamoDB does not answer.
@@ -81,24 +81,30 @@ pub async fn query(
     client: &aws_sdk_dynamodb::Client,
     table: &str,
     open: Open,
+    from_ms: i64,
     before_ms: i64,
     limit: usize,
-) -> Result<Vec<StateKey>, AwsFailure> {
+) -> Result<Vec<(Option<StateKey>, i64)>, AwsFailure> {
     let answer = client
         .query()
         .table_name(table)
         .index_name(INDEX)
-        .key_condition_expression("#open = :open AND #since < :before")
+        .key_condition_expression("#open = :open AND #since BETWEEN :from AND :until")
         .expression_attribute_names("#open", OPEN)
         .expression_attribute_names("#since", SINCE)
         .expression_attribute_values(":open", AttributeValue::S(open.as_str().to_owned()))
-        .expression_attribute_values(":before", AttributeValue::N(before_ms.to_string()))
+        .expression_attribute_values(":from", AttributeValue::N(from_ms.to_string()))
+        .expression_attribute_values(":until", AttributeValue::N(before_ms.saturating_sub(1).to_string()))
         .set_limit(i32::try_from(limit).ok())
         .send()
         .await
         .map_err(|error| AwsFailure::of("dynamodb:Query", &error))?;
     let keys = answer.items.unwrap_or_default();
-    Ok(keys.iter().filter_map(|item| StateKey::parse(item.get(KEY)?.as_s().ok()?)).collect())
+    let of = |item: &Item| {
+        let since = item.get(SINCE)?.as_n().ok()?.parse().ok()?;
+        Some((StateKey::parse(item.get(KEY)?.as_s().ok()?), since))
+    };
+    Ok(keys.iter().filter_map(of).collect())
 }
 
 #[cfg(test)]

@@ -18,6 +18,16 @@ pub struct Progress {
     pub known: BTreeMap<String, String>,
     /// When they were looked at last, Unix milliseconds.
     pub watched_at: i64,
+    /// From which end of a lease on claims are looked at next, Unix milliseconds; 0 when the last run came to their end.
+    pub work_from: i64,
+    /// The same of claims about which people are asked.
+    pub asked_from: i64,
+    /// Until when results lie that this walk through the list of failing rules looks for, Unix milliseconds; 0 between two.
+    pub walk_until: i64,
+    /// The rule of that list in which the last run stopped: account, Region and name, separated by `/`; empty for the first.
+    pub rule: String,
+    /// Where among its resources; empty for the first.
+    pub resources_from: String,
     /// The part that is being done, or in which the last run died; empty when that came to its end.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub begun: String,
