@@ -204,7 +204,7 @@ fn defect_15_when_the_wait_ends_nothing_is_done() {
         let before = question.state(world).await;
         // Security Hub says the same meanwhile.
         let (account, arn) = (question.account.clone(), question.broken.resource_arn.clone());
-        let target = Target { account: account.clone(), control: "KMS.4".to_owned(), arn: arn.clone() };
+        let target = Target { account: account.clone(), control: "KMS.4".to_owned(), arn: arn.to_string() };
         let finding = world.found_failed(&target).await;
 
         question.comes_to(world, "Expired").await;
