@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 #[path = "../../admin/tests/pipeline/world.rs"]
 mod world;
 
+#[allow(dead_code, reason = "the same")]
+#[path = "../../admin/tests/pipeline/watched.rs"]
+mod watched;
+
 #[path = "../../admin/tests/pipeline/storm.rs"]
 mod storm;
 

@@ -16,7 +16,7 @@ use redress_lab::case::{self, ByHand, Case, Played};
 use redress_lab::faults::{Action, Rule};
 use redress_tests::ask::{Ended, Target};
 use redress_tests::coverage;
-use redress_tests::grants::{Used, unused};
+use redress_tests::grants::{Grant, Used, unused};
 use redress_tests::inbox::Notifications;
 use redress_tests::world::{World, root, world_of};
 use serde_json::Value;
@@ -83,6 +83,19 @@ fn is_wanted(name: &str, arguments: &Arguments) -> bool {
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
 }
 
+/// Rights that AWS asks for and the lab does not, with the reason.
+const UNSEEN: [(&str, &str); 3] = [
+    (
+        "iam:CreateServiceLinkedRole",
+        "AWS makes the role of GuardDuty and Macie in the caller's name; the emulators do not",
+    ),
+    (
+        "lambda:InvokeFunction",
+        "Secrets Manager checks that its caller may invoke the rotation function; the emulator does not",
+    ),
+    ("macie2:UpdateMacieSession", "a paused Macie is resumed by it; the emulator has no such call"),
+];
+
 /// Nothing is granted to the runbooks that no case needed. That nothing is missing they have shown: the lab denies what is
 /// not granted.
 async fn every_right_was_used(world: &World) {
@@ -94,7 +107,10 @@ async fn every_right_was_used(world: &World) {
     let used: BTreeSet<Used> =
         used.map(|used| Used { account: here(&used.account), resource: here(&used.resource), ..used }).collect();
     let granted = world.grants(&account, |role| role.starts_with(names::REMEDIATE_ROLE)).await;
-    let unused: Vec<String> = unused(&granted, &used).into_iter().map(ToString::to_string).collect();
+    let is_known = |line: &&Grant| UNSEEN.iter().any(|(action, _)| line.action == *action);
+    let (known, unused): (Vec<&Grant>, Vec<&Grant>) = unused(&granted, &used).into_iter().partition(is_known);
+    assert_eq!(known.len(), UNSEEN.len(), "what is said to be unseen is: {known:?}");
+    let unused: Vec<String> = unused.into_iter().map(ToString::to_string).collect();
     assert!(unused.is_empty(), "granted, and used by no case:\n{}", unused.join("\n"));
     println!("every one of the {} rights of the runbooks' roles was used", granted.len());
 }
