@@ -53,7 +53,7 @@ impl Alarms {
 
     async fn send(&self, operation: &'static str, parameters: &Value) -> Result<Value, Failed> {
         let config = &self.config;
-        let endpoint = self.endpoint()?;
+        let endpoint = self.endpoint().map_err(SdkError::construction_failure)?;
         let request = self.signed(operation, &endpoint, parameters.to_string()).await?;
         let patience = config.timeout_config().cloned().unwrap_or_else(TimeoutConfig::disabled);
         let retries = config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
@@ -80,17 +80,17 @@ impl Alarms {
         call.invoke(request).await
     }
 
-    fn region(&self) -> Result<&Region, Failed> {
-        self.config.region().ok_or_else(|| SdkError::construction_failure("no Region is configured"))
+    fn region(&self) -> Result<&Region, &'static str> {
+        self.config.region().ok_or("no Region is configured")
     }
 
     /// The lab's, or AWS's own.
-    fn endpoint(&self) -> Result<String, Failed> {
+    fn endpoint(&self) -> Result<String, &'static str> {
         if let Some(endpoint) = self.config.endpoint_url() {
             return Ok(endpoint.trim_end_matches('/').to_owned());
         }
         let region = self.region()?;
-        let known = region.as_ref().parse().map_err(|_| SdkError::construction_failure("no such Region"))?;
+        let known = region.as_ref().parse().map_err(|_| "no such Region")?;
         let domain = match Partition::of_region(&known) {
             Partition::China => "amazonaws.com.cn",
             Partition::Aws | Partition::UsGov => "amazonaws.com",
@@ -104,7 +104,7 @@ impl Alarms {
         let identity = provider.provide_credentials().await.map_err(SdkError::construction_failure)?.into();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
-            .region(self.region()?.as_ref())
+            .region(self.region().map_err(SdkError::construction_failure)?.as_ref())
             .name("monitoring")
             .time(SystemTime::now())
             .settings(SigningSettings::default())

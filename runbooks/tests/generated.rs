@@ -34,7 +34,7 @@ fn the_committed_files_are_current() {
 #[test]
 fn every_document_lints_and_fits_the_size_that_ssm_takes() {
     for (name, document) in &generated().documents {
-        assert_eq!(lint(&document), Ok(()), "{name}");
+        assert_eq!(lint(document), Ok(()), "{name}");
         let size = serde_json::to_string_pretty(&document).unwrap().len();
         assert!(size < lint::MAX_BYTES, "{name} has {size} bytes");
     }
@@ -57,13 +57,13 @@ fn the_control_runbook_is_as_reviewed() {
 
 #[test]
 fn compiling_twice_gives_the_same_bytes() {
-    let (one, two) = (write::files(&generated()).unwrap(), write::files(&generated()).unwrap());
+    let (one, two) = (write::files(generated()).unwrap(), write::files(generated()).unwrap());
     assert_eq!(one, two);
 }
 
 #[test]
 fn no_document_runs_a_script_or_names_a_partition() {
-    for (path, text) in write::files(&generated()).unwrap() {
+    for (path, text) in write::files(generated()).unwrap() {
         assert!(!text.contains("aws:executeScript"), "{path}");
         assert!(!text.contains("arn:aws:"), "{path}");
     }

@@ -60,7 +60,6 @@ pub fn options(members: &[&str]) -> BedOptions {
 /// # Panics
 /// When it cannot be started.
 #[must_use]
-#[expect(clippy::panic, reason = "without a lab there is no test")]
 pub fn world(members: &[&str]) -> &'static World {
     world_of(members, |_| true)
 }

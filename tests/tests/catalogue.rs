@@ -26,7 +26,9 @@ use tokio::sync::Mutex;
 type Turns = BTreeMap<String, Arc<Mutex<()>>>;
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // A case waits for the lab far more than it computes.
+    arguments.test_threads = arguments.test_threads.or(Some(12));
     let cases = case::load(&root().join("lab/cases")).unwrap();
     let wanted: BTreeMap<String, Case> =
         cases.iter().filter(|(name, _)| is_wanted(name, &arguments)).map(|(k, v)| (k.clone(), v.clone())).collect();
