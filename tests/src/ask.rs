@@ -124,14 +124,14 @@ impl World {
 
     /// Asks for a remediation or a dry run as an operator does, and waits for its end.
     pub async fn remediate(&self, target: &Target, mode: Mode) -> Ended {
-        let request = Uuid::new_v4().to_string();
+        let (request, since) = (Uuid::new_v4().to_string(), a_moment_ago());
         let asked = json!({
             "Operation": "Remediate", "Control": target.control, "AccountId": target.account, "Region": self.region(),
             "ResourceArn": target.arn, "Mode": mode, "Reason": "a test asks", "RequestId": request,
         });
         self.operate(asked).await;
         let what = format!("{mode:?} of {} on {} ends", target.control, target.arn);
-        self.ended(&target.account, &what, |record| text(record, "FindingId").contains(&request)).await
+        self.ended_since(&target.account, since, &what, |record| text(record, "FindingId").contains(&request)).await
     }
 
     /// Asks for the undo of a remediation as an operator does, and waits for its end.
@@ -139,7 +139,7 @@ impl World {
     /// # Panics
     /// When the target is none.
     pub async fn undo(&self, target: &Target, remediation: &str) -> Ended {
-        let request = Uuid::new_v4().to_string();
+        let (request, since) = (Uuid::new_v4().to_string(), a_moment_ago());
         let key =
             match (target.account.parse::<AccountId>(), target.control.parse::<ControlId>(), target.arn.parse::<Arn>())
             {
@@ -153,8 +153,8 @@ impl World {
             "Operation": "Undo", "RemediationId": remediation, "Reason": "a test asks", "RequestId": request,
         });
         self.operate(asked).await;
-        self.ended(&target.account, &format!("the undo of {remediation} ends"), |record| record["RemediationId"] == id)
-            .await
+        let what = format!("the undo of {remediation} ends");
+        self.ended_since(&target.account, since, &what, |record| record["RemediationId"] == id).await
     }
 
     /// The member's Security Hub finds the control failed on the target, and says so to the organisation: its finding.
@@ -209,8 +209,13 @@ impl World {
 
     /// The end of the remediation that has such a record.
     pub async fn ended(&self, account: &str, what: &str, is_its: impl Fn(&Value) -> bool) -> Ended {
+        self.ended_since(account, 0, what, is_its).await
+    }
+
+    async fn ended_since(&self, account: &str, since: i64, what: &str, is_its: impl Fn(&Value) -> bool) -> Ended {
         let is_end = |record: &Value| text(record, "ExecutionStatus").parse::<State>().is_ok_and(State::is_terminal);
-        let records = self.ledger_when(account, what, |record| is_its(record) && is_end(record)).await;
+        let holds = |record: &Value| is_its(record) && is_end(record);
+        let records = self.ledger_since_when(account, since, what, holds).await;
         let id = records.iter().find(|record| is_its(record)).map(|record| text(record, "RemediationId").to_owned());
         let id = id.unwrap_or_default();
         Ended { records: records.into_iter().filter(|record| record["RemediationId"] == id).collect(), id }
@@ -268,6 +273,11 @@ impl World {
         let changing = calls.iter().filter(|call| call.account == account && changes(call));
         changing.map(|call| call.operation.clone()).collect()
     }
+}
+
+/// When a request that is made now can have its first record, in Unix milliseconds.
+fn a_moment_ago() -> i64 {
+    Timestamp::now().as_millisecond() - 1000
 }
 
 /// Whether a call by a role changes something that is not Redress's own.

@@ -157,12 +157,18 @@ impl World {
 
     /// Every ledger record of an account, oldest first, as plain JSON.
     pub async fn ledger(&self, account: &str) -> Vec<Value> {
+        self.ledger_since(account, 0).await
+    }
+
+    /// The same, from a moment on, in Unix milliseconds: a look at few records costs the emulator little.
+    pub async fn ledger_since(&self, account: &str, since: i64) -> Vec<Value> {
         let admin = self.bed.organisation.administrator.id.to_string();
         let query = json!({
             "TableName": redress_common::names::AUDIT_TABLE,
             "IndexName": "AccountId-Timestamp-index",
-            "KeyConditionExpression": "AccountId = :a",
-            "ExpressionAttributeValues": { ":a": { "S": account } },
+            "KeyConditionExpression": "AccountId = :a AND #t >= :t",
+            "ExpressionAttributeNames": { "#t": "Timestamp" },
+            "ExpressionAttributeValues": { ":a": { "S": account }, ":t": { "N": since.to_string() } },
         });
         let answer = self.call(&admin, "dynamodb", "Query", query).await.unwrap_or(Value::Null);
         answer["Items"].as_array().into_iter().flatten().map(plain).collect()
@@ -182,12 +188,26 @@ impl World {
     ///
     /// # Panics
     /// When none does within a minute; says what there is.
-    #[expect(clippy::panic, reason = "a condition that never holds is a failed test")]
-    pub async fn ledger_when(&self, account: &str, what: &str, mut holds: impl FnMut(&Value) -> bool) -> Vec<Value> {
+    pub async fn ledger_when(&self, account: &str, what: &str, holds: impl FnMut(&Value) -> bool) -> Vec<Value> {
+        self.ledger_since_when(account, 0, what, holds).await
+    }
+
+    /// The same, of the records from a moment on.
+    ///
+    /// # Panics
+    /// When none of them passes in time.
+    #[expect(clippy::panic, reason = "a condition that never holds is the test's failure")]
+    pub async fn ledger_since_when(
+        &self,
+        account: &str,
+        since: i64,
+        what: &str,
+        mut holds: impl FnMut(&Value) -> bool,
+    ) -> Vec<Value> {
         // Ever more slowly: whoever asks all the time keeps the emulator from answering others.
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            let records = self.ledger(account).await;
+            let records = self.ledger_since(account, since).await;
             if records.iter().any(&mut holds) {
                 return records;
             }
