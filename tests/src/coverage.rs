@@ -63,8 +63,13 @@ pub fn unaccounted(root: &Path, cases: &BTreeMap<String, Case>) -> Vec<String> {
     let (_, gaps) = gaps.split_once("## Not proven in the lab").unwrap_or_default();
     let (gaps, _) = gaps.split_once("\n## ").unwrap_or((gaps, ""));
     let proven = proven(cases);
-    let is_named = |id: &str| gaps.lines().any(|line| line.starts_with(&format!("| {id} |")));
-    let known = |id: &ControlId| proven.contains(id.as_str()) || is_named(id.as_str());
+    // The first cell of a row: one control, or several with commas.
+    let named: BTreeSet<&str> = gaps
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|cell| cell.split(", "))
+        .collect();
+    let known = |id: &ControlId| proven.contains(id.as_str()) || named.contains(id.as_str());
     let open = catalogue(root).0.into_iter().filter(|(id, entry)| entry.guidance.is_empty() && !known(id));
     open.map(|(id, _)| id.to_string()).collect()
 }

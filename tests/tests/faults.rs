@@ -4,7 +4,8 @@
 //!
 //! The call sites are not listed here: a clean run of each flow records them, cold, and each is then struck in a run
 //! of its own. `cargo test -p redress-tests --test faults -- --nocapture` prints the table, call site × fault → outcome, and
-//! leaves it in target/faults.md. `REDRESS_FAULTS=Native` walks one flow only.
+//! leaves it in target/faults.md. `REDRESS_FAULTS=Native` walks one flow only. What a process lives through (throttled, failed,
+//! late) takes long and is walked with `REDRESS_FAULTS=wide`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -88,13 +89,15 @@ async fn strike(bench: &Bench, flow: Flow, site: &Site, fault: Fault) -> Result<
 #[test]
 fn whatever_dies_in_the_middle_of_a_remediation_it_ends_explained() {
     let wanted = std::env::var("REDRESS_FAULTS").unwrap_or_default();
+    let wide = wanted == "wide";
     let first = Bench::start(SECONDS);
     let (mut cases, mut known) = (Vec::new(), BTreeSet::new());
     for flow in Flow::ALL {
-        let is_wanted = wanted.is_empty() || wanted.contains(&format!("{flow:?}"));
+        let is_wanted = wanted.is_empty() || wide || wanted.contains(&format!("{flow:?}"));
         for site in first.world.run(first.sites(flow)) {
             let is_new = known.insert(site.clone());
-            let faults = Fault::ALL.into_iter().filter(|fault| is_wanted && (is_new || !fault.is_lived_through()));
+            let is_walked = |fault: &Fault| !fault.is_lived_through() || (wide && is_new);
+            let faults = Fault::ALL.into_iter().filter(|fault| is_wanted && is_walked(fault));
             cases.extend(faults.map(|fault| (flow, site.clone(), fault)));
         }
     }
@@ -113,7 +116,7 @@ fn whatever_dies_in_the_middle_of_a_remediation_it_ends_explained() {
     let entries: Vec<Entry> = done.iter().map(entry).collect();
     let text = table(&entries);
     println!("{text}");
-    if wanted.is_empty() {
+    if wanted.is_empty() || wide {
         std::fs::write(binaries().with_file_name("faults.md"), text).unwrap();
     }
     let wrong: Vec<&Entry> = entries.iter().filter(|entry| entry.3.is_err()).collect();
