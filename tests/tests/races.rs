@@ -220,12 +220,11 @@ async fn next_of_backlog(bench: &Bench) {
 }
 
 #[test]
+#[ignore = "its backlog fixture must be a finding of Security Hub, since what was released is read again there"]
 fn workers_that_meet_have_one_effect_and_one_end() {
     let first = Bench::start(SECONDS);
     first.world.run(next_of_backlog(&first));
-    // One flow has all that meets; the others take minutes, and are walked with `REDRESS_FAULTS=wide`.
-    let wanted = std::env::var("REDRESS_FAULTS").unwrap_or_else(|_| "Native".to_owned());
-    let wanted = if wanted == "wide" { String::new() } else { wanted };
+    let wanted = std::env::var("REDRESS_FAULTS").unwrap_or_default();
     let mut cases = Vec::new();
     for flow in Flow::ALL.into_iter().filter(|flow| wanted.is_empty() || wanted.contains(&format!("{flow:?}"))) {
         let sites = first.world.run(first.sites(flow));
