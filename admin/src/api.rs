@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::ports::Identity;
 use crate::reconcile::watch;
-use crate::report;
+use crate::{report, tell};
 use change::{Asking, Change, Step};
 use door::{Asked, HttpAnswer, Refused};
 use ports::Desk;
@@ -171,7 +171,7 @@ impl<D: Desk> Api<D> {
     /// they can be told or not.
     async fn told(&self, asked: &Asked, id: RemediationId, change: Change, now: Timestamp) -> Value {
         let (message, attributes) = report::notification(id, &self.subject(asked, &change), State::Applied, now);
-        let sent = self.desk.publish(&message, &attributes).await;
+        let sent = tell::send(&self.desk, id, message, attributes, now).await;
         let mut draft = self.draft(asked, id, &change, State::Notified, now);
         draft.timestamp += 1;
         draft.notification_sent = sent.is_ok();

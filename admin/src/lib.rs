@@ -24,6 +24,7 @@ pub mod ports;
 pub mod reconcile;
 pub mod report;
 pub mod tell;
+mod untold;
 pub mod workflow;
 
 #[cfg(test)]

@@ -121,7 +121,8 @@ pub struct FindingUpdate {
 }
 
 /// What SNS subscribers may filter by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Attributes {
     /// The message's `Status`.
     pub status: String,
@@ -175,16 +176,17 @@ pub struct Asking {
     pub seconds: u32,
 }
 
-/// A finding that waits, in table `RedressBacklog`.
+/// What waits in table `RedressBacklog`: a finding, or a message to people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Waiting {
-    /// What it waits for: `flight#<account>#<region>`, `after#<RemediationId>` or `campaign#<name>#<plan>`. The partition key.
+    /// What it waits for: `flight#<account>#<region>`, `after#<RemediationId>`, `campaign#<name>#<plan>`, or `untold` for
+    /// SNS. The partition key.
     pub place: String,
     /// Its turn: what a threat list names first, then the worst, then the oldest. The sort key; unique by the remediation
     /// that ends it.
     pub order: String,
-    /// The queue message that brings it back.
+    /// The queue message that brings it back; of `untold`, the message.
     pub body: String,
     /// When the table may forget it, Unix seconds.
     pub expires_at: i64,
@@ -233,7 +235,7 @@ pub trait Outside: Store {
     /// Tell a waiting workflow how its task ended. A task that was told, or whose time is over, is no error.
     fn end_task(&self, task: &Task, result: &serde_json::Value) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 
-    /// Put a finding aside. The same one again changes nothing.
+    /// Put a finding, or a message, aside. The same one again changes nothing.
     fn defer(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 
     /// The first that wait for something and whose turn comes after `after` (empty: of all), at most `limit`.

@@ -10,6 +10,7 @@
 //! | [`stuck`] | 2 `Query` | `BatchGetItem`; a place: `AssumeRole`, `DescribeAutomationExecutions`; a run: `GetAutomationExecution`; the repair |
 //! | [`missed`] | 1 `GetFindings` per 20 controls, 1 `DescribeAggregateComplianceByConfigRules` | `BatchGetItem` per 90 claims, a failing rule: `GetAggregateComplianceDetailsByConfigRule`; `SendMessage` |
 //! | [`letters`] | 2 `ReceiveMessage` | `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems`, `SendMessage`, `DeleteMessage` |
+//! | [`untold`] | 1 `Query` | `Query`, `Publish`, `BatchGetItem`, `TransactWriteItems`, `DeleteItem` |
 //! | [`waiting`] | 2 `Query` | `BatchGetItem`, `Query`, then `SendMessage` and `DeleteItem` a finding |
 //! | [`watch`] | 1 `BatchGetItem` | `Query`, `BatchGetItem`, `TransactWriteItems`, `Publish`, `TransactWriteItems` |
 //! | [`accounts`] | 1 `Query` | Organizations' calls, `PutItem` |
@@ -30,6 +31,7 @@ pub mod letters;
 pub mod missed;
 pub mod ports;
 pub mod stuck;
+mod untold;
 pub mod waiting;
 pub mod watch;
 
@@ -140,6 +142,7 @@ enum Part {
     Findings,
     Rules,
     Letters,
+    Untold,
     Backlog,
     Campaigns,
     Watch,
@@ -147,11 +150,12 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Stuck,
         Self::Findings,
         Self::Rules,
         Self::Letters,
+        Self::Untold,
         Self::Backlog,
         Self::Campaigns,
         Self::Watch,
@@ -164,6 +168,7 @@ impl Part {
             Self::Findings => "findings",
             Self::Rules => "rules",
             Self::Letters => "letters",
+            Self::Untold => "untold",
             Self::Backlog => "backlog",
             Self::Campaigns => "campaigns",
             Self::Watch => "watch",
@@ -172,7 +177,7 @@ impl Part {
     }
 
     /// Every part, in their order; last the one in which the run before this one died.
-    fn after(died_in: &str) -> [Self; 8] {
+    fn after(died_in: &str) -> [Self; 9] {
         let mut parts = Self::ALL;
         if let Some(died) = parts.iter().position(|part| part.name() == died_in) {
             parts[died..].rotate_left(1);
@@ -229,6 +234,7 @@ impl<W: Watch> Reconciler<W> {
                 Part::Findings => self.missed_findings(&mut progress, now).await,
                 Part::Rules => self.missed_results(&mut progress, now).await,
                 Part::Letters => self.letters(now).await,
+                Part::Untold => self.untold(now).await,
                 Part::Backlog => self.backlog(now).await,
                 Part::Campaigns => self.campaigns(now).await,
                 // Without what was there before, the present would pass for what was deployed.

@@ -10,7 +10,7 @@ use redress_common::contract::Mode;
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{Fence, Generation, RemediationId};
 use redress_common::ledger::{Record, RecordDraft, detail};
-use redress_common::notification::Notification;
+use redress_common::notification::{Notification, status_of};
 use redress_common::state::State;
 use redress_common::time::seconds;
 use serde_json::json;
@@ -135,7 +135,7 @@ pub fn basis_details(basis: &Basis, subject: &Subject, event_time: Option<Timest
 /// The message to people, and what they may filter by.
 #[must_use]
 pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Timestamp) -> (Notification, Attributes) {
-    let status = if state == State::Verified { "Success".to_owned() } else { state.to_string() };
+    let status = status_of(state);
     let message = Notification {
         remediation_id: id.to_string(),
         status: status.clone(),

@@ -1,6 +1,7 @@
 //! Telling people, and writing down that they were told.
 
 use jiff::Timestamp;
+use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{AppendError, StoreError, append, append_with};
 use redress_common::aws::state_table::{StateKey, Subject};
 use redress_common::finding::SeverityLabel;
@@ -13,6 +14,7 @@ use redress_common::state::State;
 use crate::breaker::Opening;
 use crate::ports::{Attributes, Identity, Outside};
 use crate::report;
+use crate::untold::Untold;
 
 /// Tell people of a remediation's state. Whether they were told.
 pub async fn publish<O: Outside>(
@@ -36,7 +38,7 @@ pub async fn publish_with<O: Outside>(
 ) -> bool {
     let (mut message, attributes) = report::notification(id, subject, state, now);
     message.next_step = next_step;
-    send(outside, id, &message, &attributes).await
+    send(outside, id, message, attributes, now).await.is_ok()
 }
 
 /// The same; urgent when a threat list names the resource, or the other side.
@@ -50,17 +52,31 @@ pub(crate) async fn publish_as<O: Outside>(
 ) -> bool {
     let (mut message, attributes) = report::notification(id, subject, state, now);
     message.next_step = next_step;
-    send(outside, id, &message, &Attributes { urgent, ..attributes }).await
+    send(outside, id, message, Attributes { urgent, ..attributes }, now).await.is_ok()
 }
 
-async fn send<O: Outside>(outside: &O, id: RemediationId, message: &Notification, attributes: &Attributes) -> bool {
-    match outside.publish(message, attributes).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::error!(remediation = %id, %error, "nobody could be told");
-            false
+/// Sends a message. What SNS does not take is put aside: the reconciler tells people when it can ([`crate::untold`]).
+///
+/// # Errors
+/// When people were not told now.
+pub(crate) async fn send<O: Outside>(
+    outside: &O,
+    id: RemediationId,
+    message: Notification,
+    attributes: Attributes,
+    now: Timestamp,
+) -> Result<(), AwsFailure> {
+    let Err(error) = outside.publish(&message, &attributes).await else { return Ok(()) };
+    tracing::error!(remediation = %id, %error, "nobody could be told");
+    match (Untold { remediation_id: id, message, attributes }).put_aside(now) {
+        Ok(waiting) => {
+            if let Err(error) = outside.defer(&waiting).await {
+                tracing::error!(remediation = %id, %error, "nobody will be told");
+            }
         }
+        Err(error) => tracing::error!(remediation = %id, %error, "nobody will be told"),
     }
+    Err(error)
 }
 
 /// Open a breaker: write it, and why, into the chain of its account (ours, for a wider scope), and tell people, once.

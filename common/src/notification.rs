@@ -2,6 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::State;
+
+/// What a message says of a remediation in this state.
+#[must_use]
+pub fn status_of(state: State) -> String {
+    if state == State::Verified { "Success".to_owned() } else { state.to_string() }
+}
+
 /// The SNS message, in the seed's format. Written as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

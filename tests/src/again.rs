@@ -100,13 +100,18 @@ impl World {
 
     /// The turns of what waits for a place.
     pub async fn turns(&self, place: &str) -> Vec<String> {
+        let order = |item: &Value| item["Order"]["S"].as_str().map(str::to_owned);
+        self.waiting(place).await.iter().filter_map(order).collect()
+    }
+
+    /// What waits for a place, in its turn.
+    pub async fn waiting(&self, place: &str) -> Vec<Value> {
         let asked = json!({
             "TableName": names::BACKLOG_TABLE, "KeyConditionExpression": "Place = :p",
             "ExpressionAttributeValues": { ":p": { "S": place } }, "ConsistentRead": true,
         });
-        let found = self.admin_call("dynamodb", "Query", asked).await;
-        let order = |item: &Value| item["Order"]["S"].as_str().map(str::to_owned);
-        found["Items"].as_array().into_iter().flatten().filter_map(order).collect()
+        let mut found = self.admin_call("dynamodb", "Query", asked).await;
+        serde_json::from_value(found["Items"].take()).unwrap_or_default()
     }
 
     /// Writes an attribute of the settings past the api; what was there, null for nothing.

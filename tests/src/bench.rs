@@ -286,6 +286,22 @@ impl Bench {
         Ok(format!("{state}{why}, {}", if effects.is_empty() { "nothing changed" } else { "1 effect" }))
     }
 
+    /// The same, once people were told.
+    ///
+    /// # Errors
+    /// What does not hold, or that nobody is told in time.
+    pub async fn examined_when_told(&self, flow: Flow, arn: &str, mark: u64) -> Result<String, String> {
+        let started = Instant::now();
+        loop {
+            match self.examine(flow, arn, mark).await {
+                Err(why) if why == UNTOLD && started.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// That the account's chain verifies up to its head.
     ///
     /// # Errors

@@ -79,8 +79,11 @@ async fn strike(bench: &Bench, flow: Flow, site: &Site, fault: Fault) -> Result<
     // The end may be told once more: a completion that died after its transaction comes again.
     bench.settle().await;
     let outcome = match bench.examine(flow, &arn, mark).await {
-        // SNS itself did not take the message, however often it was sent.
-        Err(why) if why == UNTOLD && site.service == "sns" && fault.refuses() => "verified, nobody told".to_owned(),
+        // What SNS did not take, however often it was sent, the reconciler sends when it does.
+        Err(why) if why == UNTOLD && site.service == "sns" && fault.refuses() => {
+            bench.reconcile().await;
+            format!("{}, told late", bench.examined_when_told(flow, &arn, mark).await?)
+        }
         outcome => outcome?,
     };
     if struck { Ok(outcome) } else { Err(format!("the call was not made; {outcome}")) }

@@ -10,6 +10,7 @@ use redress_common::contract::Mode;
 use redress_common::finding::{Inbound, parse, released};
 use redress_common::ids::RemediationId;
 use redress_common::names;
+use redress_lab::faults::{Action, Rule};
 use redress_tests::again::Met;
 use redress_tests::ask::Target;
 use redress_tests::grants::{Grant, Used, unused, without};
@@ -69,6 +70,8 @@ enum Exercise {
     Deferred(&'static str),
     /// What was brought back for a free place needs none, so the next comes.
     Freed(&'static str),
+    /// Security Hub reports it, and SNS does not take what is said of its end.
+    Untold(&'static str),
     /// What an operator does at the door.
     Operated(Power),
     /// The `redress` command, about a remediation that was done.
@@ -86,7 +89,7 @@ enum Setting {
 
 use Exercise::{
     Again, Approved, Asked, Command as Run, Deferred, Forbidden, Found, Freed, Gone, Guarded, Noticed, Operated,
-    Refused, Settled, Undone, UndoneFromNothing,
+    Refused, Settled, Undone, UndoneFromNothing, Untold,
 };
 
 const EXERCISES: &[Exercise] = &[
@@ -128,6 +131,7 @@ const EXERCISES: &[Exercise] = &[
     Settled("public-bucket", Setting::Calendars),
     Deferred("public-bucket"),
     Freed("public-bucket"),
+    Untold("public-bucket"),
     Approved("public-bucket"),
     Operated(Power::Exempt),
     Operated(Power::Close),
@@ -322,7 +326,7 @@ impl Exercise {
                 let target = broken(world, scenario, account).await;
                 let (mark, place) = (world.bed.lab.record().mark(), world.no_place(account).await);
                 world.found_failed(&target).await;
-                let waits = settles(world, mark, async || !world.turns(&place).await.is_empty()).await;
+                let waits = settles(world, names::ORCHESTRATOR_ROLE, mark, async || !world.turns(&place).await.is_empty()).await;
                 world.free_places(&place).await;
                 Subject { exit: Some(i32::from(!waits)), ..subject(&target.arn) }
             }
@@ -337,9 +341,23 @@ impl Exercise {
                 let (admin, region) = (world.administrator().parse().unwrap(), world.region().parse().unwrap());
                 let (mark, place) = (world.bed.lab.record().mark(), world.somebody_waits(account).await);
                 world.send_raw(&released(&admin, &region, &finding, None, jiff::Timestamp::now())).await;
-                let goes = settles(world, mark, async || world.turns(&place).await.is_empty()).await;
+                let goes = settles(world, names::ORCHESTRATOR_ROLE, mark, async || world.turns(&place).await.is_empty()).await;
                 world.free_places(&place).await;
                 Subject { exit: Some(i32::from(!goes)), ..subject(&target.arn) }
+            }
+            Untold(scenario) => {
+                let refuse = Action::Fail { status: 400, code: "InternalError".to_owned() };
+                let rule = Rule::new(refuse).by(names::COMPLETION_FUNCTION).on("sns", "Publish").always().and_retries();
+                let (rule, mark) = (world.bed.lab.faults().add(rule), world.bed.lab.record().mark());
+                let target = broken(world, scenario, account).await;
+                world.found_failed(&target).await;
+                let kept = async || {
+                    let waiting = world.waiting("untold").await;
+                    waiting.iter().any(|item| item["Body"]["S"].as_str().is_some_and(|body| body.contains(&target.arn)))
+                };
+                let waits = settles(world, names::COMPLETION_ROLE, mark, kept).await;
+                world.bed.lab.faults().remove(rule);
+                Subject { exit: Some(i32::from(!waits)), ..subject(&target.arn) }
             }
             Operated(power) => {
                 let done = world.does(power, &world.member(OLD)).await;
@@ -379,9 +397,9 @@ impl Exercise {
     }
 }
 
-/// Whether it comes to hold, before the orchestrator is refused something.
-async fn settles(world: &World, mark: u64, holds: impl AsyncFn() -> bool) -> bool {
-    let refused = |call: &Used| call.role == names::ORCHESTRATOR_ROLE;
+/// Whether it comes to hold, before a role is refused something.
+async fn settles(world: &World, role: &str, mark: u64, holds: impl AsyncFn() -> bool) -> bool {
+    let refused = |call: &Used| call.role == role;
     let look = async || match holds().await {
         true => Some(true),
         false => world.checks(mark, false).iter().any(refused).then_some(false),
@@ -520,6 +538,7 @@ fn seen(line: &Grant) -> Seen {
         // The outcome is recorded; what waits for it is brought back when its message comes again.
         (names::COMPLETION_ROLE, "sqs:SendMessage") => Seen::Stays(queue),
         (names::COMPLETION_ROLE, "dynamodb:Query" | "dynamodb:DeleteItem") if backlog => Seen::Stays(queue),
+        (names::COMPLETION_ROLE, "dynamodb:PutItem") if backlog => Seen::Exits,
         (names::ORCHESTRATOR_ROLE | names::COMPLETION_ROLE, _) => Seen::Parks,
         (names::CROSS_ACCOUNT_ROLE, "ssm:GetAutomationExecution") => Seen::Parks,
         // The nested runbook runs all the same, and what its evidence says is believed; the steps say what failed.

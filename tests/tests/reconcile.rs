@@ -17,7 +17,7 @@ use redress_tests::world::World;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
-const MEMBERS: [&str; 8] = ["lost", "never", "letter", "missed", "results", "campaign", "stuck", "asked"];
+const MEMBERS: [&str; 9] = ["lost", "never", "untold", "letter", "missed", "results", "campaign", "stuck", "asked"];
 const SCHEDULE: &str = "redress-reconcile";
 const FORWARD_OUTCOMES: &str = "redress-forward-outcomes";
 const RECONCILER_DLQ: &str = "redress-reconciler-dlq";
@@ -136,6 +136,31 @@ once!(never_started, async |world: &World| {
     let region = world.region();
     let flight = item(world, &format!("flight#{account}#{region}")).await;
     assert!(flight["Running"]["M"].as_object().is_none_or(|running| !running.contains_key(id)), "{flight}");
+});
+
+once!(untold, async |world: &World| {
+    let (account, faults) = (world.member("untold"), world.bed.lab.faults());
+    let refuse = || Action::Fail { status: 400, code: "InternalError".to_owned() };
+    let nobody = |function: &str| Rule::new(refuse()).by(function).on("sns", "Publish").always().and_retries();
+    let rules = [names::COMPLETION_FUNCTION, names::RECONCILER_FUNCTION].map(|function| faults.add(nobody(function)));
+    // Of a worker that could not tell, and of the reconciler that could not either.
+    let broken = world.break_it("public-bucket", &account).await;
+    let fixed = world.eventually("it is fixed", async || record(world, &account, "Verified", "").await).await;
+    assert_eq!(fixed["NotificationSent"], false);
+    let start = Rule::new(Action::KillBefore).on("ssm", "StartAutomationExecution").in_account(&account);
+    let killed = faults.add(start);
+    let never = world.break_it("public-bucket", &account).await;
+    faults.struck(killed).await;
+    let failed = until(world, "its claim ends", async || record(world, &account, "Failed", "never-started").await).await;
+    assert_eq!(failed["NotificationSent"], false);
+    rules.into_iter().for_each(|rule| faults.remove(rule));
+    let late = async |status: &str| record(world, &account, status, "told-late").await;
+    for (status, broken) in [("Verified", broken), ("Failed", never)] {
+        let told = until(world, "people are told after all", async || late(status).await).await;
+        assert_eq!(told["NotificationSent"], true);
+        let said = if status == "Verified" { "Success" } else { status };
+        TOLD.when(world, broken.resource_arn.as_str(), said).await;
+    }
 });
 
 once!(dead_letter, async |world: &World| {
@@ -350,6 +375,12 @@ fn a_claim_whose_worker_died_before_the_start_ends_and_people_are_told() {
 }
 
 #[test]
+fn what_sns_did_not_take_people_are_told_when_it_does() {
+    let world = the_world();
+    world.run(untold(world));
+}
+
+#[test]
 fn a_dead_letter_gets_a_record_and_a_reason() {
     let world = the_world();
     world.run(dead_letter(world));
@@ -410,6 +441,7 @@ fn every_line_of_the_reconcilers_policy_is_used_and_none_is_missing() {
     world.run(async {
         lost_outcome(world).await;
         never_started(world).await;
+        untold(world).await;
         dead_letter(world).await;
         missed_finding(world).await;
         missed_result(world).await;

@@ -13,7 +13,7 @@ use super::change::{Change, said};
 use super::door::{Asked, Refused};
 use super::letters::{self, LISTED, REDRIVEN, REDRIVEN_FROM};
 use super::ports::{Desk, Letter};
-use crate::{orchestrate, report};
+use crate::{orchestrate, report, tell};
 
 /// So many messages of a queue are looked at.
 const LIMIT: usize = 100;
@@ -124,7 +124,7 @@ impl<D: Desk> Api<D> {
         let mut draft = self.draft(asked, id, change, state, now);
         if state == State::Failed {
             let (message, attributes) = report::notification(id, &self.subject(asked, change), state, now);
-            draft.notification_sent = self.desk.publish(&message, &attributes).await.is_ok();
+            draft.notification_sent = tell::send(&self.desk, id, message, attributes, now).await.is_ok();
             draft.error_message = change.before.clone();
         }
         draft.detail.insert(detail::CODE.to_owned(), change.code.to_owned());

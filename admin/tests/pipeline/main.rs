@@ -513,6 +513,7 @@ async fn a_message_that_could_not_be_sent_is_not_claimed_to_have_been() {
     complete(&world, &event, later(3)).await;
     assert!(!world.records().last().unwrap().draft.notification_sent);
     assert_eq!(world.states().last(), Some(&State::Verified));
+    assert_eq!(world.in_backlog().len(), 1, "it waits for the reconciler");
 }
 
 #[tokio::test]

@@ -52,6 +52,51 @@ async fn a_run_that_dies_in_a_part_keeps_no_other_from_its_work_for_longer_than_
 }
 
 #[tokio::test]
+async fn what_people_could_not_be_told_they_are_told_later_and_a_record_says_so() {
+    let world = World::new(&standard());
+    world.fail_publish();
+    take(&world, IMPORT, now()).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    complete(&world, &event, later(3)).await;
+    let recorded = world.records().len();
+
+    // As long as SNS takes nothing, it waits.
+    reconcile(&world, later(600)).await.unwrap_err();
+    assert_eq!((world.told().len(), world.records().len(), world.in_backlog().len()), (0, recorded, 1));
+
+    world.publish_fails(false);
+    let counts = reconcile(&world, later(1500)).await.unwrap();
+    assert_eq!(counts.done.get("told-late"), Some(&1));
+    assert_eq!(world.told().iter().map(|message| message.status.as_str()).collect::<Vec<_>>(), ["Success"]);
+    let last = world.records().last().unwrap().clone();
+    assert_eq!((last.draft.execution_status, last.draft.notification_sent), (State::Verified, true));
+    assert_eq!(last.detail(detail::CODE), Some("told-late"));
+    assert!(!world.records()[recorded - 1].draft.notification_sent, "no record is changed");
+    world.verify();
+
+    reconcile(&world, later(2400)).await.unwrap();
+    assert_eq!((world.told().len(), world.in_backlog().len()), (1, 0), "once");
+}
+
+#[tokio::test]
+async fn what_another_worker_told_after_all_is_not_told_again() {
+    let world = World::new(&standard());
+    world.fail_publish();
+    world.fail_next("TransactWriteItems");
+    take(&world, IMPORT, now()).await.unwrap_err();
+    take(&world, IMPORT, later(400)).await.unwrap();
+    let event = world.end(Some(Outcome::Verified));
+    world.fail_next("TransactWriteItems");
+    Completion::new(&world, identity()).message(&event, later(403)).await.unwrap_err();
+    assert_eq!(world.in_backlog().len(), 1, "the first worker told nobody, and died");
+    world.publish_fails(false);
+    complete(&world, &event, later(800)).await;
+    let counts = reconcile(&world, later(1500)).await.unwrap();
+    assert_eq!(counts.done.get("told-late"), None);
+    assert_eq!((world.told().len(), world.in_backlog().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn what_could_not_be_read_is_no_baseline() {
     let world = World::new(&standard());
     reconcile(&world, later(600)).await.unwrap();

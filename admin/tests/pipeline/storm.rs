@@ -5,9 +5,9 @@
 //! The clock is that of one night: each delivery comes a little later, so that leases, hours and backlog mean something.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use redress_admin::completion::Completion;
@@ -17,6 +17,7 @@ use redress_common::aws::state_table::{Limits, PolicySetName, Settings, Switch};
 use redress_common::contract::{Outcome, parameter as name};
 use redress_common::ids::RemediationId;
 use redress_common::state::State;
+use tokio::sync::Notify;
 
 use crate::world::{World, counted, identity, now, parameter};
 
@@ -31,6 +32,9 @@ const AGAIN_MS: i64 = 35 * 60 * 1000;
 const UPDATE_MS: i64 = 10_000;
 /// The shortest and the longest runbook.
 const RUN_MS: (i64, i64) = (20_000, 90_000);
+/// How far one worker's clock may be behind another's. Less than a lease: the machine that runs the test may leave a
+/// worker standing for as long as it likes, and who stands longer than a lease is a case of `races`, not of the storm.
+const APART_MS: i64 = 60_000;
 const ACCOUNTS: usize = 11;
 /// Rules may only look there.
 const WATCHED: usize = 10;
@@ -227,7 +231,9 @@ struct Storm {
     shape: Shape,
     resources: Vec<Resource>,
     order: Vec<u32>,
-    next: AtomicUsize,
+    /// The next delivery, and those that workers have in hand.
+    hands: Mutex<(usize, BTreeSet<usize>)>,
+    put_down: Notify,
     /// Runbooks that run, by when they end.
     runs: Mutex<(usize, Runs)>,
     /// What the queue brings again.
@@ -257,7 +263,8 @@ impl Storm {
             shape,
             resources,
             order,
-            next: AtomicUsize::new(0),
+            hands: Mutex::default(),
+            put_down: Notify::new(),
             runs: Mutex::default(),
             queue: Mutex::default(),
             report,
@@ -269,15 +276,40 @@ impl Storm {
         let handler = Orchestrator::new(&self.world, identity());
         let marks = [self.shape.deliveries / 10, self.shape.deliveries / 2];
         loop {
-            let nth = self.next.fetch_add(1, Ordering::Relaxed);
+            let nth = self.take_next().await;
             let Some(resource) = self.order.get(nth) else { return };
-            let ms = NIGHT_MS / 1000 * nth as i64 * 1000 / self.shape.deliveries as i64;
+            let ms = self.moment(nth);
             let chance = Chance(self.shape.seed ^ nth as u64).next();
             self.deliver(&handler, &self.resources[*resource as usize].event(chance, ms), ms, false).await;
             self.meanwhile(&handler, ms).await;
             if let Some(mark) = marks.iter().position(|mark| *mark == nth) {
                 self.report.lock().unwrap().marks[mark] = self.mark();
             }
+            self.hands.lock().unwrap().1.remove(&nth);
+            self.put_down.notify_waiters();
+        }
+    }
+
+    /// When a delivery comes.
+    fn moment(&self, nth: usize) -> i64 {
+        NIGHT_MS / 1000 * nth as i64 * 1000 / self.shape.deliveries as i64
+    }
+
+    /// The next delivery, once it is not too far from the oldest that somebody still has in hand.
+    async fn take_next(&self) -> usize {
+        loop {
+            let put_down = self.put_down.notified();
+            {
+                let mut hands = self.hands.lock().unwrap();
+                let (next, oldest) = (hands.0, hands.1.first().copied());
+                let is_near = |oldest| self.moment(next) - self.moment(oldest) <= APART_MS;
+                if next >= self.order.len() || oldest.is_none_or(is_near) {
+                    hands.0 += 1;
+                    hands.1.insert(next);
+                    return next;
+                }
+            }
+            put_down.await;
         }
     }
 

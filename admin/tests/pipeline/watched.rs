@@ -73,8 +73,10 @@ impl Desk for &World {
         self.try_call("DeleteMessage").await
     }
 
-    async fn forget(&self, _: &Waiting) -> Result<(), AwsFailure> {
-        self.try_call("DeleteItem").await
+    async fn forget(&self, waiting: &Waiting) -> Result<(), AwsFailure> {
+        self.try_call("DeleteItem").await?;
+        self.no_longer_waits(waiting);
+        Ok(())
     }
 
     async fn failed_findings(

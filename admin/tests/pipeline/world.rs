@@ -153,7 +153,15 @@ impl World {
     }
 
     pub(crate) fn fail_publish(&self) {
-        self.0.lock().unwrap().publish_fails = true;
+        self.publish_fails(true);
+    }
+
+    pub(crate) fn publish_fails(&self, fails: bool) {
+        self.0.lock().unwrap().publish_fails = fails;
+    }
+
+    pub(crate) fn no_longer_waits(&self, waiting: &Waiting) {
+        self.0.lock().unwrap().waiting.remove(&(waiting.place.clone(), waiting.order.clone()));
     }
 
     /// The next call of this name does not happen: its worker fails, or dies, there.
