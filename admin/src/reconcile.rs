@@ -16,7 +16,8 @@
 //! | [`accounts`] | 1 `Query` | Organizations' calls, `PutItem` |
 //!
 //! and `BatchGetItem` and, before each part and at the end, `PutItem` for how far it came. No part keeps another from being
-//! done: a run that dies in one leaves its name, and the next run does that part last.
+//! done: a run that dies in one leaves its name, and the next run does that part last. Of two runs that meet, the one that
+//! began first ends when it sees that: what it knows is older, and would be written over what the other found.
 //!
 //! # Who tells
 //! Runs may meet: Lambda tries again, and a run may take longer than the schedule. So whoever will tell people takes the
@@ -108,6 +109,10 @@ impl Counts {
 
     fn or_failed<T, E: std::fmt::Display>(&mut self, what: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.failed(what, &error)).ok()
+    }
+
+    fn finished(self) -> Result<Self, Unfinished> {
+        if self.failed == 0 { Ok(self) } else { Err(Unfinished { failed: self.failed }) }
     }
 
     fn and(mut self, other: Self) -> Self {
@@ -223,11 +228,14 @@ impl<W: Watch> Reconciler<W> {
         // Whoever does not know how far it came looks at everything within the window again, and keeps what is stored.
         let known = all.or_failed("progress", self.progress().await);
         let keeps = known.is_some();
-        let mut progress = known.unwrap_or_default();
+        let mut progress = Progress { run_at: now.as_millisecond(), ..known.unwrap_or_default() };
         for part in Part::after(&progress.begun) {
             if keeps {
                 part.name().clone_into(&mut progress.begun);
-                self.keep(&progress, &mut all).await;
+                if !self.keep(&mut progress, &mut all).await {
+                    tracing::info!(part = part.name(), "another run goes on from here");
+                    return all.finished();
+                }
             }
             let result = match part {
                 Part::Stuck => self.stuck(&mut progress, now).await,
@@ -246,17 +254,28 @@ impl<W: Watch> Reconciler<W> {
         }
         if keeps {
             progress.begun.clear();
-            self.keep(&progress, &mut all).await;
+            self.keep(&mut progress, &mut all).await;
         }
         let done: u32 = all.done.values().sum();
         tracing::info!(done, failed = all.failed, repairs = %json!(all.done), "reconciled");
         report::metric(&report::count("ReconcilerRuns", "Function", redress_common::names::RECONCILER_FUNCTION, now));
-        if all.failed == 0 { Ok(all) } else { Err(Unfinished { failed: all.failed }) }
+        all.finished()
     }
 
-    async fn keep(&self, progress: &Progress, all: &mut Counts) {
-        let kept = self.outside.put_if(&StateKey::Reconciler, progress, Expect::Anything).await;
-        all.or_failed("progress", kept);
+    /// Writes down how far this run came. Whether it is to go on: not when another one began since.
+    async fn keep(&self, progress: &mut Progress, all: &mut Counts) -> bool {
+        let read = Expect::Version(progress.version);
+        progress.version += 1;
+        match self.outside.put_if(&StateKey::Reconciler, progress, read).await {
+            Ok(()) => true,
+            // An answer that was lost: the SDK wrote it twice.
+            Err(TransactError::AlsoLost(_)) => self.progress().await.is_ok_and(|stored| stored == *progress),
+            Err(error) => {
+                progress.version -= 1;
+                all.failed("progress", &error);
+                true
+            }
+        }
     }
 
     fn part(name: &'static str, result: Result<Counts, Broken>, mut all: Counts, now: Timestamp) -> Counts {

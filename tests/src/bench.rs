@@ -25,7 +25,7 @@ use crate::raw::{asff, rule_event, security_hub_event};
 use crate::world::{World, options, root};
 
 /// How long a case may take to come to an end. On a machine with nothing else to do it takes five seconds.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// An approval that nothing came of is given again.
 const ANSWER: Duration = Duration::from_secs(4);
 /// The reconciler's schedule, in these labs: it is fired this often while a case has not ended.

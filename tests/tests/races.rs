@@ -96,8 +96,10 @@ async fn freeze(bench: &Bench, flow: Flow, site: &Site, moment: Moment) -> Resul
     let rule = lab.faults().add(site.struck(Action::Freeze(moment)));
     let arn = bench.break_one(flow).await;
     world.send_raw(&bench.message(flow, &arn, Timestamp::now()).to_string()).await;
-    let (ended, struck) =
-        tokio::join!(bench.ends(flow, &arn), tokio::time::timeout(Duration::from_secs(60), lab.faults().struck(rule)),);
+    let (ended, struck) = tokio::join!(
+        bench.ends(flow, &arn),
+        tokio::time::timeout(Duration::from_secs(180), lab.faults().struck(rule)),
+    );
     let invoked = || {
         let all = lab.record().invocations();
         all.iter().filter(|call| call.function == site.function).count()

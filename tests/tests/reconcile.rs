@@ -151,7 +151,8 @@ once!(untold, async |world: &World| {
     let killed = faults.add(start);
     let never = world.break_it("public-bucket", &account).await;
     faults.struck(killed).await;
-    let failed = until(world, "its claim ends", async || record(world, &account, "Failed", "never-started").await).await;
+    let failed =
+        until(world, "its claim ends", async || record(world, &account, "Failed", "never-started").await).await;
     assert_eq!(failed["NotificationSent"], false);
     rules.into_iter().for_each(|rule| faults.remove(rule));
     let late = async |status: &str| record(world, &account, status, "told-late").await;

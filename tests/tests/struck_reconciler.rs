@@ -27,7 +27,7 @@ const SECONDS: Seconds = Seconds { lease: 2, run: 60, visibility: 7 };
 const FLOW: Flow = Flow::ApiShaped;
 const SECTION: &str = "The reconciler, with a lost outcome, a missed finding and a dead letter to mend";
 /// How long the runs after the struck one may take to end everything.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two runs.
 const SCHEDULE: Duration = Duration::from_secs(3);
 /// What changes something, or is heard.

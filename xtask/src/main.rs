@@ -5,6 +5,7 @@
 
 mod package;
 mod phase;
+mod suite;
 mod templates;
 mod test;
 mod tools;

@@ -1,11 +1,10 @@
 //! `cargo xtask test`: everything, in one build, ending with one line that counts.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::phase::{Phases, cargo, seconds};
-use crate::templates;
 use crate::tools::{self, Targets};
+use crate::{suite, templates};
 
 /// What came out, summed over the test binaries; a check that fails counts as a failed test.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,22 +72,42 @@ pub(crate) fn run(phases: &Phases, filter: Option<&str>) -> Result<(), String> {
     if count.failed == 0 { Ok(()) } else { Err("not everything passed".to_owned()) }
 }
 
+/// The binaries side by side, then the examples in the documentation. What a binary said is shown when it has ended.
 fn test(count: &mut Count, filter: Option<&str>) -> Result<(), String> {
-    let mut tests: Command = cargo(["test", "--workspace", "--no-fail-fast"]);
-    tests.args(filter).stdout(Stdio::piped());
-    let mut child = tests.spawn().map_err(|error| format!("cannot start cargo: {error}"))?;
-    if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.map_err(|error| format!("cannot read what the tests say: {error}"))?;
-            let line = String::from_utf8_lossy(&line);
-            let counted = count.add(&line);
-            if counted || worth_reading(&line) {
-                println!("{line}");
-            }
+    let binaries = suite::build()?;
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut wrong = Vec::new();
+    suite::run(binaries, filter, cores + 1, |ran| {
+        println!("{}: {}", ran.name, seconds(ran.took));
+        let said: Vec<&str> = ran.output.lines().collect();
+        let counted = show(count, &said);
+        match ran.ended {
+            Ok(status) if counted && (status.success() || count.failed > 0) => {}
+            Ok(status) => wrong.push(format!("{} ended with {status}", ran.name)),
+            Err(error) => wrong.push(error),
         }
+    });
+    let mut examples: Command = cargo(["test", "--workspace", "--doc", "--quiet"]);
+    let output = examples.args(filter).output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    show(count, &said.lines().collect::<Vec<_>>());
+    if !output.status.success() {
+        wrong.push(format!("the examples in the documentation: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`cargo test` ended with {status}; what failed is said above")) }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// Shows what is worth reading, and counts. Whether there was something to count.
+fn show(count: &mut Count, lines: &[&str]) -> bool {
+    let mut any = false;
+    for line in lines {
+        let counted = count.add(line);
+        if counted || worth_reading(line) {
+            println!("{line}");
+        }
+        any |= counted;
+    }
+    any
 }
 
 /// A test that passed is not news; whatever else a test binary prints is.

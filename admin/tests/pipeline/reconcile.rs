@@ -52,6 +52,19 @@ async fn a_run_that_dies_in_a_part_keeps_no_other_from_its_work_for_longer_than_
 }
 
 #[tokio::test]
+async fn of_two_runs_that_meet_the_older_one_ends_and_overwrites_nothing() {
+    let world = World::new(&standard());
+    reconcile(&world, later(600)).await.unwrap();
+    world.put(&StateKey::Settings, &Settings { version: 9, ..standard() });
+    // A run that began before, and is at its first part when another one comes and goes.
+    let newer = Progress { version: progress(&world).version + 2, watched_at: 7, ..progress(&world) };
+    world.meanwhile("Query", &StateKey::Reconciler, &newer);
+    let counts = reconcile(&world, later(1500)).await.unwrap();
+    assert_eq!(counts, Counts::default());
+    assert_eq!(progress(&world), newer);
+}
+
+#[tokio::test]
 async fn what_people_could_not_be_told_they_are_told_later_and_a_record_says_so() {
     let world = World::new(&standard());
     world.fail_publish();

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Progress {
+    /// Counts the writes. Of two runs that meet, the one that wrote last goes on.
+    pub version: u64,
+    /// When the run that wrote it began, Unix milliseconds: with the version, which run that was.
+    pub run_at: i64,
     /// Security Hub's findings that were updated before this, Unix milliseconds, have been looked at.
     pub findings_until: i64,
     /// Results of Config rules that were recorded before this, Unix milliseconds, have been looked at.

@@ -1,0 +1,183 @@
+//! The workspace's test binaries, run side by side: an end-to-end test waits for its lab far more than it computes.
+//!
+//! What cargo would do with them one after the other: each in its package's folder, its output kept together.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::phase::cargo;
+
+/// Begun first, the longest before the others: the last one should not run alone.
+const LONG: [&str; 9] = [
+    "faults",
+    "catalogue",
+    "struck_reconciler",
+    "races",
+    "least_privilege",
+    "reconcile",
+    "workflow",
+    "controls",
+    "approvals",
+];
+
+/// A test binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binary {
+    /// Package and target: `redress-tests faults`.
+    pub(crate) name: String,
+    path: PathBuf,
+    /// The package's folder.
+    folder: PathBuf,
+}
+
+/// A test binary that has run.
+pub(crate) struct Ran {
+    pub(crate) name: String,
+    pub(crate) took: Duration,
+    /// Everything that it said.
+    pub(crate) output: String,
+    /// How it ended; why it could not be run.
+    pub(crate) ended: Result<ExitStatus, String>,
+}
+
+/// Builds them: all that `cargo test` would run but the examples in the documentation.
+pub(crate) fn build() -> Result<Vec<Binary>, String> {
+    let mut build = cargo(["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
+    let output = build.stderr(Stdio::inherit()).output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the tests could not be built: cargo ended with {}", output.status));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut binaries: Vec<Binary> = said.lines().filter_map(binary).collect();
+    let rank = |binary: &Binary| LONG.iter().position(|long| binary.is_called(long)).unwrap_or(LONG.len());
+    binaries.sort_by_key(|binary| (rank(binary), binary.name.clone()));
+    Ok(binaries)
+}
+
+impl Binary {
+    fn is_called(&self, target: &str) -> bool {
+        self.name.split(' ').nth(1) == Some(target)
+    }
+}
+
+/// The test binary that a line of cargo's is about.
+fn binary(line: &str) -> Option<Binary> {
+    let said: Value = serde_json::from_str(line).ok()?;
+    let is_test = said["reason"] == "compiler-artifact" && said["profile"]["test"] == true;
+    let path = said["executable"].as_str().filter(|_| is_test)?;
+    let folder = Path::new(said["manifest_path"].as_str()?).parent()?.to_owned();
+    let package = folder.file_name()?.to_str()?;
+    let name = format!("{package} {}", said["target"]["name"].as_str()?);
+    Some(Binary { name, path: PathBuf::from(path), folder })
+}
+
+/// Runs them, so many at a time; each is handed over when it has ended.
+pub(crate) fn run(binaries: Vec<Binary>, filter: Option<&str>, at_a_time: usize, mut ended: impl FnMut(Ran)) {
+    let (queue, (tell, told)) = (Mutex::new(VecDeque::from(binaries)), mpsc::channel());
+    std::thread::scope(|scope| {
+        for _ in 0..at_a_time.max(1) {
+            let (queue, tell) = (&queue, tell.clone());
+            scope.spawn(move || {
+                loop {
+                    let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
+                    let Some(binary) = next else { return };
+                    if tell.send(binary.run(filter)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(tell);
+        for ran in told {
+            ended(ran);
+        }
+    });
+}
+
+impl Binary {
+    fn run(&self, filter: Option<&str>) -> Ran {
+        let begun = Instant::now();
+        let log = self.path.with_extension("log");
+        let ended = self.run_into(&log, filter);
+        let mut output = String::new();
+        let read = File::open(&log).and_then(|mut file| {
+            let mut bytes = Vec::new();
+            file.rewind()?;
+            file.read_to_end(&mut bytes)?;
+            output = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(())
+        });
+        let ended = ended.and_then(|status| match read {
+            Ok(()) => Ok(status),
+            Err(error) => Err(format!("what {} said cannot be read: {error}", self.name)),
+        });
+        Ran { name: self.name.clone(), took: begun.elapsed(), output, ended }
+    }
+
+    fn run_into(&self, log: &Path, filter: Option<&str>) -> Result<ExitStatus, String> {
+        let failed = |error: std::io::Error| format!("{} cannot be run: {error}", self.name);
+        let file = File::create(log).map_err(failed)?;
+        let errors = file.try_clone().map_err(failed)?;
+        let mut command = Command::new(&self.path);
+        command.args(filter).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.stdin(Stdio::null()).stdout(file).stderr(errors).status().map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_binary_is_told_from_everything_else_that_cargo_makes() {
+        let made = |test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/r/tests/Cargo.toml","profile":{{"test":{test}}},
+                    "target":{{"name":"faults"}},"executable":{executable}}}"#
+            )
+        };
+        let found = binary(&made(true, r#""/r/target/debug/deps/faults-1""#));
+        assert_eq!(
+            found,
+            Some(Binary {
+                name: "tests faults".to_owned(),
+                path: "/r/target/debug/deps/faults-1".into(),
+                folder: "/r/tests".into(),
+            })
+        );
+        assert!(found.is_some_and(|found| found.is_called("faults") && !found.is_called("fault")));
+        assert_eq!(binary(&made(false, r#""/r/target/debug/redress""#)), None);
+        assert_eq!(binary(&made(true, "null")), None);
+        assert_eq!(binary("not JSON"), None);
+    }
+
+    #[test]
+    fn each_binary_is_run_once_with_its_output_and_its_end() {
+        let folder = std::env::temp_dir().join(format!("redress-suite-{}", std::process::id()));
+        let made = std::fs::create_dir_all(&folder);
+        assert!(made.is_ok());
+        let shell = |name: &str, path: &str| Binary {
+            name: name.to_owned(),
+            path: PathBuf::from(path),
+            folder: folder.clone(),
+        };
+        // A copy in a folder of ours: the log lies beside it.
+        let echo = folder.join("echo");
+        assert!(std::fs::copy("/bin/echo", &echo).is_ok());
+        let binaries = vec![shell("a echo", &echo.to_string_lossy()), shell("b none", "/no/such/binary")];
+        let mut ran = Vec::new();
+        run(binaries, Some("hello"), 2, |one| ran.push(one));
+        ran.sort_by_key(|one| one.name.clone());
+        assert_eq!((ran.len(), ran[0].output.as_str()), (2, "hello\n"));
+        assert!(ran[0].ended.as_ref().is_ok_and(ExitStatus::success));
+        assert!(ran[1].ended.as_ref().is_err_and(|error| error.starts_with("b none cannot be run")));
+        assert!(std::fs::remove_dir_all(folder).is_ok());
+    }
+}
