@@ -39,7 +39,7 @@ pub(crate) struct Binary {
 
 /// A test binary that has run.
 pub(crate) struct Ran {
-    pub(crate) name: String,
+    pub(crate) binary: Binary,
     pub(crate) took: Duration,
     /// Everything that it said.
     pub(crate) output: String,
@@ -88,7 +88,8 @@ pub(crate) fn run(binaries: Vec<Binary>, filter: Option<&str>, at_a_time: usize,
                 loop {
                     let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
                     let Some(binary) = next else { return };
-                    if tell.send(binary.run(filter)).is_err() {
+                    let filter: Vec<&str> = filter.into_iter().collect();
+                    if tell.send(binary.run(&filter)).is_err() {
                         return;
                     }
                 }
@@ -101,11 +102,24 @@ pub(crate) fn run(binaries: Vec<Binary>, filter: Option<&str>, at_a_time: usize,
     });
 }
 
+impl Ran {
+    /// The names of the tests that failed.
+    pub(crate) fn failed(&self) -> Vec<String> {
+        let name = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+        self.output.lines().filter_map(name).collect()
+    }
+}
+
 impl Binary {
-    fn run(&self, filter: Option<&str>) -> Ran {
+    /// Runs one of its tests, and nothing else.
+    pub(crate) fn run_test(&self, name: &str) -> Ran {
+        self.run(&["--exact", name])
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
         let begun = Instant::now();
         let log = self.path.with_extension("log");
-        let ended = self.run_into(&log, filter);
+        let ended = self.run_into(&log, arguments);
         let mut output = String::new();
         let read = File::open(&log).and_then(|mut file| {
             let mut bytes = Vec::new();
@@ -118,15 +132,15 @@ impl Binary {
             Ok(()) => Ok(status),
             Err(error) => Err(format!("what {} said cannot be read: {error}", self.name)),
         });
-        Ran { name: self.name.clone(), took: begun.elapsed(), output, ended }
+        Ran { binary: self.clone(), took: begun.elapsed(), output, ended }
     }
 
-    fn run_into(&self, log: &Path, filter: Option<&str>) -> Result<ExitStatus, String> {
+    fn run_into(&self, log: &Path, arguments: &[&str]) -> Result<ExitStatus, String> {
         let failed = |error: std::io::Error| format!("{} cannot be run: {error}", self.name);
         let file = File::create(log).map_err(failed)?;
         let errors = file.try_clone().map_err(failed)?;
         let mut command = Command::new(&self.path);
-        command.args(filter).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.stdin(Stdio::null()).stdout(file).stderr(errors).status().map_err(failed)
     }
 }
@@ -174,10 +188,18 @@ mod tests {
         let binaries = vec![shell("a echo", &echo.to_string_lossy()), shell("b none", "/no/such/binary")];
         let mut ran = Vec::new();
         run(binaries, Some("hello"), 2, |one| ran.push(one));
-        ran.sort_by_key(|one| one.name.clone());
+        ran.sort_by_key(|one| one.binary.name.clone());
         assert_eq!((ran.len(), ran[0].output.as_str()), (2, "hello\n"));
         assert!(ran[0].ended.as_ref().is_ok_and(ExitStatus::success));
         assert!(ran[1].ended.as_ref().is_err_and(|error| error.starts_with("b none cannot be run")));
         assert!(std::fs::remove_dir_all(folder).is_ok());
+    }
+
+    #[test]
+    fn what_failed_is_known_by_name() {
+        let binary = Binary { name: "tests faults".to_owned(), path: PathBuf::new(), folder: PathBuf::new() };
+        let output = "test a::b ... ok\ntest c::d ... FAILED\nthread 'c::d' panicked\ntest e ... ignored\n".to_owned();
+        let ran = Ran { binary, took: Duration::ZERO, output, ended: Err(String::new()) };
+        assert_eq!(ran.failed(), ["c::d"]);
     }
 }
