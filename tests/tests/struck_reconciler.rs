@@ -206,7 +206,6 @@ async fn strike(bench: &Bench, site: &Site, fault: Fault) -> Result<String, Stri
 }
 
 #[test]
-#[ignore = "five minutes: run it with --ignored"]
 fn whatever_dies_in_the_middle_of_reconciling_the_next_run_ends_it() {
     let first = Bench::start(SECONDS);
     let sites = first.world.run(async {
