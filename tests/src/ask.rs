@@ -148,14 +148,18 @@ impl World {
     /// When the answer is refused.
     pub async fn remediate_approved(&self, target: &Target) -> Ended {
         let (request, since) = self.requested(target, Mode::Apply).await;
-        let what = format!("people are asked about {} on {}", target.control, target.arn);
+        let what = format!("{} on {} is decided", target.control, target.arn);
         let is_its = |record: &Value| text(record, "FindingId").contains(&request);
-        let is_asked = |record: &Value| {
-            is_its(record) && record["ExecutionStatus"] == "AwaitingApproval" && record["NotificationSent"] == true
-        };
-        let holds = |record: &Value| is_asked(record) || is_its(record) && is_end(record);
+        let records = self.ledger_since_when(&target.account, since, &what, is_its).await;
+        // Its plan and its copies are remediations of their own, and come later.
+        let id = records.iter().find(|record| is_its(record)).map(|record| text(record, "RemediationId").to_owned());
+        let is_it = |record: &Value| id.as_deref() == record["RemediationId"].as_str();
+        let is_asked =
+            |record: &Value| record["ExecutionStatus"] == "AwaitingApproval" && record["NotificationSent"] == true;
+        let what = format!("people are asked about {} on {}", target.control, target.arn);
+        let holds = |record: &Value| is_it(record) && (is_asked(record) || is_end(record));
         let records = self.ledger_since_when(&target.account, since, &what, holds).await;
-        if let Some(question) = records.iter().find(|record| is_asked(record)) {
+        if let Some(question) = records.iter().find(|record| is_it(record) && is_asked(record)) {
             let answer = json!({
                 "Operation": "Answer", "RemediationId": question["RemediationId"], "Approve": true,
                 "PlanSha256": question["Detail"]["PlanSha256"], "Reason": "a test looked at it",
@@ -166,7 +170,7 @@ impl World {
             assert_eq!(status, 200, "{answer} was refused: {said}");
         }
         let what = format!("{} on {} ends", target.control, target.arn);
-        self.ended_since(&target.account, since, &what, is_its).await
+        self.ended_since(&target.account, since, &what, is_it).await
     }
 
     /// Puts a request on the bus as an operator: how it is known, and since when.
