@@ -97,7 +97,7 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
                 Outcome::Failed => "the remediation failed",
                 _ => "the runbook answered what this mode cannot have",
             };
-            joined(why, &execution.failure)
+            joined(why, &reason(&sent(output::ERROR), &execution.failure))
         }
         (State::Failed, None) => {
             let status = &execution.status;
@@ -145,6 +145,17 @@ fn was_invoked(execution: &Execution) -> bool {
 fn made(text: &str) -> String {
     let id = text != "none" && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_:/".contains(&b));
     if id { text.to_owned() } else { String::new() }
+}
+
+/// What the evidence and what SSM say of a failure. `none` stands for nothing, and braces for an output that never was.
+fn reason(evidence: &str, failure: &str) -> String {
+    let said = if evidence == "none" || evidence.contains("{{") { "" } else { evidence };
+    match (said, failure) {
+        ("", other) | (other, "") => other.to_owned(),
+        (one, other) if other.contains(one) => other.to_owned(),
+        (one, other) if one.contains(other) => one.to_owned(),
+        (one, other) => format!("{one}; {other}"),
+    }
 }
 
 fn is_hash(text: &str) -> bool {
@@ -214,6 +225,21 @@ mod tests {
             (Mode::DryRun, "Verified", &[State::Failed]),
         ] {
             assert_eq!(read(mode, &ended("Success", outcome)).states, expected, "{mode:?} {outcome}");
+        }
+    }
+
+    #[test]
+    fn why_a_runbook_refused_is_told_once() {
+        let error = |evidence: &str, failure: &str| {
+            let mut execution = Execution { failure: failure.to_owned(), ..ended("Failed", "Failed") };
+            execution.outputs.insert(output::ERROR.to_owned(), evidence.to_owned());
+            read(Mode::Restore, &execution).error
+        };
+        assert_eq!(error("nobody can bring it back", ""), "the remediation failed: nobody can bring it back");
+        assert_eq!(error("no", "step X: no"), "the remediation failed: step X: no");
+        assert_eq!(error("no", "step X"), "the remediation failed: no; step X");
+        for nothing in ["", "none", "{{LogResults.Error}}"] {
+            assert_eq!(error(nothing, "step X"), "the remediation failed: step X");
         }
     }
 

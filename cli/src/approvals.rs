@@ -120,7 +120,7 @@ async fn show(id: RemediationId, reader: &Reader, connection: &Connection, style
 }
 
 /// The question, if there is one yet.
-async fn question(id: RemediationId, connection: &Connection) -> Result<Option<Approval>, Problem> {
+pub(crate) async fn question(id: RemediationId, connection: &Connection) -> Result<Option<Approval>, Problem> {
     let doing = "read the approval";
     let client = aws_sdk_dynamodb::Client::new(&connection.config);
     let snapshot = state_table::read(&client, names::STATE_TABLE, &[StateKey::Approval(id)]).await;
@@ -239,11 +239,7 @@ async fn answer(
         ))
         .help(format!("look at it again: redress approvals show {id}; give at least {SHORTEST} characters")));
     }
-    let request =
-        Request::Answer { remediation_id: id, approve, plan_sha256: asked_about.clone(), reason: reason.clone() };
-    let answered = api::call(connection, &request).await?;
-    let now: Approval = serde_json::from_value(answered["Approval"].clone())
-        .map_err(|error| Problem::aws("read the api's answer", &error))?;
+    let now = answer_to(&approval, approve, &reason, connection).await?;
     let text = render_answer(&now, approve, output.style());
     if wait.wait && now.status == ApprovalStatus::Approved {
         output.say(&text);
@@ -251,6 +247,19 @@ async fn answer(
         return request::follow(id, what, now.subject.resource_id, &wait, connection, output).await;
     }
     Answer::new(&now, text)
+}
+
+/// Answers a question, as it stands, and says how it stands then.
+pub(crate) async fn answer_to(
+    approval: &Approval,
+    approve: bool,
+    reason: &str,
+    connection: &Connection,
+) -> Result<Approval, Problem> {
+    let (remediation_id, plan_sha256) = (approval.remediation_id, approval.plan_sha256.clone());
+    let request = Request::Answer { remediation_id, approve, plan_sha256, reason: reason.to_owned() };
+    let answered = api::call(connection, &request).await?;
+    serde_json::from_value(answered["Approval"].clone()).map_err(|error| Problem::aws("read the api's answer", &error))
 }
 
 /// The question; waits for it while the plan is being made.

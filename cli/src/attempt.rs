@@ -8,16 +8,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redress_common::catalogue::Risk;
 use redress_common::contract::{Mode, Outcome};
 use redress_common::ids::ControlId;
 use redress_common::ledger::{Record, detail};
 use redress_common::names;
-use redress_lab::case::{self, Case, CaseError, Played};
+use redress_common::state::State;
+use redress_lab::case::{self, Case, CaseError, Played, Undo};
 use redress_runbooks::load_controls;
 use redress_runbooks::write::CONTROLS;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::approvals;
 use crate::args::Reader;
 use crate::aws::Connection;
 use crate::evidence;
@@ -30,6 +33,8 @@ use crate::running::root;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const REASON: &str = "redress lab try";
+/// Who says yes to what somebody else asked for.
+const SECOND: &str = "second";
 
 /// One case, and what became of it.
 #[derive(Debug, Serialize)]
@@ -51,10 +56,10 @@ struct Tried {
 pub(crate) async fn run(control: &str, output: Output) -> Result<Answer, Problem> {
     let id = named(control)?;
     let controls = load_controls(&root().join(CONTROLS)).map_err(|error| Problem::failed(error.to_string()))?;
-    if !controls.iter().any(|control| control.id == id) {
+    let Some(control) = controls.iter().find(|control| control.id == id) else {
         let problem = Problem::not_found(format!("there is no file `{CONTROLS}/{id}.yaml`"));
         return Err(problem.help(format!("begin it with: redress controls new {id}")));
-    }
+    };
     let mut cases = case::load(&root().join("lab/cases")).map_err(|error| Problem::failed(error.to_string()))?;
     cases.retain(|_, case| case.control == id);
     if cases.is_empty() {
@@ -67,7 +72,7 @@ pub(crate) async fn run(control: &str, output: Output) -> Result<Answer, Problem
         () = interrupted() => return Err(stopped()),
     };
     let played = tokio::select! {
-        played = play_all(&host, &cases, output) => played,
+        played = play_all(&host, control.risk, &cases, output) => played,
         () = interrupted() => Err(stopped()),
     };
     output.progress("  stopping what was started");
@@ -90,13 +95,22 @@ fn named(control: &str) -> Result<ControlId, Problem> {
     id.parse().map_err(|error| Problem::failed(format!("`{control}` names no control: {error}")))
 }
 
-async fn play_all(host: &Host, cases: &BTreeMap<String, Case>, output: Output) -> Result<Vec<Tried>, Problem> {
-    let connection = host.operator().await?;
+async fn play_all(
+    host: &Host,
+    risk: Risk,
+    cases: &BTreeMap<String, Case>,
+    output: Output,
+) -> Result<Vec<Tried>, Problem> {
+    // Whoever asks for what is destructive cannot approve it.
+    let people = People {
+        asks: host.operator().await?,
+        approves: if risk == Risk::Destructive { Some(host.operator_called(SECOND).await?) } else { None },
+    };
     let mut tried = Vec::new();
     for (name, case) in cases {
         let heading = format!("{name}: {}", case.title);
         output.say(&format!("\n{}\n", output.style().paint(Tone::Strong, &heading)));
-        let one = play(host, &connection, name, case, output).await?;
+        let one = play(host, &people, name, case, output).await?;
         for failure in &one.failures {
             output.say(&format!("  {} {failure}\n", output.style().paint(Tone::Bad, "wrong")));
         }
@@ -105,7 +119,33 @@ async fn play_all(host: &Host, cases: &BTreeMap<String, Case>, output: Output) -
     Ok(tried)
 }
 
-async fn play(host: &Host, connection: &Connection, name: &str, case: &Case, output: Output) -> Result<Tried, Problem> {
+/// Who takes part.
+struct People {
+    asks: Connection,
+    /// Who says yes to what is destructive.
+    approves: Option<Connection>,
+}
+
+impl People {
+    /// Asks, says yes where that is needed, and waits for the end.
+    async fn ask(&self, target: &Target, mode: Mode) -> Result<Vec<Record>, Problem> {
+        let ledger = Ledger::new(&self.asks);
+        let asked = request::ask_remediation(target, mode, REASON, &self.asks).await?;
+        if let Some(second) = &self.approves {
+            let records = request::question(&asked, &ledger, PATIENCE).await?;
+            if let Some(Record { draft, .. }) = records.last()
+                && draft.execution_status == State::AwaitingApproval
+                && let Some(approval) = approvals::question(draft.remediation_id, second).await?
+            {
+                approvals::answer_to(&approval, true, REASON, second).await?;
+            }
+        }
+        request::outcome(&asked, &ledger, PATIENCE).await
+    }
+}
+
+async fn play(host: &Host, people: &People, name: &str, case: &Case, output: Output) -> Result<Tried, Problem> {
+    let connection = &people.asks;
     let organisation = &host.organisation;
     let member = organisation.members.first().ok_or_else(|| Problem::failed("the lab has no member account"))?;
     let failed = |error: CaseError| Problem::failed(format!("{name}: {error}"));
@@ -118,10 +158,7 @@ async fn play(host: &Host, connection: &Connection, name: &str, case: &Case, out
         region: organisation.region.clone(),
         resource: played.arn.clone(),
     };
-    let ask = async |mode: Mode| -> Result<Vec<Record>, Problem> {
-        let asked = request::ask_remediation(&target, mode, REASON, connection).await?;
-        request::outcome(&asked, &ledger, PATIENCE).await
-    };
+    let ask = async |mode: Mode| people.ask(&target, mode).await;
     let mut failures = Vec::new();
     let mut expect = |right: bool, otherwise: &str, seen: &str| {
         if !right {
@@ -156,11 +193,23 @@ async fn play(host: &Host, connection: &Connection, name: &str, case: &Case, out
     if let Some(first) = applied.first() {
         let asked = request::ask_undo(first.draft.remediation_id, REASON, connection).await?;
         let undo = request::outcome(&asked, &ledger, PATIENCE).await?;
-        expect(is(&undo, Outcome::Restored), "the undo is not `Restored`", &ended(&undo));
+        match &case.undo {
+            Undo::Calls(_) => expect(is(&undo, Outcome::Restored), "the undo is not `Restored`", &ended(&undo)),
+            Undo::Refused(why) => {
+                expect(ended(&undo).contains(&why.none), "the undo does not say why it is refused", &ended(&undo));
+            }
+        }
     }
     let undone = played.state().await.map_err(failed)?;
     say("undone", &undone);
-    expect(undone == bad, "the undo did not put back what was there", &format!("{bad} was expected"));
+    match &case.undo {
+        Undo::Calls(_) => {
+            expect(undone == bad, "the undo did not put back what was there", &format!("{bad} was expected"));
+        }
+        Undo::Refused(_) => {
+            expect(undone == fixed, "an undo that is refused changed something", &format!("{fixed} was expected"));
+        }
+    }
     let resource = played.arn.to_string();
     Ok(Tried { case: name.to_owned(), title: case.title.clone(), resource, change, bad, fixed, undone, failures })
 }

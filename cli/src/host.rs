@@ -29,6 +29,9 @@ use crate::timeline::Step;
 /// What member accounts are called, in order.
 const NAMES: [&str; 3] = ["payments", "web", "data"];
 
+/// Who works with it.
+const OPERATOR: &str = "operator";
+
 /// A running lab with an organisation in it.
 pub(crate) struct Host {
     pub(crate) lab: Lab,
@@ -89,9 +92,14 @@ impl Host {
 
     /// The operator, as the command line connects.
     pub(crate) async fn operator(&self) -> Result<Connection, Problem> {
+        self.operator_called(OPERATOR).await
+    }
+
+    /// The same, somebody of that name.
+    pub(crate) async fn operator_called(&self, who: &str) -> Result<Connection, Problem> {
         let (organisation, endpoint) = (&self.organisation, self.lab.endpoint());
         let role = organisation.operator_role_arn();
-        let session = session(endpoint, &organisation.region, &organisation.administrator.id, &role).await?;
+        let session = session_of(who, endpoint, &organisation.region, &organisation.administrator.id, &role).await?;
         Ok(Connection {
             config: config(endpoint, &organisation.region, session).await,
             region: organisation.region.clone(),
@@ -233,8 +241,18 @@ pub(crate) async fn session(
     account: &AccountId,
     role_arn: &str,
 ) -> Result<Credentials, Problem> {
+    session_of(OPERATOR, endpoint, region, account, role_arn).await
+}
+
+async fn session_of(
+    who: &str,
+    endpoint: &str,
+    region: &Region,
+    account: &AccountId,
+    role_arn: &str,
+) -> Result<Credentials, Problem> {
     let config = config(endpoint, region, Credentials::root(account.as_str())).await;
-    let given = assume(&config, role_arn, "operator", None).await?;
+    let given = assume(&config, role_arn, who, None).await?;
     Ok(Credentials {
         access_key_id: given.access_key_id().to_owned(),
         secret_access_key: given.secret_access_key().to_owned(),

@@ -216,10 +216,24 @@ fn exit(records: &[Record]) -> Exit {
 
 /// Reads the ledger, ever more slowly, until the request's remediation has ended.
 pub(crate) async fn outcome(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
+    until(State::is_terminal, asked, ledger, timeout).await
+}
+
+/// The same, until people are asked about it, or it has ended without that.
+pub(crate) async fn question(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
+    until(|state| state == State::AwaitingApproval || state.is_terminal(), asked, ledger, timeout).await
+}
+
+async fn until(
+    has_come: impl Fn(State) -> bool,
+    asked: &Asked,
+    ledger: &Ledger,
+    timeout: Duration,
+) -> Result<Vec<Record>, Problem> {
     let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let records = records(asked, ledger).await?;
-        if records.last().is_some_and(|record| record.draft.execution_status.is_terminal()) {
+        if records.last().is_some_and(|record| has_come(record.draft.execution_status)) {
             return Ok(records);
         }
         if begun.elapsed() + pause > timeout {

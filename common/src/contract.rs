@@ -505,6 +505,8 @@ pub mod metadata {
     pub const FENCE: &str = "fence";
     /// The id of the copy that mode `Snapshot` made; `none` otherwise.
     pub const MADE: &str = "made";
+    /// Why it failed, as far as a header can hold it; `none` when nothing did.
+    pub const ERROR: &str = "error";
 }
 
 /// Names of the outputs of the control runbook, as `GetAutomationExecution` returns them.
@@ -523,6 +525,8 @@ pub mod output {
     pub const FENCE: &str = "LogResults.Fence";
     /// The id of the copy that mode `Snapshot` made; `none` otherwise.
     pub const MADE: &str = "LogResults.Made";
+    /// Why it failed, shortened; `none` when nothing did.
+    pub const ERROR: &str = "LogResults.Error";
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ def all_of_it():
     know_the_policy_of_support_roles()
     keep_automatic_upgrades_of_caches()
     cancel_rotations()
+    age_secrets()
+    date_rotations()
 
 
 def leave_delivery_to_the_gateway():
@@ -435,5 +437,39 @@ def cancel_rotations():
                 "ResourceNotFoundException", "Secrets Manager can't find the specified secret.", 400)
         secret["RotationEnabled"] = False
         return secretsmanager.json_response({"ARN": secret["ARN"], "Name": secret["Name"]})
+
+    secretsmanager.handle_request = handled
+
+
+def age_secrets():
+    """Nobody can wait 90 days for a secret to grow old: one whose name begins with `aged-100-days/` was made that long ago."""
+    store = secretsmanager._store_new_secret
+
+    def stored(name, *args, **kwargs):
+        made = store(name, *args, **kwargs)
+        if name.startswith("aged-"):
+            secretsmanager._secrets[name]["CreatedDate"] -= 86400 * int(name.split("-")[1])
+        return made
+
+    secretsmanager._store_new_secret = stored
+
+
+def date_rotations():
+    """MiniStack does not tell when a secret was rotated last. Turning rotation on without rotating at once is no rotation."""
+    handle = secretsmanager.handle_request
+
+    async def handled(method, path, headers, body, query_params):
+        answer = await handle(method, path, headers, body, query_params)
+        operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        if operation not in ("DescribeSecret", "RotateSecret") or answer[0] != 200:
+            return answer
+        asked = json.loads(body)
+        _, secret = secretsmanager._resolve(asked.get("SecretId"))
+        if operation == "RotateSecret":
+            if asked.get("RotateImmediately", True):
+                secret["LastRotatedDate"] = int(time.time())
+        elif secret.get("RotationEnabled") and secret.get("LastRotatedDate"):
+            return secretsmanager.json_response({**json.loads(answer[2]), "LastRotatedDate": secret["LastRotatedDate"]})
+        return answer
 
     secretsmanager.handle_request = handled

@@ -1,5 +1,6 @@
 """moto's server, mended where the catalogue needs it. It ends when the lab does: the lab holds its standard input open."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from moto.ec2.exceptions import InvalidNetworkAclIdError, InvalidTransitGatewayI
 from moto.ec2.models import iam_instance_profile, network_acls
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend
-from moto.ec2.models.instances import InstanceBackend
+from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.models.transit_gateway import TransitGatewayBackend
 from moto.ec2.responses import EC2Response
@@ -238,6 +239,21 @@ def deny_access_to_macie_where_it_is_off():
     MacieBackend.get_macie_session = found
 
 
+def age_stops():
+    """Nobody can wait 30 days: an instance with tag `aged-days` was stopped so many days ago."""
+    stop = Instance.stop
+
+    def stopped(instance):
+        previous = stop(instance)
+        days = next((tag["value"] for tag in instance.get_tags() if tag["key"] == "aged-days"), None)
+        if days:
+            then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=int(days))
+            instance._reason = f"User initiated ({then:%Y-%m-%d %H:%M:%S} GMT)"
+        return previous
+
+    Instance.stop = stopped
+
+
 filter_images_by_snapshot()
 encrypt_copies_of_snapshots()
 begin_template_versions_from_their_source()
@@ -251,5 +267,6 @@ keep_other_metadata_options()
 deny_access_to_macie_where_it_is_off()
 name_missing_transit_gateways()
 list_public_snapshots()
+age_stops()
 threading.Thread(target=exit_with_parent, daemon=True).start()
 main(sys.argv[1:])

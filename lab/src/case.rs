@@ -29,7 +29,7 @@ pub struct Case {
     pub setup: Vec<Step>,
     /// The resource's ARN; `account` for the account itself.
     pub resource: String,
-    /// An ARN of the same kind that nothing has; empty when the account itself is the resource.
+    /// An ARN of the same kind that nothing has; empty when the account itself is the resource, or when the fix removes it.
     #[serde(default)]
     pub gone: String,
     /// What is looked at: the resource, and its neighbours that no fix may touch.
@@ -38,8 +38,8 @@ pub struct Case {
     pub change: Vec<Step>,
     /// The state after it: a JSON merge patch (RFC 7396) on the state before.
     pub after: Value,
-    /// The operations of the undo.
-    pub undo: Vec<String>,
+    /// The operations of the undo; or that there is none.
+    pub undo: Undo,
     /// What somebody changes by hand after the fix.
     pub by_hand: Option<ByHand>,
     /// The calls that leave the account as other cases expect it: where there can be one of a kind only.
@@ -83,6 +83,24 @@ pub struct Look {
     /// Fields that AWS changes by itself.
     #[serde(default)]
     pub without: Vec<String>,
+}
+
+/// What becomes of an undo.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Undo {
+    /// These operations are called, in order, and all is as it was.
+    Calls(Vec<String>),
+    /// It is refused: what was there cannot be had back.
+    Refused(Refused),
+}
+
+/// Why nothing is put back.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// What the refusal must say.
+    pub none: String,
 }
 
 /// A change by hand, and what it means to a later undo.

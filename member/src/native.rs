@@ -27,7 +27,9 @@ pub mod ec2_default_group;
 pub mod ec2_network_acl;
 pub mod ec2_open_port;
 mod ec2_rules;
+pub mod ec2_stopped_instance;
 pub mod ec2_unencrypted_volume;
+pub mod expired_certificate;
 pub mod iam_admin_policy;
 pub mod iam_password_policy;
 pub mod iam_support_role;
@@ -38,6 +40,7 @@ pub mod load_balancer_attribute;
 mod policy_text;
 pub mod required_tags;
 pub mod resource_policy;
+pub mod secret_age;
 pub mod setting;
 
 use setting::OnResource;
@@ -143,14 +146,16 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 16] = [
+pub const NATIVES: [Declared; 19] = [
     at_rest::DECLARED,
     bucket_settings::DECLARED,
     cloudwatch_alarm::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
     ec2_open_port::DECLARED,
+    ec2_stopped_instance::DECLARED,
     ec2_unencrypted_volume::DECLARED,
+    expired_certificate::DECLARED,
     iam_admin_policy::DECLARED,
     iam_password_policy::DECLARED,
     iam_support_role::DECLARED,
@@ -160,6 +165,7 @@ pub const NATIVES: [Declared; 16] = [
     load_balancer_attribute::DECLARED,
     required_tags::DECLARED,
     resource_policy::DECLARED,
+    secret_age::DECLARED,
 ];
 
 /// The clients of all native functions, made once.
@@ -338,7 +344,9 @@ mod tests {
             ("ec2_default_group", json!({})),
             ("ec2_network_acl", json!({ "Ports": [22, 3389] })),
             ("ec2_open_port", json!({ "Ports": [22] })),
+            ("ec2_stopped_instance", json!({ "AllowedDays": 30 })),
             ("ec2_unencrypted_volume", json!({ "KmsKeyId": "" })),
+            ("expired_certificate", json!({})),
             ("iam_admin_policy", json!({})),
             ("iam_password_policy", json!({ "MinimumPasswordLength": 14 })),
             ("iam_support_role", json!({ "RoleName": "support" })),
@@ -348,6 +356,7 @@ mod tests {
             ("load_balancer_attribute", json!({ "Attribute": "deletion_protection.enabled", "Value": "true" })),
             ("required_tags", json!({ "Keys": ["Owner"], "Value": "" })),
             ("resource_policy", json!({ "Goal": "RequireTls" })),
+            ("secret_age", json!({ "MaxDaysSinceRotation": 90 })),
         ]
     }
 

@@ -211,6 +211,12 @@ impl Wire {
         Self { config }
     }
 
+    /// The same of another Region.
+    #[must_use]
+    pub fn in_region(&self, region: &str) -> Self {
+        Self::new(self.config.to_builder().region(Region::new(region.to_owned())).build())
+    }
+
     /// Calls an operation.
     ///
     /// # Errors

@@ -774,6 +774,7 @@ pub fn control_document() -> Value {
         .output("PostImageSha256", &of_metadata(metadata::POST_IMAGE), "String")
         .output("Fence", &of_metadata(metadata::FENCE), "String")
         .output("Made", &of_metadata(metadata::MADE), "String")
+        .output("Error", &of_metadata(metadata::ERROR), "String")
         .on_failure("CleanupTemporaryResources")
         .then("CleanupTemporaryResources");
 
@@ -799,6 +800,7 @@ pub fn control_document() -> Value {
             output::POST_IMAGE,
             output::FENCE,
             output::MADE,
+            output::ERROR,
         ],
     )
 }

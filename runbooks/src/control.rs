@@ -31,6 +31,8 @@ pub struct Control {
     pub action: String,
     /// What a person should know before turning it on.
     pub note: String,
+    /// What an undo gives back and what it cannot; empty where it gives back everything.
+    pub undo: String,
     /// One case: what was found, what is done, what an undo gives back.
     pub example: String,
     /// What it applies to.
@@ -368,6 +370,8 @@ struct Raw {
     action: String,
     #[serde(default)]
     note: String,
+    #[serde(default)]
+    undo: String,
     example: String,
     resource: Resource,
     #[serde(default)]
@@ -506,6 +510,23 @@ impl Source<'_> {
             }
             self.no_braces(&[field], text)?;
         }
+        if !raw.undo.is_empty() {
+            self.no_braces(&["undo"], &raw.undo)?;
+            let problem = if raw.risk != Risk::Destructive {
+                Some("is said of a control that is not `destructive`")
+            } else if raw.native.is_none() {
+                Some("goes with `native` only")
+            } else {
+                raw.undo.chars().any(char::is_control).then_some("holds a control character")
+            };
+            if let Some(problem) = problem {
+                return Err(self.invalid(
+                    &["undo"],
+                    problem,
+                    "leave it out where everything can be put back; what cannot is `risk: destructive`, and one line says it",
+                ));
+            }
+        }
         self.resource(&raw.resource)?;
         for (name, parameter) in &raw.parameters {
             self.parameter(name, parameter)?;
@@ -594,6 +615,7 @@ impl Source<'_> {
             scope: raw.scope,
             action: raw.action,
             note: raw.note,
+            undo: raw.undo,
             example: raw.example,
             resource: raw.resource,
             parameters: raw.parameters,

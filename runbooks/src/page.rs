@@ -59,7 +59,7 @@ fn section(page: &mut String, control: &Control) {
     line(page, &format!("\n## {}\n\n{}.\n", control.id, control.title));
     line(page, &format!("- **Does**: {}.", control.action));
     line(page, &format!("- **Applies to**: {}, {}.", control.resource.types.join(", "), scope(control.scope)));
-    line(page, &format!("- **Risk**: {}.", risk(control.risk)));
+    line(page, &format!("- **Risk**: {}.", risk(control)));
     line(page, &format!("- **Reported by**: {}.", reporters(control)));
     match &control.body {
         Body::Api(api) => {
@@ -77,7 +77,8 @@ fn section(page: &mut String, control: &Control) {
                 page,
                 &format!("- **Done by**: native function `{}` of `{}`.", native.name, names::REMEDIATE_FUNCTION),
             );
-            line(page, "- **Undo**: by the same function, to the pre-image.");
+            let undo = if control.undo.is_empty() { "by the same function, to the pre-image." } else { &control.undo };
+            line(page, &format!("- **Undo**: {undo}"));
         }
         Body::Guidance(steps) => {
             line(page, "- **Done by**: a person; Redress tells these steps and changes nothing.");
@@ -131,11 +132,12 @@ fn scope(scope: Scope) -> &'static str {
     }
 }
 
-fn risk(risk: Risk) -> &'static str {
-    match risk {
+fn risk(control: &Control) -> &'static str {
+    match control.risk {
         Risk::Reversible => "reversible; can be undone",
         Risk::Disruptive => "disruptive; can be undone, but may interrupt service",
-        Risk::Destructive => "destructive; cannot be undone",
+        Risk::Destructive if control.undo.is_empty() => "destructive; people must approve it",
+        Risk::Destructive => "destructive; people must approve it, and it cannot wholly be undone",
     }
 }
 

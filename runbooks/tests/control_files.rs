@@ -139,6 +139,7 @@ fn every_control_file_states_its_parts_in_the_agreed_order() {
         "scope:",
         "action:",
         "note:",
+        "undo:",
         "example:",
         "resource:",
         "parameters:",
@@ -267,6 +268,21 @@ proptest! {
             compile_all(&[control]).unwrap_or_else(|error| panic!("{error}\n{file}"));
         }
     }
+}
+
+#[test]
+fn what_cannot_be_put_back_is_said_of_destructive_natives_and_on_their_page() {
+    let undo = "undo: Nobody can bring it back.\nexample:";
+    assert!(refused("S3.8", "example:", undo).contains("not `destructive`"));
+    assert!(
+        refused("S3.8", "risk: reversible", "undo: Nobody.\nrisk: destructive").contains("goes with `native` only")
+    );
+    let control = parse("EC2.3.yaml", &text("EC2.3").replacen("example:", undo, 1)).unwrap();
+    let page = compile_all(&[control]).unwrap().catalogue_page;
+    assert!(
+        page.contains("- **Undo**: Nobody can bring it back.\n") && page.contains("cannot wholly be undone"),
+        "{page}"
+    );
 }
 
 #[test]

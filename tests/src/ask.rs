@@ -99,7 +99,11 @@ impl World {
     /// # Panics
     /// When the role does not let `by` in.
     pub async fn assume(&self, by: &Credentials, role_arn: &str, external_id: Option<&str>) -> Credentials {
-        let mut asked = json!({ "RoleArn": role_arn, "RoleSessionName": "somebody" });
+        self.assume_as("somebody", by, role_arn, external_id).await
+    }
+
+    async fn assume_as(&self, who: &str, by: &Credentials, role_arn: &str, external_id: Option<&str>) -> Credentials {
+        let mut asked = json!({ "RoleArn": role_arn, "RoleSessionName": who });
         if let Some(id) = external_id {
             asked["ExternalId"] = id.into();
         }
@@ -112,8 +116,16 @@ impl World {
 
     /// A session of the role that people work with.
     pub async fn operator(&self) -> Credentials {
+        self.operator_called("somebody").await
+    }
+
+    /// The same, of somebody of that name.
+    ///
+    /// # Panics
+    /// When the role lets nobody in.
+    pub async fn operator_called(&self, who: &str) -> Credentials {
         let admin = Credentials::root(self.bed.organisation.administrator.id.as_str());
-        self.assume(&admin, &self.bed.organisation.operator_role_arn(), None).await
+        self.assume_as(who, &admin, &self.bed.organisation.operator_role_arn(), None).await
     }
 
     /// The organisation's Region.
@@ -124,14 +136,52 @@ impl World {
 
     /// Asks for a remediation or a dry run as an operator does, and waits for its end.
     pub async fn remediate(&self, target: &Target, mode: Mode) -> Ended {
+        let (request, since) = self.requested(target, mode).await;
+        let what = format!("{mode:?} of {} on {} ends", target.control, target.arn);
+        self.ended_since(&target.account, since, &what, |record| text(record, "FindingId").contains(&request)).await
+    }
+
+    /// Asks for a remediation that people must approve: when they are asked, somebody else says yes to its exact plan. What
+    /// ends without a question, because nothing is to be done, is nobody's to approve.
+    ///
+    /// # Panics
+    /// When the answer is refused.
+    pub async fn remediate_approved(&self, target: &Target) -> Ended {
+        let (request, since) = self.requested(target, Mode::Apply).await;
+        let what = format!("{} on {} is decided", target.control, target.arn);
+        let is_its = |record: &Value| text(record, "FindingId").contains(&request);
+        let records = self.ledger_since_when(&target.account, since, &what, is_its).await;
+        // Its plan and its copies are remediations of their own, and come later.
+        let id = records.iter().find(|record| is_its(record)).map(|record| text(record, "RemediationId").to_owned());
+        let is_it = |record: &Value| id.as_deref() == record["RemediationId"].as_str();
+        let is_asked =
+            |record: &Value| record["ExecutionStatus"] == "AwaitingApproval" && record["NotificationSent"] == true;
+        let what = format!("people are asked about {} on {}", target.control, target.arn);
+        let holds = |record: &Value| is_it(record) && (is_asked(record) || is_end(record));
+        let records = self.ledger_since_when(&target.account, since, &what, holds).await;
+        if let Some(question) = records.iter().find(|record| is_it(record) && is_asked(record)) {
+            let answer = json!({
+                "Operation": "Answer", "RemediationId": question["RemediationId"], "Approve": true,
+                "PlanSha256": question["Detail"]["PlanSha256"], "Reason": "a test looked at it",
+            });
+            let second = self.operator_called("somebody-else").await;
+            let url = self.api_url(&second).await;
+            let (status, said) = self.asks_as(&second, &url, &answer).await;
+            assert_eq!(status, 200, "{answer} was refused: {said}");
+        }
+        let what = format!("{} on {} ends", target.control, target.arn);
+        self.ended_since(&target.account, since, &what, is_it).await
+    }
+
+    /// Puts a request on the bus as an operator: how it is known, and since when.
+    async fn requested(&self, target: &Target, mode: Mode) -> (String, i64) {
         let (request, since) = (Uuid::new_v4().to_string(), a_moment_ago());
         let asked = json!({
             "Operation": "Remediate", "Control": target.control, "AccountId": target.account, "Region": self.region(),
             "ResourceArn": target.arn, "Mode": mode, "Reason": "a test asks", "RequestId": request,
         });
         self.operate(asked).await;
-        let what = format!("{mode:?} of {} on {} ends", target.control, target.arn);
-        self.ended_since(&target.account, since, &what, |record| text(record, "FindingId").contains(&request)).await
+        (request, since)
     }
 
     /// Asks for the undo of a remediation as an operator does, and waits for its end.
@@ -213,7 +263,6 @@ impl World {
     }
 
     async fn ended_since(&self, account: &str, since: i64, what: &str, is_its: impl Fn(&Value) -> bool) -> Ended {
-        let is_end = |record: &Value| text(record, "ExecutionStatus").parse::<State>().is_ok_and(State::is_terminal);
         let holds = |record: &Value| is_its(record) && is_end(record);
         let records = self.ledger_since_when(account, since, what, holds).await;
         let id = records.iter().find(|record| is_its(record)).map(|record| text(record, "RemediationId").to_owned());
@@ -273,6 +322,10 @@ impl World {
         let changing = calls.iter().filter(|call| call.account == account && changes(call));
         changing.map(|call| call.operation.clone()).collect()
     }
+}
+
+fn is_end(record: &Value) -> bool {
+    text(record, "ExecutionStatus").parse::<State>().is_ok_and(State::is_terminal)
 }
 
 /// When a request that is made now can have its first record, in Unix milliseconds.

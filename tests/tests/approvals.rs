@@ -6,7 +6,6 @@ use redress_common::contract::plan_sha256;
 use redress_common::names;
 use redress_lab::faults::{Action, Rule};
 use redress_lab::scenario::{self, Broken};
-use redress_lab::service::Credentials;
 use redress_tests::ask::Target;
 use redress_tests::world::{World, world};
 use serde_json::{Value, json};
@@ -129,16 +128,8 @@ impl Question {
     }
 }
 
-/// Somebody of that name, by the operators' role.
-async fn by(world: &World, name: &str) -> Credentials {
-    let admin = Credentials::root(&world.administrator());
-    let asked = json!({ "RoleArn": world.bed.organisation.operator_role_arn(), "RoleSessionName": name });
-    let answer = world.bed.lab.aws().call(&admin, world.region(), "sts", "AssumeRole", asked).await.unwrap();
-    serde_json::from_value(answer["Credentials"].clone()).unwrap()
-}
-
 async fn answers_as(world: &World, name: &str, question: &Question, approve: bool) -> (u16, Value) {
-    let who = by(world, name).await;
+    let who = world.operator_called(name).await;
     let url = world.api_url(&who).await;
     world.asks_as(&who, &url, &question.answer(approve)).await
 }
@@ -280,7 +271,7 @@ fn who_asked_does_not_approve_it_where_policy_wants_four_eyes() {
             "Operation": "Remediate", "Control": "KMS.4", "AccountId": question.account, "Region": world.region(),
             "ResourceArn": question.broken.resource_arn.as_str(), "Mode": "Apply", "Reason": "a test asks", "RequestId": request,
         });
-        let jo = by(world, "jo").await;
+        let jo = world.operator_called("jo").await;
         let url = world.api_url(&jo).await;
         assert_eq!(world.asks_as(&jo, &url, &ask).await.0, 200);
         let is_told = |record: &Value| {

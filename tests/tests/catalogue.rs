@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
+use redress_common::catalogue::Risk;
 use redress_common::contract::Mode;
 use redress_common::ids::ControlId;
 use redress_common::names;
-use redress_lab::case::{self, ByHand, Case, Played};
+use redress_lab::case::{self, ByHand, Case, Played, Refused, Undo};
 use redress_lab::faults::{Action, Rule};
+use redress_runbooks::write::CONTROLS;
+use redress_runbooks::{Control, load_controls};
 use redress_tests::ask::{Ended, Target};
 use redress_tests::coverage;
 use redress_tests::grants::{Grant, Used, unused};
@@ -42,14 +45,16 @@ fn main() {
         let has = |control: &ControlId| played.contains(control) || is_told_of.contains(control.as_str());
         world_of(&members.iter().map(String::as_str).collect::<Vec<_>>(), has)
     };
+    let controls = load_controls(&root().join(CONTROLS)).unwrap();
     let trials = cases.iter().map(|(name, case)| {
         let (who, case, the_world) = (name.clone(), case.clone(), the_world.clone());
+        let control = controls.iter().find(|control| control.id == case.control).cloned();
         let turn = turns.get(&family(&case)).cloned().unwrap_or_default();
         Trial::test(name.clone(), move || {
             let world = the_world();
             world.run(async {
                 let _turn = turn.lock().await;
-                keeps_its_promises(world, &who, &case).await;
+                keeps_its_promises(world, &who, &case, &control.expect("no such control")).await;
             });
             Ok(())
         })
@@ -152,6 +157,8 @@ struct Subject {
     world: &'static World,
     played: Played,
     target: Target,
+    /// Whether the change is one that people must approve.
+    is_asked_about: bool,
 }
 
 impl Subject {
@@ -168,7 +175,15 @@ impl Subject {
     }
 
     async fn asks(&self, mode: Mode) -> Ended {
-        self.world.remediate(&self.target, mode).await
+        self.of(&self.target, mode).await
+    }
+
+    async fn of(&self, target: &Target, mode: Mode) -> Ended {
+        if self.is_asked_about && mode == Mode::Apply {
+            self.world.remediate_approved(target).await
+        } else {
+            self.world.remediate(target, mode).await
+        }
     }
 
     /// An apply while a changing call of the member goes wrong.
@@ -193,13 +208,14 @@ fn ends(ended: &Ended) -> (&str, &str) {
     (ended.last()["ExecutionStatus"].as_str().unwrap_or_default(), ended.outcome())
 }
 
-async fn keeps_its_promises(world: &'static World, who: &str, case: &Case) {
+async fn keeps_its_promises(world: &'static World, who: &str, case: &Case, control: &Control) {
     let account = world.member(&family(case));
     let region = &world.bed.organisation.region;
     let played = Played::set_up(case, world.bed.lab.aws(), &account.parse().unwrap(), region).await;
     let played = played.unwrap_or_else(|error| panic!("{who}: {error}"));
     let target = Target { account, control: case.control.to_string(), arn: played.arn.to_string() };
-    let subject = Subject { world, played, target };
+    let is_asked_about = control.risk == Risk::Destructive;
+    let subject = Subject { world, played, target, is_asked_about };
     let change = subject.played.change().unwrap();
     let operations: Vec<&str> = case.change.iter().filter_map(|step| Some(step.call.split_once(':')?.1)).collect();
 
@@ -217,12 +233,17 @@ async fn keeps_its_promises(world: &'static World, who: &str, case: &Case) {
 
     let denied = Action::Fail { status: 403, code: "AccessDeniedException".to_owned() };
     let refused = subject.asks_while(denied, operations[0], u64::MAX).await;
-    assert_eq!(ends(&refused), ("Failed", "Failed"), "{who}: access denied");
+    // A workflow that cannot make its copies ends before the change does.
+    let copies = control.workflow.is_some_and(|workflow| workflow.snapshot);
+    let failed = if copies { ("Failed", "") } else { ("Failed", "Failed") };
+    assert_eq!(ends(&refused), failed, "{who}: access denied: {}", refused.error());
     assert_eq!(subject.state().await, before, "{who}: access denied changes nothing");
 
     let mark = subject.mark();
     let applied = subject.asks_while(Action::Throttle, operations[0], 1).await;
     assert_eq!(ends(&applied), ("Verified", "Verified"), "{who}: {}", applied.error());
+    let was_asked = applied.states().contains(&"AwaitingApproval");
+    assert_eq!(was_asked, is_asked_about, "{who}: people approve what is destructive: {:?}", applied.states());
     let mut made = subject.changes(mark);
     assert_eq!(made.remove(0), operations[0], "{who}: the call that was throttled");
     assert_eq!(made, operations, "{who}: the changing calls are those of the dry run");
@@ -237,11 +258,23 @@ async fn keeps_its_promises(world: &'static World, who: &str, case: &Case) {
 
     let mark = subject.mark();
     let undone = world.undo(&subject.target, &applied.id).await;
-    assert_eq!(ends(&undone), ("RolledBack", "Restored"), "{who}: {}", undone.error());
-    assert_eq!(subject.changes(mark), case.undo, "{who}: the undo's changing calls");
-    assert_eq!(subject.state().await, before, "{who}: the undo puts back what was there before, field by field");
-    let back = world.evidence(&subject.target.account, &undone).await;
-    assert_eq!(back.after.unwrap(), done.before.pre_image, "{who}: the undo's evidence ends in the pre-image");
+    match &case.undo {
+        Undo::Calls(operations) => {
+            assert_eq!(ends(&undone), ("RolledBack", "Restored"), "{who}: {}", undone.error());
+            assert_eq!(subject.changes(mark), *operations, "{who}: the undo's changing calls");
+            assert_eq!(subject.state().await, before, "{who}: the undo puts back what was there, field by field");
+            let back = world.evidence(&subject.target.account, &undone).await;
+            assert_eq!(back.after.unwrap(), done.before.pre_image, "{who}: the undo's evidence ends in the pre-image");
+        }
+        Undo::Refused(Refused { none }) => {
+            assert_eq!(ends(&undone).0, "Failed", "{who}: nothing can be put back");
+            assert!(undone.error().contains(none.as_str()), "{who}: it says why: {}", undone.error());
+            assert!(!control.undo.is_empty(), "{who}: the control file says so, too");
+            assert!(case.by_hand.is_none(), "{who}: an undo that is always refused is not refused for drift");
+            assert_eq!(subject.changes(mark), [""; 0], "{who}: an undo that is refused changes nothing");
+            assert_eq!(subject.state().await, after, "{who}: an undo that is refused changes nothing");
+        }
+    }
 
     if let Some(by_hand) = &case.by_hand {
         let fixed = subject.asks(Mode::Apply).await;
@@ -263,7 +296,7 @@ async fn keeps_its_promises(world: &'static World, who: &str, case: &Case) {
     if let Some(gone) = subject.played.gone().unwrap() {
         let target = Target { arn: gone, ..subject.target.clone() };
         let mark = subject.mark();
-        let missing = world.remediate(&target, Mode::Apply).await;
+        let missing = subject.of(&target, Mode::Apply).await;
         assert_eq!(missing.outcome(), "NotFound", "{who}: {}", missing.error());
         assert_eq!(subject.changes(mark), [""; 0], "{who}: what is not there is not changed");
     }

@@ -29,6 +29,10 @@ const STARTED: &str = "Started";
 const NO_HASH: &str = "none";
 /// What stands for no copy in the metadata.
 const NO_COPY: &str = "none";
+/// What the metadata says of a remediation in which nothing failed.
+const NO_ERROR: &str = "none";
+/// Longest error in the metadata, of which S3 keeps 2 KB in all.
+const ERROR_LENGTH: usize = 600;
 /// No evidence is larger; what is was not written by Redress.
 const MAX_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -455,24 +459,34 @@ pub fn not_overtaken(existing: &Evidence, job: &Job) -> Result<(), EvidenceError
 }
 
 /// The object's metadata: what the control runbook reads without reading the object.
-fn describe(evidence: &Evidence) -> Vec<(&'static str, &str)> {
-    let mut pairs = vec![
-        (metadata::PRE_IMAGE, evidence.pre_image_sha256.as_str()),
-        (metadata::CHANGE, evidence.change_sha256.as_str()),
-        (metadata::FENCE, evidence.job.fence.as_str()),
-    ];
+fn describe(evidence: &Evidence) -> Vec<(&'static str, String)> {
     // Every key is always there: an Automation step that selects what is not may fail.
     let (outcome, post_image) = match &evidence.result {
         None => (STARTED, NO_HASH),
         Some(result) => (result.outcome.as_str(), result.post_image_sha256.as_str()),
     };
     let made = evidence.result.as_ref().map(|result| result.made.as_str()).filter(|made| !made.is_empty());
-    pairs.extend([
-        (metadata::OUTCOME, outcome),
-        (metadata::POST_IMAGE, post_image),
-        (metadata::MADE, made.unwrap_or(NO_COPY)),
-    ]);
-    pairs
+    let error = evidence.result.as_ref().map(|result| header(&result.error)).filter(|error| !error.is_empty());
+    vec![
+        (metadata::PRE_IMAGE, evidence.pre_image_sha256.clone()),
+        (metadata::CHANGE, evidence.change_sha256.clone()),
+        (metadata::FENCE, evidence.job.fence.clone()),
+        (metadata::OUTCOME, outcome.to_owned()),
+        (metadata::POST_IMAGE, post_image.to_owned()),
+        (metadata::MADE, made.unwrap_or(NO_COPY).to_owned()),
+        (metadata::ERROR, error.unwrap_or_else(|| NO_ERROR.to_owned())),
+    ]
+}
+
+/// A text as a header holds it: printable ASCII on one line, and not too long. Braces are what Automation fills in.
+fn header(text: &str) -> String {
+    let plain = |letter: char| match letter {
+        '{' | '}' => '|',
+        ' '..='~' => letter,
+        _ if letter.is_whitespace() || letter.is_control() => ' ',
+        _ => '?',
+    };
+    text.chars().map(plain).take(ERROR_LENGTH).collect::<String>().trim().to_owned()
 }
 
 fn hash<T: Serialize>(key: &str, value: &T) -> Result<String, EvidenceError> {
@@ -580,10 +594,17 @@ mod tests {
 
     #[test]
     fn unfinished_evidence_says_started_and_has_no_post_image() {
-        assert!(describe(&evidence(None)).contains(&("outcome", "Started")));
-        assert!(describe(&evidence(None)).contains(&("post-image-sha256", "none")));
-        assert!(describe(&evidence(Some(Outcome::Verified))).contains(&("post-image-sha256", "c")));
-        assert!(describe(&evidence(Some(Outcome::Verified))).contains(&("outcome", "Verified")));
+        assert!(describe(&evidence(None)).contains(&("outcome", "Started".to_owned())));
+        assert!(describe(&evidence(None)).contains(&("post-image-sha256", "none".to_owned())));
+        assert!(describe(&evidence(Some(Outcome::Verified))).contains(&("post-image-sha256", "c".to_owned())));
+        assert!(describe(&evidence(Some(Outcome::Verified))).contains(&("outcome", "Verified".to_owned())));
+        assert!(describe(&evidence(Some(Outcome::Verified))).contains(&("error", "none".to_owned())));
+        let mut failed = evidence(Some(Outcome::Failed));
+        if let Some(result) = &mut failed.result {
+            result.error = format!("no \u{2026} {{{{ Mode }}}}\n{}", "x".repeat(4000));
+        }
+        let told = describe(&failed).into_iter().find(|(name, _)| *name == "error").unwrap().1;
+        assert!(told.starts_with("no ? || Mode || xxx") && told.len() == ERROR_LENGTH, "{told}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
@@ -27,9 +28,13 @@ mod scaling;
 mod secrets;
 mod tags;
 mod trail;
+mod unused;
+
+pub(super) use ec2::EC2;
+pub(super) use secrets::SECRETS;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 20] = [
+pub static SETTINGS: [&Setting; 23] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
@@ -47,9 +52,12 @@ pub static SETTINGS: [&Setting; 20] = [
     &logging::STATE_MACHINE_LOGGING,
     &scaling::GROUP_HEALTH_CHECK,
     &secrets::SECRET_ROTATION,
+    &secrets::UNUSED_SECRET,
     &tags::DETECTOR_TAGS,
     &tags::TABLE_TAGS,
     &trail::TRAIL_ENCRYPTION,
+    &unused::UNUSED_ADDRESS,
+    &unused::UNUSED_NETWORK_ACL,
 ];
 
 /// One setting: how it is read, fixed and put back.
@@ -63,7 +71,7 @@ pub struct Setting {
     changes: &'static [&'static Operation],
     /// The reading call after those that were answered so far.
     next: fn(&Subject, &[Value]) -> Option<Ask>,
-    /// What of the answers is the state; `None` when there is no such resource.
+    /// What of the answers is the state, and [`SEEN`] beside it; `None` when there is no such resource.
     state: fn(&Subject, &[Value]) -> Option<Value>,
     /// The calls that make it comply; none when it does.
     fix: fn(&Subject, &Value) -> Planned,
@@ -104,6 +112,7 @@ struct Subject {
     arn: Arn,
     region: Region,
     parameters: BTreeMap<String, Value>,
+    now: Timestamp,
 }
 
 impl Subject {
@@ -130,8 +139,10 @@ pub struct OnResource {
     setting: &'static Setting,
     subject: Subject,
     wire: Wire,
-    /// What AWS answered to the call before: a later one may need what was made by it.
+    /// What AWS answered to the calls before, the newest where several say the same: a later one may need what was made.
     answered: Mutex<Value>,
+    /// What the last look saw beside the state.
+    seen: std::sync::Mutex<Value>,
     /// The remediation: a call that is made twice counts once.
     token: String,
 }
@@ -145,9 +156,10 @@ impl OnResource {
             arn: request.job.resource_arn.clone(),
             region: request.region.clone(),
             parameters: request.parameters.clone(),
+            now: Timestamp::now(),
         };
         let token = request.job.remediation_id.to_string();
-        Self { setting, subject, wire, answered: Mutex::default(), token }
+        Self { setting, subject, wire, answered: Mutex::default(), seen: std::sync::Mutex::default(), token }
     }
 }
 
@@ -165,11 +177,22 @@ impl Native for OnResource {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Ok((self.setting.state)(&self.subject, &answers).map(|state| Image { present: true, state }))
+        let Some(mut state) = (self.setting.state)(&self.subject, &answers) else { return Ok(None) };
+        let beside = state.as_object_mut().and_then(|state| state.remove(SEEN)).unwrap_or_default();
+        if let Ok(mut seen) = self.seen.lock() {
+            *seen = beside;
+        }
+        Ok(Some(Image { present: true, state }))
     }
 
     fn plan(&self, now: &Image) -> Result<Change, NativeError> {
-        (self.setting.fix)(&self.subject, &now.state).map(change)
+        let mut state = now.state.clone();
+        if let (Some(state), Ok(seen)) = (state.as_object_mut(), self.seen.lock())
+            && !seen.is_null()
+        {
+            state.insert(SEEN.to_owned(), seen.clone());
+        }
+        (self.setting.fix)(&self.subject, &state).map(change)
     }
 
     fn plan_restore(&self, now: &Image, before: &Image) -> Result<Change, NativeError> {
@@ -188,15 +211,23 @@ impl Native for OnResource {
         if let Some(token) = operation.token {
             input[token] = json!(self.token);
         }
-        *answered = self.wire.call(operation, &input).await?;
+        match (&mut *answered, self.wire.call(operation, &input).await?) {
+            (Value::Object(known), Value::Object(new)) => known.extend(new),
+            (known, new) if known.is_null() => *known = new,
+            _ => {}
+        }
         Ok(())
     }
 }
 
-/// A value that the answer to the call before holds: the pointer to it, after this.
+/// The member of a state that a fix needs and that is no part of the state: it changes by itself, or an undo cannot give
+/// it back.
+const SEEN: &str = "Seen";
+
+/// A value that the answers to the calls before hold: the pointer to it, after this.
 const OF_ANSWER: &str = "answer:";
 
-/// The parameters with what the call before made.
+/// The parameters with what the calls before made.
 fn with_answers(value: &Value, answered: &Value) -> Value {
     match value {
         Value::String(text) => match text.strip_prefix(OF_ANSWER) {

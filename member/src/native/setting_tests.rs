@@ -1,6 +1,7 @@
 //! Each setting over answers of the form that AWS gives.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -24,6 +25,7 @@ fn subject(recorded: &Recorded) -> Subject {
         arn: recorded.arn.parse().unwrap(),
         region: "eu-central-1".parse().unwrap(),
         parameters: serde_json::from_value(recorded.parameters.clone()).unwrap(),
+        now: "2026-11-20T12:00:00Z".parse().unwrap(),
     }
 }
 
@@ -65,7 +67,7 @@ fn recorded() -> Vec<Recorded> {
             "logGroupArn": format!("arn:aws:logs:eu-central-1:111122223333:log-group:{group}:*") } }],
     });
     let off = json!({ "level": "OFF", "includeExecutionData": false });
-    vec![
+    let mut all = vec![
         Recorded {
             setting: &account::GUARDDUTY_DETECTOR,
             arn: ACCOUNT,
@@ -344,6 +346,101 @@ fn recorded() -> Vec<Recorded> {
             good: json!([{ "Trail": { "Name": "audit", "KmsKeyId": "arn:aws:kms:eu-central-1:111122223333:key/1" } }]),
             undo: json!([["UpdateTrail", { "Name": TRAIL, "KmsKeyId": "" }]]),
         },
+    ];
+    all.extend(unused());
+    all
+}
+
+/// What nothing uses.
+fn unused() -> Vec<Recorded> {
+    const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders-AbCdEf";
+    const ADDRESS: &str = "arn:aws:ec2:eu-central-1:111122223333:elastic-ip/eipalloc-1";
+    const ACL: &str = "arn:aws:ec2:eu-central-1:111122223333:network-acl/acl-1";
+    let address = |more: Value| {
+        let mut address = json!({ "allocationId": "eipalloc-1", "publicIp": "198.51.100.7", "domain": "vpc",
+            "networkBorderGroup": "eu-central-1", "instanceId": null, "tagSet": [{ "key": "Team", "value": "web" }] });
+        address.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([{ "addressesSet": [address] }])
+    };
+    let secret = |more: Value| {
+        let mut secret = json!({ "ARN": SECRET, "CreatedDate": 1_577_836_800.5, "VersionIdsToStages": {} });
+        secret.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([secret])
+    };
+    let acl_entry = |number: &str, action: &str, egress: &str| json!({ "ruleNumber": number, "protocol": "-1", "ruleAction": action, "egress": egress, "cidrBlock": "0.0.0.0/0" });
+    let acl = json!([{ "networkAclSet": [{
+        "networkAclId": "acl-1", "vpcId": "vpc-1", "default": "false", "associationSet": null,
+        "entrySet": [
+            acl_entry("32767", "deny", "true"),
+            acl_entry("32767", "deny", "false"),
+            acl_entry("200", "allow", "true"),
+            { "ruleNumber": "110", "protocol": "1", "ruleAction": "allow", "egress": "false", "cidrBlock": "10.0.0.0/8",
+              "icmpTypeCode": { "code": "-1", "type": "8" } },
+            { "ruleNumber": "100", "protocol": "6", "ruleAction": "allow", "egress": "false", "ipv6CidrBlock": "2001:db8::/32",
+              "portRange": { "from": "443", "to": "444" } },
+        ],
+        "tagSet": [{ "key": "Team", "value": "web" }, { "key": "aws:cloudformation:stack-name", "value": "net" }],
+    }] }]);
+    vec![
+        Recorded {
+            setting: &unused::UNUSED_NETWORK_ACL,
+            arn: ACL,
+            name: "acl-1",
+            parameters: json!({}),
+            bad: acl,
+            fix: json!([["DeleteNetworkAcl", { "NetworkAclId": "acl-1" }]]),
+            good: json!([null, { "networkAclSet": null }]),
+            undo: json!([
+                ["CreateNetworkAcl", { "VpcId": "vpc-1", "TagSpecification": [{ "ResourceType": "network-acl", "Tag": [
+                    { "Key": "Team", "Value": "web" }, { "Key": "redress:replaces", "Value": "acl-1" }] }] }],
+                ["CreateNetworkAclEntry", { "NetworkAclId": "answer:/networkAcl/networkAclId", "RuleNumber": 100, "Egress": false,
+                    "Protocol": "6", "RuleAction": "allow", "Ipv6CidrBlock": "2001:db8::/32", "PortRange": { "From": 443, "To": 444 } }],
+                ["CreateNetworkAclEntry", { "NetworkAclId": "answer:/networkAcl/networkAclId", "RuleNumber": 110, "Egress": false,
+                    "Protocol": "1", "RuleAction": "allow", "CidrBlock": "10.0.0.0/8", "Icmp": { "Code": -1, "Type": 8 } }],
+                ["CreateNetworkAclEntry", { "NetworkAclId": "answer:/networkAcl/networkAclId", "RuleNumber": 200, "Egress": true,
+                    "Protocol": "-1", "RuleAction": "allow", "CidrBlock": "0.0.0.0/0" }],
+            ]),
+        },
+        Recorded {
+            setting: &secrets::UNUSED_SECRET,
+            arn: SECRET,
+            name: "orders-AbCdEf",
+            parameters: json!({ "UnusedForDays": 90 }),
+            bad: secret(json!({ "LastAccessedDate": 1_580_000_000.0 })),
+            fix: json!([["DeleteSecret", { "SecretId": SECRET, "RecoveryWindowInDays": 30 }]]),
+            good: secret(json!({ "LastAccessedDate": 4_102_444_800.0 })),
+            undo: json!([["RestoreSecret", { "SecretId": SECRET }]]),
+        },
+        Recorded {
+            setting: &secrets::UNUSED_SECRET,
+            arn: SECRET,
+            name: "orders-AbCdEf",
+            parameters: json!({ "UnusedForDays": 90 }),
+            bad: secret(json!({ "LastAccessedDate": null })),
+            fix: json!([["DeleteSecret", { "SecretId": SECRET, "RecoveryWindowInDays": 30 }]]),
+            good: secret(json!({ "DeletedDate": 4_102_444_800.0 })),
+            undo: json!([["RestoreSecret", { "SecretId": SECRET }]]),
+        },
+        Recorded {
+            setting: &unused::UNUSED_ADDRESS,
+            arn: ADDRESS,
+            name: "eipalloc-1",
+            parameters: json!({}),
+            bad: address(json!({ "networkBorderGroup": "eu-central-1-wl1" })),
+            fix: json!([["ReleaseAddress", { "AllocationId": "eipalloc-1", "NetworkBorderGroup": "eu-central-1-wl1" }]]),
+            good: json!([null]),
+            undo: Value::Null,
+        },
+        Recorded {
+            setting: &unused::UNUSED_ADDRESS,
+            arn: ADDRESS,
+            name: "eipalloc-1",
+            parameters: json!({}),
+            bad: address(json!({})),
+            fix: json!([["ReleaseAddress", { "AllocationId": "eipalloc-1" }]]),
+            good: address(json!({ "associationId": "eipassoc-1", "networkInterfaceId": "eni-1" })),
+            undo: Value::Null,
+        },
     ]
 }
 
@@ -356,7 +453,12 @@ fn each_setting_plans_its_change_and_its_way_back_from_what_aws_answers() {
         let good = state(setting, &subject, &case.good).unwrap();
         assert_eq!(written((setting.fix)(&subject, &bad)), case.fix, "{name}");
         assert_eq!(written((setting.fix)(&subject, &good)), json!([]), "{name}: what complies is left alone");
-        assert_eq!(written((setting.undo)(&subject, &good, &bad)), case.undo, "{name}: undo");
+        let undo = (setting.undo)(&subject, &good, &bad);
+        if case.undo.is_null() {
+            assert!(matches!(undo, Err(NativeError::Refused(_))), "{name}: nothing can be had back");
+        } else {
+            assert_eq!(written(undo), case.undo, "{name}: undo");
+        }
     }
 }
 
@@ -370,7 +472,7 @@ fn every_setting_has_a_recorded_case_and_plans_only_what_it_declares() {
     }
     for case in cases {
         for calls in [&case.fix, &case.undo] {
-            for call in calls.as_array().unwrap() {
+            for call in calls.as_array().into_iter().flatten() {
                 let known = case.setting.changes.iter().any(|operation| call[0] == operation.name);
                 assert!(known, "{}: {call}", case.setting.name);
             }
@@ -418,6 +520,158 @@ fn a_secret_without_a_function_and_an_interface_with_an_unknown_option_are_left_
     let interface = json!({ "associatePublicIpAddress": "true", "somethingNew": "x" });
     let now = json!({ "Version": "1", "Data": [interface] });
     assert!(refused("ec2_template_public_address", now).contains("does not know"));
+}
+
+#[test]
+fn what_is_used_managed_replicated_or_a_default_is_not_removed() {
+    let cases = recorded();
+    let says = |name: &str, now: Value| {
+        let case = cases.iter().find(|case| case.setting.name == name).unwrap();
+        (case.setting.fix)(&subject(case), &now).map(|calls| calls.len()).map_err(|error| error.to_string())
+    };
+    let refused = |name: &str, now: Value| says(name, now).unwrap_err();
+    let acl =
+        |default: bool, subnets: Value| json!({ "NetworkAcl": { "IsDefault": default, "Associations": subnets } });
+    assert!(refused("ec2_unused_network_acl", acl(true, json!([]))).contains("default network ACL"));
+    assert_eq!(says("ec2_unused_network_acl", acl(true, json!(["subnet-1"]))), Ok(0));
+    assert_eq!(says("ec2_unused_network_acl", acl(false, json!(["subnet-1"]))), Ok(0));
+    let address = |how: &str| json!({ "Address": { "publicIp": "198.51.100.7", how: "x" } });
+    assert!(refused("ec2_unused_address", address("serviceManaged")).contains("another AWS service"));
+    for used in ["associationId", "instanceId", "networkInterfaceId"] {
+        assert_eq!(says("ec2_unused_address", address(used)), Ok(0), "{used}");
+    }
+    let secret = |why: &str| json!({ "LastAccessed": null, "Created": 1_577_836_800, why: true });
+    assert!(refused("unused_secret", secret("IsManaged")).contains("another AWS service"));
+    assert!(refused("unused_secret", secret("IsReplica")).contains("replicated"));
+    assert!(refused("unused_secret", secret("HasReplicas")).contains("replicated"));
+    // 90 days before the recorded cases' now, to the second.
+    for (read, calls) in [(1_787_400_000, 0), (1_787_399_999, 1)] {
+        assert_eq!(says("unused_secret", json!({ "LastAccessed": read, "Created": 1 })), Ok(calls), "{read}");
+    }
+    assert_eq!(says("unused_secret", json!({ "LastAccessed": null, "Created": null })), Ok(0), "nobody knows its age");
+}
+
+#[test]
+fn an_acl_that_was_made_again_is_found_by_its_tag_and_is_as_it_was() {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == "ec2_unused_network_acl").unwrap();
+    let subject = subject(case);
+    let mut again = case.bad.clone();
+    again[0]["networkAclSet"][0]["networkAclId"] = "acl-2".into();
+    again[0]["networkAclSet"][0]["entrySet"].as_array_mut().unwrap().reverse();
+    let tag = json!({ "key": "redress:replaces", "value": "acl-1" });
+    again[0]["networkAclSet"][0]["tagSet"].as_array_mut().unwrap().push(tag);
+    let before = state(case.setting, &subject, &case.bad).unwrap();
+    let after = state(case.setting, &subject, &json!([null, again[0]])).unwrap();
+    assert_eq!(after["NetworkAcl"], before["NetworkAcl"]);
+    assert_eq!(
+        written((case.setting.fix)(&subject, &after)),
+        json!([["DeleteNetworkAcl", { "NetworkAclId": "acl-2" }]])
+    );
+}
+
+/// An entry as EC2 reads it out, by direction and number.
+fn any_entry() -> impl Strategy<Value = Value> {
+    let ports = (0..=65535_i32, 0..=65535_i32).prop_map(|(one, other)| (one.min(other), one.max(other)));
+    (any::<bool>(), 1..=32766_i32, any::<bool>(), prop::sample::select(vec!["-1", "6", "17", "1", "58", "47"]), ports, any::<bool>())
+        .prop_map(|(egress, number, allows, protocol, (from, to), six)| {
+            let mut entry = json!({ "egress": egress.to_string(), "ruleNumber": number.to_string(), "protocol": protocol,
+                "ruleAction": if allows { "allow" } else { "deny" } });
+            entry[if six { "ipv6CidrBlock" } else { "cidrBlock" }] = if six { "2001:db8::/32" } else { "10.0.0.0/8" }.into();
+            if matches!(protocol, "6" | "17") {
+                entry["portRange"] = json!({ "from": from.to_string(), "to": to.to_string() });
+            }
+            if matches!(protocol, "1" | "58") {
+                entry["icmpTypeCode"] = json!({ "code": "-1", "type": (from % 256).to_string() });
+            }
+            entry
+        })
+}
+
+/// As EC2 reads out what was written.
+fn read_out(written: &Value) -> Value {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut read = serde_json::Map::new();
+    for (name, value) in written.as_object().unwrap() {
+        let mut letters = name.chars();
+        let name: String = letters.next().unwrap().to_lowercase().chain(letters).collect();
+        let inner = |value: &Value| -> Value {
+            value.as_object().unwrap().iter().map(|(name, value)| (name.to_lowercase(), json!(text(value)))).collect()
+        };
+        match name.as_str() {
+            "networkAclId" => continue,
+            "icmp" => read.insert("icmpTypeCode".to_owned(), inner(value)),
+            "portRange" => read.insert(name, inner(value)),
+            _ => read.insert(name, json!(text(value))),
+        };
+    }
+    Value::Object(read)
+}
+
+proptest! {
+    #[test]
+    fn an_undo_makes_every_entry_of_an_acl_again_as_it_was(
+        entries in prop::collection::vec(any_entry(), 0..12), shuffle in any::<prop::sample::Index>()
+    ) {
+        let cases = recorded();
+        let case = cases.iter().find(|case| case.setting.name == "ec2_unused_network_acl").unwrap();
+        let subject = subject(case);
+        let mut own: BTreeMap<(String, String), Value> = BTreeMap::new();
+        for entry in entries {
+            own.insert((entry["egress"].to_string(), entry["ruleNumber"].to_string()), entry);
+        }
+        let mut own: Vec<Value> = own.into_values().collect();
+        if !own.is_empty() {
+            let middle = shuffle.index(own.len());
+            own.rotate_left(middle);
+        }
+        let fixed = json!({ "egress": "true", "ruleNumber": "32767", "protocol": "-1", "ruleAction": "deny", "cidrBlock": "0.0.0.0/0" });
+        let answers = |entries: Vec<Value>| json!([{ "networkAclSet": [{ "networkAclId": "acl-1", "vpcId": "vpc-1", "default": "false",
+            "entrySet": entries }] }]);
+        let before = state(case.setting, &subject, &answers([own.clone(), vec![fixed.clone()]].concat())).unwrap();
+        let gone = json!({ "NetworkAcl": null });
+        let calls = (case.setting.undo)(&subject, &gone, &before).unwrap();
+        prop_assert_eq!(calls.len(), own.len() + 1);
+        let made: Vec<Value> = calls[1..].iter().map(|(_, input)| read_out(input)).chain([fixed]).collect();
+        let after = state(case.setting, &subject, &answers(made)).unwrap();
+        prop_assert_eq!(&after["NetworkAcl"], &before["NetworkAcl"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_seen_beside_the_state_is_no_part_of_it_and_later_calls_get_what_earlier_ones_made() {
+    let aws = FakeAws::default();
+    let request = RemediateRequest {
+        job: job("arn:aws:ec2:eu-central-1:111122223333:network-acl/acl-1"),
+        native: "ec2_unused_network_acl".to_owned(),
+        account_id: "111122223333".parse().unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+        parameters: BTreeMap::new(),
+        copy: None,
+    };
+    let native = OnResource::new(&unused::UNUSED_NETWORK_ACL, Wire::new(aws.config()), &request);
+    let answer =
+        "<R><networkAclSet><item><networkAclId>acl-1</networkAclId><vpcId>vpc-1</vpcId></item></networkAclSet></R>";
+    aws.answer("DescribeNetworkAcls", 200, answer);
+    let image = native.inspect().await.unwrap().unwrap();
+    assert!(image.state.get(SEEN).is_none(), "{:?}", image.state);
+    assert_eq!(native.plan(&image).unwrap().0[0].parameters, json!({ "NetworkAclId": "acl-1" }));
+
+    aws.answer("CreateNetworkAcl", 200, "<R><networkAcl><networkAclId>acl-2</networkAclId></networkAcl></R>");
+    aws.answer("CreateNetworkAclEntry", 200, "<R><return>true</return></R>");
+    aws.answer("CreateNetworkAclEntry", 200, "<R><return>true</return></R>");
+    let call = |operation: &str, parameters: Value| Call {
+        service: "ec2".to_owned(),
+        operation: operation.to_owned(),
+        parameters,
+    };
+    native.call(&call("CreateNetworkAcl", json!({ "VpcId": "vpc-1" }))).await.unwrap();
+    let entry = call("CreateNetworkAclEntry", json!({ "NetworkAclId": "answer:/networkAcl/networkAclId" }));
+    native.call(&entry).await.unwrap();
+    native.call(&entry).await.unwrap();
+    let sent: Vec<String> = aws.seen().iter().map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect();
+    assert!(sent[1].contains("ClientToken="), "{sent:?}");
+    assert!(sent[2].contains("NetworkAclId=acl-2") && sent[3].contains("NetworkAclId=acl-2"), "{sent:?}");
 }
 
 #[test]
