@@ -36,6 +36,9 @@ pub mod iam_user_policies;
 pub mod lambda_policy;
 pub mod load_balancer_attribute;
 mod policy_text;
+mod rds;
+pub mod rds_unencrypted_instance;
+pub mod rds_unencrypted_snapshot;
 pub mod required_tags;
 pub mod resource_policy;
 pub mod setting;
@@ -78,6 +81,9 @@ pub enum NativeError {
     /// It cannot be done as things stand.
     #[error("{0}")]
     NotNow(String),
+    /// AWS is still at it, and this run of the function has not the time to wait: another one goes on.
+    #[error("{0}")]
+    Underway(String),
 }
 
 /// A native control on one resource.
@@ -104,6 +110,12 @@ pub trait Native: Send + Sync {
     /// Whether the control holds: nothing would be planned.
     fn compliant(&self, now: &Image) -> bool {
         self.plan(now).is_ok_and(|change| change.0.is_empty())
+    }
+
+    /// Whether `now` is what an earlier run of the same change, which found `before`, had come to when it was cut off: its
+    /// calls may be made again, each of them passes over what is done.
+    fn half_way(&self, _now: &Image, _before: &Image) -> bool {
+        false
     }
 
     /// Mode `Snapshot`: begins the n-th copy that `Apply` works from, or finds it; its id.
@@ -143,7 +155,7 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 16] = [
+pub const NATIVES: [Declared; 18] = [
     at_rest::DECLARED,
     bucket_settings::DECLARED,
     cloudwatch_alarm::DECLARED,
@@ -158,6 +170,8 @@ pub const NATIVES: [Declared; 16] = [
     iam_user_policies::DECLARED,
     lambda_policy::DECLARED,
     load_balancer_attribute::DECLARED,
+    rds_unencrypted_instance::DECLARED,
+    rds_unencrypted_snapshot::DECLARED,
     required_tags::DECLARED,
     resource_policy::DECLARED,
 ];
@@ -346,6 +360,8 @@ mod tests {
             ("iam_user_policies", json!({})),
             ("lambda_policy", json!({})),
             ("load_balancer_attribute", json!({ "Attribute": "deletion_protection.enabled", "Value": "true" })),
+            ("rds_unencrypted_instance", json!({ "KmsKeyId": "alias/aws/rds" })),
+            ("rds_unencrypted_snapshot", json!({ "KmsKeyId": "alias/aws/rds" })),
             ("required_tags", json!({ "Keys": ["Owner"], "Value": "" })),
             ("resource_policy", json!({ "Goal": "RequireTls" })),
         ]
@@ -392,6 +408,7 @@ mod tests {
             let request = |parameters: Value| RemediateRequest {
                 job: job(match name {
                     "at_rest" => "arn:aws:sns:eu-central-1:111122223333:topic",
+                    "rds_unencrypted_snapshot" => "arn:aws:rds:eu-central-1:111122223333:snapshot:daily",
                     "resource_policy" => "arn:aws:s3:::bucket",
                     _ => GROUP,
                 }),
