@@ -12,7 +12,7 @@ import urllib.parse
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
-from ministack.services import cloudformation, dynamodb, elasticache, eventbridge, iam, lambda_svc, organizations, s3, secretsmanager, tagging
+from ministack.services import cloudformation, dynamodb, ecs, elasticache, eventbridge, iam, lambda_svc, organizations, s3, secretsmanager, tagging
 from ministack.services.cloudformation import handlers, provisioners
 
 
@@ -43,6 +43,7 @@ def all_of_it():
     cancel_rotations()
     age_secrets()
     date_rotations()
+    find_the_latest_active_revision()
 
 
 def leave_delivery_to_the_gateway():
@@ -473,3 +474,19 @@ def date_rotations():
         return answer
 
     secretsmanager.handle_request = handled
+
+
+def find_the_latest_active_revision():
+    """A family stands for its latest active task definition. MiniStack takes one that was deregistered, too."""
+    resolve = ecs._resolve_td_key
+
+    def found(reference):
+        key = resolve(reference)
+        family, _, number = (key or "").rpartition(":")
+        if not family or key in (reference or ""):
+            return key
+        active = [held["revision"] for held in ecs._task_defs.values()
+                  if held["family"] == family and held["status"] == "ACTIVE"]
+        return f"{family}:{max(active, default=number)}"
+
+    ecs._resolve_td_key = found

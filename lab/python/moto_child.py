@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import uuid
 from urllib.parse import unquote
 
 from moto.core.exceptions import JsonRESTError
@@ -18,10 +19,13 @@ from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.models.transit_gateway import TransitGatewayBackend
 from moto.ec2.responses import EC2Response
+from moto.eks import urls as eks_urls
+from moto.eks.models import EKSBackend
+from moto.eks.responses import EKSResponse
 from moto.guardduty import urls as guardduty_urls
 from moto.guardduty.responses import GuardDutyResponse
 from moto.macie2.models import MacieBackend
-from moto.rds.models import RDSBackend
+from moto.rds.models import DBInstance, RDSBackend
 from moto.redshift.models import RedshiftBackend
 from moto.redshift.responses import RedshiftResponse
 from moto.server import main
@@ -123,6 +127,42 @@ def trust_keys_of_the_base():
     RDSBackend.kms_arn = lambda backend, key: (
         f"arn:{backend.partition}:kms:{backend.region_name}:{backend.account_id}:"
         + (key if key.startswith("alias/") else f"key/{key}"))
+
+
+def know_instances_by_their_resource_ids():
+    """moto gives every database the same resource id, by which RDS knows it whatever it is called."""
+    made = DBInstance.__init__
+
+    def make(instance, *args, **kwargs):
+        made(instance, *args, **kwargs)
+        instance.dbi_resource_id = "db-" + uuid.uuid4().hex[:26].upper()
+
+    DBInstance.__init__ = make
+
+
+def tell_of_updates_of_clusters():
+    """moto puts what UpdateClusterConfig gives in the place of what there was, answers with the cluster, and knows no update."""
+    described = EKSBackend.describe_cluster
+    updates = {}
+
+    def update(response):
+        cluster = described(response.eks_backend, name=response._get_param("name"))
+        network, logging = response._get_param("resourcesVpcConfig"), response._get_param("logging")
+        if network:
+            cluster.resources_vpc_config = {**cluster.resources_vpc_config, **network}
+        if logging:
+            on = {kind: group["enabled"] for group in cluster.logging["clusterLogging"] for kind in group["types"]}
+            on.update({kind: group["enabled"] for group in logging["clusterLogging"] for kind in group["types"]})
+            groups = [{"types": [kind for kind in on if on[kind] is wanted], "enabled": wanted} for wanted in (True, False)]
+            cluster.logging = {"clusterLogging": [group for group in groups if group["types"]]}
+        kind = "EndpointAccessUpdate" if network else "LoggingUpdate"
+        made = {"id": str(uuid.uuid4()), "status": "InProgress", "type": kind, "params": [], "errors": []}
+        updates[made["id"]] = {**made, "status": "Successful"}
+        return ActionResult({"update": made})
+
+    EKSResponse.update_cluster_config = update
+    EKSResponse.describe_update = lambda response: ActionResult({"update": updates[response._get_param("updateId")]})
+    eks_urls.url_paths["{0}/clusters/(?P<name>[^/]+)/updates/(?P<updateId>[^/]+)$"] = EKSResponse.dispatch
 
 
 def keep_parameters_of_redshift():
@@ -261,6 +301,8 @@ block_public_snapshots()
 trust_instance_profiles_of_the_base()
 name_missing_network_acls()
 trust_keys_of_the_base()
+know_instances_by_their_resource_ids()
+tell_of_updates_of_clusters()
 keep_parameters_of_redshift()
 tag_detectors()
 keep_other_metadata_options()

@@ -38,6 +38,9 @@ pub mod iam_user_policies;
 pub mod lambda_policy;
 pub mod load_balancer_attribute;
 mod policy_text;
+mod rds;
+pub mod rds_unencrypted_instance;
+pub mod rds_unencrypted_snapshot;
 pub mod required_tags;
 pub mod resource_policy;
 pub mod secret_age;
@@ -81,6 +84,9 @@ pub enum NativeError {
     /// It cannot be done as things stand.
     #[error("{0}")]
     NotNow(String),
+    /// AWS is still at it, and this run of the function has not the time to wait: another one goes on.
+    #[error("{0}")]
+    Underway(String),
 }
 
 /// A native control on one resource.
@@ -107,6 +113,12 @@ pub trait Native: Send + Sync {
     /// Whether the control holds: nothing would be planned.
     fn compliant(&self, now: &Image) -> bool {
         self.plan(now).is_ok_and(|change| change.0.is_empty())
+    }
+
+    /// Whether `now` is what an earlier run of the same change, which found `before`, had come to when it was cut off: its
+    /// calls may be made again, each of them passes over what is done.
+    fn half_way(&self, _now: &Image, _before: &Image) -> bool {
+        false
     }
 
     /// Mode `Snapshot`: begins the n-th copy that `Apply` works from, or finds it; its id.
@@ -146,7 +158,7 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 19] = [
+pub const NATIVES: [Declared; 21] = [
     at_rest::DECLARED,
     bucket_settings::DECLARED,
     cloudwatch_alarm::DECLARED,
@@ -163,6 +175,8 @@ pub const NATIVES: [Declared; 19] = [
     iam_user_policies::DECLARED,
     lambda_policy::DECLARED,
     load_balancer_attribute::DECLARED,
+    rds_unencrypted_instance::DECLARED,
+    rds_unencrypted_snapshot::DECLARED,
     required_tags::DECLARED,
     resource_policy::DECLARED,
     secret_age::DECLARED,
@@ -354,6 +368,8 @@ mod tests {
             ("iam_user_policies", json!({})),
             ("lambda_policy", json!({})),
             ("load_balancer_attribute", json!({ "Attribute": "deletion_protection.enabled", "Value": "true" })),
+            ("rds_unencrypted_instance", json!({ "KmsKeyId": "alias/aws/rds" })),
+            ("rds_unencrypted_snapshot", json!({ "KmsKeyId": "alias/aws/rds" })),
             ("required_tags", json!({ "Keys": ["Owner"], "Value": "" })),
             ("resource_policy", json!({ "Goal": "RequireTls" })),
             ("secret_age", json!({ "MaxDaysSinceRotation": 90 })),
@@ -401,6 +417,7 @@ mod tests {
             let request = |parameters: Value| RemediateRequest {
                 job: job(match name {
                     "at_rest" => "arn:aws:sns:eu-central-1:111122223333:topic",
+                    "rds_unencrypted_snapshot" => "arn:aws:rds:eu-central-1:111122223333:snapshot:daily",
                     "resource_policy" => "arn:aws:s3:::bucket",
                     _ => GROUP,
                 }),

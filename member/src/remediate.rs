@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored};
 use redress_common::contract::{
     Before, Change, CopyStep, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse,
@@ -27,6 +28,10 @@ pub const PACE: [Duration; 5] = [
     Duration::from_secs(4),
 ];
 
+/// How long after its beginning a remediation that is still under way is not left to another run of the function any more:
+/// the runbook starts two, of five minutes each.
+const LATE: SignedDuration = SignedDuration::from_mins(6);
+
 /// Why there is no recorded outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum RemediateError {
@@ -44,6 +49,9 @@ pub enum RemediateError {
     /// A runbook asks for something that does not go together.
     #[error("{0}; the runbook is wrong, compile it again")]
     Request(&'static str),
+    /// AWS is still at it. The runbook starts the function again, which goes on.
+    #[error("{0}; started again, the function goes on")]
+    Underway(String),
     /// The evidence to undo from is not usable.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -148,7 +156,7 @@ impl Run<'_> {
             (end, error) = (Some(Outcome::Drifted), VOID.to_owned());
         }
         match record::begin(self.evidence, self.place, self.job, &before, end, &error).await? {
-            Begun::Created(stored) if end.is_none() => self.change(&stored, &before).await,
+            Begun::Created(stored) if end.is_none() => self.change(&stored, &before, &before.pre_image).await,
             Begun::Existing(stored) if stored.evidence.result.is_none() => {
                 self.resume(&stored, &before.pre_image, end, &error).await
             }
@@ -213,30 +221,36 @@ impl Run<'_> {
         let recorded = self.evidence.open_before(&stored.evidence).await?;
         match judge::resume(self.reached(now), now, &recorded.pre_image) {
             Resume::Reached => self.end(stored, self.done(), "", Left::Own(now)).await,
-            Resume::Again => self.change(stored, &recorded).await,
+            Resume::Again => self.change(stored, &recorded, &recorded.pre_image).await,
+            Resume::Stop if self.native.half_way(now, &recorded.pre_image) => self.change(stored, &recorded, now).await,
             Resume::Stop => self.end(stored, Outcome::Failed, HALF_DONE, Left::Found(now)).await,
         }
     }
 
-    /// Makes the calls and reads back.
-    async fn change(&self, stored: &Stored, before: &Before) -> Result<Stored, RemediateError> {
+    /// Makes the calls and reads back. `found` is how the resource was found now.
+    async fn change(&self, stored: &Stored, before: &Before, found: &Image) -> Result<Stored, RemediateError> {
         // Storing the evidence took a while. A change planned on an older state would undo somebody else's
         // (the lost-update trap), and the pre-image would not be what was there before.
         match self.native.inspect().await {
-            Ok(Some(now)) if judge::same(&now, &before.pre_image) => {}
+            Ok(Some(now)) if judge::same(&now, found) => {}
             // What this remediation leaves is what it found. Were the other's change recorded as its post-image, an
             // undo would find no drift and put the pre-image over that change.
             Ok(_) => {
                 let error = "the resource was changed by somebody else after it was inspected; nothing was changed";
-                return self.end(stored, Outcome::Failed, error, Left::Own(&before.pre_image)).await;
+                return self.end(stored, Outcome::Failed, error, Left::Own(found)).await;
             }
             Err(error) => {
-                let left = Left::Own(&before.pre_image);
+                let left = Left::Own(found);
                 return self.end(stored, Outcome::Failed, &error.to_string(), left).await;
             }
         }
         for call in &before.change.0 {
             if let Err(error) = self.native.call(call).await {
+                if let NativeError::Underway(what) = &error
+                    && Timestamp::now().duration_since(stored.evidence.recorded_at) < LATE
+                {
+                    return Err(RemediateError::Underway(what.clone()));
+                }
                 let error = self.cleaned(&error).await;
                 let now = self.native.inspect().await.ok().flatten();
                 // The call may have been done all the same: when its answer is lost, the SDK's second try is refused.

@@ -78,19 +78,38 @@ pub struct Operation {
     pub http: (&'static str, &'static str),
     /// The member that tells a call that is made again from another one.
     pub token: Option<&'static str>,
+    /// For what AWS answers before it is done: how it tells that it is.
+    pub until: Option<Until>,
+}
+
+/// How AWS tells what became of something that an operation began.
+#[derive(Debug)]
+pub struct Until {
+    /// The reading call.
+    pub ask: &'static Operation,
+    /// Its parameters, of the first call's parameters and answer.
+    pub input: fn(&Value, &Value) -> Value,
+    /// What stands in its answer, where, while AWS is at it and when it is done; anything else is a failure.
+    pub state: &'static str,
+    /// See `state`.
+    pub at_it: &'static [&'static str],
+    /// See `state`.
+    pub done: &'static str,
+    /// Where it says why it failed.
+    pub errors: &'static str,
 }
 
 impl Service {
     /// An operation of a JSON service.
     #[must_use]
     pub const fn operation(&'static self, name: &'static str) -> Operation {
-        Operation { service: self, name, http: ("POST", "/"), token: None }
+        Operation { service: self, name, http: ("POST", "/"), token: None, until: None }
     }
 
     /// An operation of a REST service.
     #[must_use]
     pub const fn at(&'static self, name: &'static str, method: &'static str, path: &'static str) -> Operation {
-        Operation { service: self, name, http: (method, path), token: None }
+        Operation { service: self, name, http: (method, path), token: None, until: None }
     }
 }
 

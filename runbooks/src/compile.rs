@@ -284,13 +284,24 @@ fn native_steps(control: &Control, native: &Native) -> Vec<Step> {
         return vec![step];
     }
     let copies = when::equals(parameter::MODE, &json!(Mode::Snapshot.as_str()));
-    let mut steps = vec![Step::branch("ChooseMode", vec![when::goes_to(copies, "MakeCopy1")], "Remediate"), step];
+    let first = begin_of_copy(native, 1);
+    let mut steps = vec![Step::branch("ChooseMode", vec![when::goes_to(copies, &first)], "Remediate"), step];
     steps.extend(copy_steps(native, &payload));
     steps
 }
 
 /// A snapshot of a large volume takes hours.
 const COPY_SECONDS: u32 = 6 * 60 * 60;
+
+/// The step with which the n-th copy begins, counted from 1; after the last one, the step that follows them.
+fn begin_of_copy(native: &Native, number: u32) -> String {
+    let index = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
+    match native.copies.get(index) {
+        None => "RecordCopies".to_owned(),
+        Some(copied) if copied.when.is_empty() => format!("MakeCopy{number}"),
+        Some(_) => format!("ChooseCopy{number}"),
+    }
+}
 
 /// Mode `Snapshot`: the function begins each copy, SSM waits for it. Whatever fails, the function removes what was made.
 fn copy_steps(native: &Native, payload: &Value) -> Vec<Step> {
@@ -304,8 +315,11 @@ fn copy_steps(native: &Native, payload: &Value) -> Vec<Step> {
     for (number, copied) in (1_u32..).zip(&native.copies) {
         let (make, judge, wait) =
             (format!("MakeCopy{number}"), format!("JudgeCopy{number}"), format!("AwaitCopy{number}"));
-        let last = usize::try_from(number).is_ok_and(|number| number == count);
-        let next = if last { "RecordCopies".to_owned() } else { format!("MakeCopy{}", number + 1) };
+        let next = begin_of_copy(native, number + 1);
+        if !copied.when.is_empty() {
+            let is_made = when::contains(parameter::RESOURCE_ARN, &copied.when);
+            steps.push(Step::branch(&begin_of_copy(native, number), vec![when::goes_to(is_made, &make)], &next));
+        }
         let made = reference(&format!("{make}.Made"));
         let with = fill(&Value::Object(copied.call.with.clone()), &|name| (name == "made").then(|| json!(made)));
         let with = with.as_object().cloned().unwrap_or_default();

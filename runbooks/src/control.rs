@@ -163,6 +163,8 @@ pub struct Copied {
     pub at: String,
     /// The state of a complete one.
     pub is: String,
+    /// What the resource's ARN must contain for this one to be made; empty when it always is.
+    pub when: String,
 }
 
 /// One AWS call.
@@ -407,6 +409,8 @@ struct RawCopied {
     with: Map<String, Value>,
     at: String,
     is: String,
+    #[serde(default)]
+    when: String,
 }
 
 #[derive(Deserialize)]
@@ -762,7 +766,7 @@ impl Source<'_> {
         let copied = |raw: RawCopied| {
             let call = self.call(&path, RawCall { call: raw.call, with: raw.with }, Allowed::Copied)?;
             let waits_for_it = call.with.values().any(|value| value.to_string().contains("\"$made\""));
-            let sound = is_path(&raw.at) && !raw.is.is_empty() && !raw.is.contains(['{', '}']);
+            let sound = is_path(&raw.at) && !raw.is.is_empty() && !(raw.is.clone() + &raw.when).contains(['{', '}']);
             if !waits_for_it || !sound {
                 return Err(self.invalid(
                     &path,
@@ -770,7 +774,7 @@ impl Source<'_> {
                     "ask for `$made`, and write where in the answer its state is: `at: $.Snapshots[0].State`, `is: completed`",
                 ));
             }
-            Ok(Copied { call, at: raw.at, is: raw.is })
+            Ok(Copied { call, at: raw.at, is: raw.is, when: raw.when })
         };
         raw.into_iter().map(copied).collect()
     }

@@ -139,7 +139,7 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
             Body::Guidance(_) => {}
         }
     }
-    families.into_iter().map(|(role, grants)| (role, statements(grants))).collect()
+    families.into_iter().map(|(role, grants)| (role, statements(grants, &BTreeSet::new()))).collect()
 }
 
 /// The policy statements of the Lambda role that runs the native controls.
@@ -151,7 +151,9 @@ pub fn native_statements(controls: &[Control]) -> Vec<Value> {
             grants.entry(action).or_default().extend(resources);
         }
     }
-    statements(grants)
+    let families: BTreeSet<&str> = controls.iter().map(|control| control.id.family()).collect();
+    let passed_to = PASSED_TO.iter().filter(|(family, _)| families.contains(family)).map(|(_, service)| *service);
+    statements(grants, &passed_to.collect())
 }
 
 /// The policy statements of the control runbook's role.
@@ -163,28 +165,42 @@ pub fn control_statements() -> Vec<Value> {
     add("ssm:StartAutomationExecution", &[ssm("automation-definition/Redress-*:*"), ssm("document/Redress-*")]);
     add("ssm:GetAutomationExecution", &[ssm("automation-execution/*")]);
     add("s3:GetObject", &["arn:${AWS::Partition}:s3:::${EvidenceBucket}/year=*".to_owned()]);
-    let mut statements = statements(grants);
+    let mut statements = statements(grants, &BTreeSet::new());
     statements.push(json!({
         "Effect": "Allow",
-        "Action": ["iam:PassRole"],
+        "Action": [PASS_ROLE],
         "Resource": [{ "Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/Redress-Remediate-*" }],
         "Condition": { "StringEquals": { "iam:PassedToService": "ssm.amazonaws.com" } },
     }));
     statements
 }
 
-/// One statement for each set of resources.
-fn statements(grants: BTreeMap<String, BTreeSet<String>>) -> Vec<Value> {
+/// Whom roles may be passed to, by the family of the control that passes them.
+const PASSED_TO: [(&str, &str); 2] = [("ECS", "ecs-tasks.amazonaws.com"), ("RDS", "monitoring.rds.amazonaws.com")];
+const PASS_ROLE: &str = "iam:PassRole";
+
+/// One statement for each set of resources. A role is passed only to those services: to none, when none is named.
+fn statements(mut grants: BTreeMap<String, BTreeSet<String>>, passed_to: &BTreeSet<&str>) -> Vec<Value> {
+    let passed = grants.remove(PASS_ROLE);
+    let sub =
+        |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
+    let passed = passed.map(|resources| {
+        json!({
+            "Effect": "Allow",
+            "Action": [PASS_ROLE],
+            "Resource": resources.iter().map(sub).collect::<Vec<_>>(),
+            "Condition": { "StringEquals": { "iam:PassedToService": passed_to } },
+        })
+    });
     let mut by_resources: Grants = BTreeMap::new();
     for (action, resources) in grants {
         by_resources.entry(resources).or_default().insert(action);
     }
-    let sub =
-        |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
     by_resources
         .into_iter()
         .map(|(resources, actions)| {
             json!({ "Effect": "Allow", "Action": actions, "Resource": resources.iter().map(sub).collect::<Vec<_>>() })
         })
+        .chain(passed)
         .collect()
 }

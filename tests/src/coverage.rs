@@ -24,8 +24,8 @@ pub const BY_CONTROLS: [&str; 13] = [
     "S3.8",
     "Tag.Required",
 ];
-/// The controls that `workflow.rs` proves, because they go through the state machine.
-const BY_APPROVALS: [&str; 1] = ["EC2.3"];
+/// The controls that `workflow.rs` and `workflow_rds.rs` prove, because they go through the state machine.
+const BY_APPROVALS: [&str; 3] = ["EC2.3", "RDS.3", "RDS.4"];
 
 fn catalogue(root: &Path) -> Catalogue {
     let text = std::fs::read_to_string(root.join("ssm-documents/catalogue.json")).unwrap_or_default();

@@ -5,6 +5,7 @@
 //! [`crate::remediate`]'s. A new setting is a `static` in one of the files below and a line in [`SETTINGS`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Native, NativeError, number};
-use crate::wire::{Operation, Wire};
+use crate::wire::{Operation, Until, Wire};
 
 mod account;
 mod api_stage;
@@ -34,14 +35,16 @@ pub(super) use ec2::EC2;
 pub(super) use secrets::SECRETS;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 23] = [
+pub static SETTINGS: [&Setting; 25] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
     &api_stage::EXECUTION_LOGGING,
     &api_stage::TRACING,
     &containers::BUILD_PRIVILEGED_MODE,
+    &containers::CLUSTER_AUDIT_LOG,
     &containers::CLUSTER_INSIGHTS,
+    &containers::READONLY_FILESYSTEMS,
     &containers::REPOSITORY_IMMUTABILITY,
     &documents::DOCUMENT_SHARING,
     &ec2::PUBLIC_SNAPSHOTS,
@@ -211,12 +214,44 @@ impl Native for OnResource {
         if let Some(token) = operation.token {
             input[token] = json!(self.token);
         }
-        match (&mut *answered, self.wire.call(operation, &input).await?) {
+        let answer = self.wire.call(operation, &input).await?;
+        let done = match &operation.until {
+            Some(until) => self.done(until, &input, &answer).await,
+            None => Ok(()),
+        };
+        match (&mut *answered, answer) {
             (Value::Object(known), Value::Object(new)) => known.extend(new),
             (known, new) if known.is_null() => *known = new,
             _ => {}
         }
-        Ok(())
+        done
+    }
+}
+
+/// How often AWS is asked whether it is done, and how long after each time: less than the five minutes that a function has.
+const ASKED: u32 = 48;
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl OnResource {
+    async fn done(&self, until: &Until, input: &Value, answered: &Value) -> Result<(), NativeError> {
+        let input = (until.input)(input, answered);
+        for _ in 0..ASKED {
+            let now = self.wire.call(until.ask, &input).await?;
+            let state = at(&now, until.state).as_str().unwrap_or_default();
+            if state == until.done {
+                return Ok(());
+            }
+            if !until.at_it.contains(&state) {
+                return Err(NativeError::NotNow(format!(
+                    "AWS began it, and it is {state}: {}",
+                    at(&now, until.errors)
+                )));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(NativeError::NotNow(
+            "AWS began it, and was not done after four minutes; look at it before you ask again".to_owned(),
+        ))
     }
 }
 

@@ -43,6 +43,19 @@ fn written(planned: Planned) -> Value {
     planned.unwrap().into_iter().map(|(operation, input)| json!([operation.name, input])).collect()
 }
 
+/// A revision of task definition `web`, as ECS tells of it.
+fn definition(revision: u32, containers: Value) -> Value {
+    json!([{
+        "taskDefinition": {
+            "taskDefinitionArn": format!("arn:aws:ecs:eu-central-1:111122223333:task-definition/web:{revision}"),
+            "family": "web", "revision": revision, "status": "ACTIVE", "registeredAt": 1.5e9, "registeredBy": "arn:x",
+            "compatibilities": ["EC2"], "requiresAttributes": [{ "name": "x" }],
+            "networkMode": "awsvpc", "memory": "512", "taskRoleArn": "", "pidMode": null, "containerDefinitions": containers,
+        },
+        "tags": [{ "key": "Team", "value": "web" }, { "key": "aws:cloudformation:stack-name", "value": "web" }],
+    }])
+}
+
 #[allow(clippy::too_many_lines)]
 fn recorded() -> Vec<Recorded> {
     const STAGE: &str = "arn:aws:apigateway:eu-central-1::/restapis/a1/stages/prod";
@@ -160,6 +173,32 @@ fn recorded() -> Vec<Recorded> {
             good: json!([{ "defaultRouteSettings": { "throttlingBurstLimit": 50, "loggingLevel": "INFO" } }]),
             undo: json!([["UpdateStage", { "ApiId": "b2", "StageName": "prod",
                 "DefaultRouteSettings": { "throttlingBurstLimit": 50, "loggingLevel": "OFF" } }]]),
+        },
+        Recorded {
+            setting: &containers::CLUSTER_AUDIT_LOG,
+            arn: "arn:aws:eks:eu-central-1:111122223333:cluster/shop",
+            name: "shop",
+            parameters: json!({}),
+            bad: json!([{ "cluster": { "status": "ACTIVE", "logging": { "clusterLogging": [
+                { "types": ["api"], "enabled": true }, { "types": ["audit", "scheduler"], "enabled": false }] } } }]),
+            fix: json!([["UpdateClusterConfig", { "Name": "shop", "Logging": { "clusterLogging": [{ "types": ["audit"], "enabled": true }] } }]]),
+            good: json!([{ "cluster": { "logging": { "clusterLogging": [{ "types": ["audit", "api"], "enabled": true }] } } }]),
+            undo: json!([["UpdateClusterConfig", { "Name": "shop", "Logging": { "clusterLogging": [{ "types": ["audit"], "enabled": false }] } }]]),
+        },
+        Recorded {
+            setting: &containers::READONLY_FILESYSTEMS,
+            arn: "arn:aws:ecs:eu-central-1:111122223333:task-definition/web:7",
+            name: "web:7",
+            parameters: json!({}),
+            bad: definition(
+                7,
+                json!([{ "name": "app", "cpu": 0 }, { "name": "proxy", "readonlyRootFilesystem": true }]),
+            ),
+            fix: json!([["RegisterTaskDefinition", { "family": "web", "networkMode": "awsvpc", "memory": "512",
+                "containerDefinitions": [{ "name": "app", "cpu": 0, "readonlyRootFilesystem": true }, { "name": "proxy", "readonlyRootFilesystem": true }],
+                "tags": [{ "key": "Team", "value": "web" }] }]]),
+            good: definition(8, json!([{ "name": "app", "readonlyRootFilesystem": true }])),
+            undo: json!([["DeregisterTaskDefinition", { "taskDefinition": "arn:aws:ecs:eu-central-1:111122223333:task-definition/web:8" }]]),
         },
         Recorded {
             setting: &containers::CLUSTER_INSIGHTS,
@@ -699,4 +738,84 @@ async fn a_denial_is_no_answer_unless_it_says_that_macie_is_off() {
     };
     assert_eq!(inspected("Macie is not enabled").await.unwrap().unwrap().state, json!({ "Status": null }));
     assert!(inspected("User is not authorized to perform: macie2:GetMacieSession").await.is_err());
+}
+
+#[test]
+fn a_task_definition_for_windows_or_with_an_unknown_part_is_left_alone() {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == "ecs_readonly_filesystems").unwrap();
+    let refused = |said: Value| {
+        let now = json!({ "TaskDefinition": "arn", "Said": said, "Tags": [] });
+        (case.setting.fix)(&subject(case), &now).unwrap_err().to_string()
+    };
+    let windows = json!({ "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE" });
+    let said = refused(json!({ "containerDefinitions": [{ "name": "app" }], "runtimePlatform": windows }));
+    assert!(said.contains("Windows"), "{said}");
+    let said = refused(json!({ "containerDefinitions": [{ "name": "app" }], "somethingNew": 1 }));
+    assert!(said.contains("does not know how to keep"), "{said}");
+}
+
+#[tokio::test]
+async fn what_aws_begins_is_waited_for_and_a_failure_says_why() {
+    let called = async |update: Value| {
+        let aws = FakeAws::default();
+        aws.answer("POST", 200, &json!({ "update": { "id": "u-1", "status": "InProgress" } }).to_string());
+        aws.answer("GET", 200, &json!({ "update": update }).to_string());
+        let request = RemediateRequest {
+            job: job("arn:aws:eks:eu-central-1:111122223333:cluster/shop"),
+            native: "eks_audit_log".to_owned(),
+            account_id: "111122223333".parse().unwrap(),
+            region: "eu-central-1".parse().unwrap(),
+            parameters: BTreeMap::new(),
+            copy: None,
+        };
+        let setting = OnResource::new(&containers::CLUSTER_AUDIT_LOG, Wire::new(aws.config()), &request);
+        let logging = json!({ "clusterLogging": [{ "types": ["audit"], "enabled": true }] });
+        let call = Call {
+            service: "eks".to_owned(),
+            operation: "UpdateClusterConfig".to_owned(),
+            parameters: json!({ "Name": "shop", "Logging": logging }),
+        };
+        let done = setting.call(&call).await;
+        let sent: Value = serde_json::from_slice(&aws.seen()[0].body).unwrap();
+        assert_eq!(sent, json!({ "logging": logging, "clientRequestToken": request.job.remediation_id.to_string() }));
+        done
+    };
+    called(json!({ "status": "Successful" })).await.unwrap();
+    let failed = called(json!({ "status": "Failed", "errors": [{ "errorMessage": "no such role" }] })).await;
+    assert!(failed.unwrap_err().to_string().contains("no such role"));
+}
+
+proptest! {
+    /// Whatever a container says: the new revision says the same, and that its root filesystem is read-only.
+    #[test]
+    fn a_revision_differs_in_the_root_filesystems_alone(
+        containers in prop::collection::vec(
+            prop::collection::btree_map("[a-zA-Z]{1,12}|readonlyRootFilesystem", prop_oneof![
+                any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,20}".prop_map(Value::from),
+                Just(Value::Null), Just(json!([])),
+            ], 0..6),
+            1..5,
+        ),
+    ) {
+        let cases = recorded();
+        let case = cases.iter().find(|case| case.setting.name == "ecs_readonly_filesystems").unwrap();
+        let containers: Value = containers.into_iter().map(|container| json!(container)).collect();
+        let now = state(case.setting, &subject(case), &definition(7, containers.clone())).unwrap();
+        let planned = (case.setting.fix)(&subject(case), &now).unwrap();
+        let are_readonly = |containers: &Value| {
+            containers.as_array().unwrap().iter().all(|container| container["readonlyRootFilesystem"] == true)
+        };
+        prop_assert_eq!(planned.is_empty(), are_readonly(&containers));
+        if let Some((_, input)) = planned.first() {
+            let without = |containers: &Value| -> Vec<Value> {
+                let mut all = containers.as_array().unwrap().clone();
+                all.iter_mut().for_each(|container| drop(container.as_object_mut().unwrap().remove("readonlyRootFilesystem")));
+                all
+            };
+            prop_assert!(are_readonly(&input["containerDefinitions"]));
+            prop_assert_eq!(without(&input["containerDefinitions"]), without(&containers));
+            prop_assert_eq!(&input["networkMode"], "awsvpc");
+        }
+    }
 }

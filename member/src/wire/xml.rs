@@ -1,5 +1,8 @@
-//! An XML answer as JSON: elements are members, `<item>` and `<member>` make a list, text is text, what is empty is
-//! `null`. The outermost element, and the one that is named `…Result` in it, are left out.
+//! An XML answer as JSON: elements are members, `<item>` and `<member>` make a list, a name that comes again makes a list of
+//! its values, text is text, what is empty is `null`. The outermost element, and the one that is named `…Result` in it, are
+//! left out.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use xmlparser::{ElementEnd, Token, Tokenizer};
@@ -25,10 +28,23 @@ impl Open {
         } else if self.members.iter().all(|(name, _)| is_item(name)) {
             self.members.into_iter().map(|(_, value)| value).collect()
         } else {
-            Value::Object(self.members.into_iter().collect::<Map<_, _>>())
+            Value::Object(by_name(self.members))
         };
         (self.name, value)
     }
+}
+
+/// RDS lists `<DBInstances><DBInstance>…</DBInstance><DBInstance>…`: one is a member, several are a list.
+fn by_name(members: Vec<(String, Value)>) -> Map<String, Value> {
+    let mut named: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (name, value) in members {
+        named.entry(name).or_default().push(value);
+    }
+    let one_or_all = |mut values: Vec<Value>| match (values.pop(), values.is_empty()) {
+        (Some(one), true) => one,
+        (last, _) => values.into_iter().chain(last).collect(),
+    };
+    named.into_iter().map(|(name, values)| (name, one_or_all(values))).collect()
 }
 
 /// What an answer says.
@@ -120,6 +136,14 @@ mod tests {
         let read = read(text).unwrap();
         let things = json!([{ "Name": "a & b A", "On": "true" }, null]);
         assert_eq!(read, json!({ "Things": things, "Tags": null, "Only": ["x"] }));
+    }
+
+    #[test]
+    fn a_name_that_comes_again_makes_a_list() {
+        let text =
+            "<A><Groups><Group><Id>1</Id></Group><Group><Id>2</Id></Group></Groups><Tags><Tag>x</Tag></Tags></A>";
+        let groups = json!({ "Group": [{ "Id": "1" }, { "Id": "2" }] });
+        assert_eq!(read(text).unwrap(), json!({ "Groups": groups, "Tags": { "Tag": "x" } }));
     }
 
     #[test]
