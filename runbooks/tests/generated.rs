@@ -467,3 +467,39 @@ fn defect_24_an_account_has_one_key() {
         |name: &str| std::fs::read_to_string(stacksets.join(name)).unwrap().matches("Type: AWS::KMS::Key").count();
     assert_eq!(member.map(keys), [1, 0, 0]);
 }
+
+#[test]
+fn a_copy_that_only_some_resources_need_is_chosen_by_the_arn() {
+    let document = document("Redress-RDS.4");
+    let step = |name: &str| {
+        let steps = document["mainSteps"].as_array().unwrap();
+        steps.iter().find(|step| step["name"] == name).unwrap()["inputs"].clone()
+    };
+    assert_eq!(step("ChooseMode")["Choices"][0]["NextStep"], "ChooseCopy1");
+    for (choose, kind, make, other) in [
+        ("ChooseCopy1", ":snapshot:", "MakeCopy1", "ChooseCopy2"),
+        ("ChooseCopy2", ":cluster-snapshot:", "MakeCopy2", "RecordCopies"),
+    ] {
+        let choice = json!([{ "Variable": "{{ ResourceArn }}", "Contains": kind, "NextStep": make }]);
+        assert_eq!((&step(choose)["Choices"], &step(choose)["Default"]), (&choice, &json!(other)));
+    }
+}
+
+#[test]
+fn a_role_is_passed_to_named_services_only() {
+    let template: Value = serde_saphyr::from_str(&generated().roles_template).unwrap();
+    let mut passed = 0;
+    for (name, resource) in template["Resources"].as_object().unwrap() {
+        let properties = &resource["Properties"];
+        let policy = properties.get("PolicyDocument").unwrap_or(&properties["Policies"][0]["PolicyDocument"]);
+        for statement in policy["Statement"].as_array().unwrap() {
+            if statement["Action"].as_array().unwrap().contains(&json!("iam:PassRole")) {
+                let to = &statement["Condition"]["StringEquals"]["iam:PassedToService"];
+                assert!(to.is_string() || to.as_array().is_some_and(|to| !to.is_empty()), "{name}: {statement}");
+                assert_eq!(statement["Action"].as_array().unwrap().len(), 1, "{name}: {statement}");
+                passed += 1;
+            }
+        }
+    }
+    assert_eq!(passed, 2, "by the control runbook, and by the native function");
+}

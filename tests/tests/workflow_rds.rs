@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use redress_common::contract::snapshot_id;
 use redress_common::ids::{ClaimKey, RemediationId};
 use redress_common::names;
+use redress_lab::faults::{Action, Rule};
 use redress_tests::world::World;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -37,7 +38,7 @@ async fn the_world() -> &'static World {
 
 fn all() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
-    let members = ["whole", "used", "snapshots"];
+    let members = ["whole", "used", "half", "snapshots"];
     WORLD.get_or_init(|| World::with_defaults(&members, &[("LeaseSeconds", "10"), ("RunSeconds", "120")]))
 }
 
@@ -259,6 +260,28 @@ fn while_clients_are_connected_nothing_is_copied() {
         thing.comes_to(&id, "Failed").await;
         assert_eq!(thing.modes(), ["DryRun", "Snapshot"]);
         assert_eq!((thing.databases().await, thing.snapshots("DBSnapshots").await.len()), (before, 0));
+    });
+}
+
+#[test]
+fn a_swap_that_fails_between_the_two_names_is_put_back() {
+    all().run(async {
+        let thing = Thing::database(the_world().await, "half", 0).await;
+        let before = thing.databases().await;
+        // The settings of the new one, the old one's name, and then the new one's.
+        let refused = Action::Fail { status: 400, code: "InvalidParameterValue".to_owned() };
+        let third = Rule::new(refused).on("rds", "ModifyDBInstance").by("redress-remediate");
+        thing.world.bed.lab.faults().add(third.in_account(&thing.account).nth(3));
+        let id = thing.asks().await;
+        thing.is_approved(&id).await;
+        thing.comes_to(&id, "Failed").await;
+        let is_back =
+            |record: &Value| record["RemediationId"] == id.as_str() && record["ExecutionStatus"] == "RolledBack";
+        thing.world.ledger_when(&thing.account, "it is put back", is_back).await;
+        assert_eq!(thing.modes(), ["DryRun", "Snapshot", "Apply", "Restore"]);
+        let back = thing.databases().await;
+        assert_eq!(back.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(), ["orders", "orders-encrypted"]);
+        assert_eq!(back[0], before[0], "field by field");
     });
 }
 
