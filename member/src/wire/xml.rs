@@ -1,5 +1,8 @@
 //! An XML answer as JSON: elements are members, `<item>` and `<member>` make a list, text is text, what is empty is
-//! `null`. The outermost element, and the one that is named `…Result` in it, are left out.
+//! `null`. An element that comes several times is a list of what it holds. The outermost element, and the one that is
+//! named `…Result` in it, are left out.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use xmlparser::{ElementEnd, Token, Tokenizer};
@@ -25,10 +28,19 @@ impl Open {
         } else if self.members.iter().all(|(name, _)| is_item(name)) {
             self.members.into_iter().map(|(_, value)| value).collect()
         } else {
-            Value::Object(self.members.into_iter().collect::<Map<_, _>>())
+            Value::Object(by_name(self.members))
         };
         (self.name, value)
     }
+}
+
+fn by_name(members: Vec<(String, Value)>) -> Map<String, Value> {
+    let mut named: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (name, value) in members {
+        named.entry(name).or_default().push(value);
+    }
+    let one = |mut values: Vec<Value>| if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
+    named.into_iter().map(|(name, values)| (name, one(values))).collect()
 }
 
 /// What an answer says.
@@ -120,6 +132,13 @@ mod tests {
         let read = read(text).unwrap();
         let things = json!([{ "Name": "a & b A", "On": "true" }, null]);
         assert_eq!(read, json!({ "Things": things, "Tags": null, "Only": ["x"] }));
+    }
+
+    #[test]
+    fn an_element_that_comes_several_times_is_a_list() {
+        let read = |values: &str| read(&format!("<R><Values>{values}</Values></R>")).unwrap();
+        assert_eq!(read("<Value>a</Value>"), json!({ "Values": { "Value": "a" } }));
+        assert_eq!(read("<Value>a</Value><Value>b</Value>"), json!({ "Values": { "Value": ["a", "b"] } }));
     }
 
     #[test]
