@@ -50,6 +50,8 @@ pub const PARKED_QUEUE: &str = "redress-parked";
 pub const GUARD_FUNCTION: &str = "redress-guard";
 /// The role of [`GUARD_FUNCTION`].
 pub const GUARD_ROLE: &str = "Redress-Guard";
+/// The role with which RDS writes metrics of databases.
+pub const RDS_MONITORING_ROLE: &str = "Redress-RdsMonitoring";
 /// The role of [`ORCHESTRATOR_FUNCTION`].
 pub const ORCHESTRATOR_ROLE: &str = "Redress-Orchestrator";
 /// The role of [`COMPLETION_FUNCTION`].

@@ -9,6 +9,7 @@ import threading
 import uuid
 from urllib.parse import unquote
 
+from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidNetworkAclIdError, InvalidTransitGatewayID
@@ -23,9 +24,11 @@ from moto.eks import urls as eks_urls
 from moto.eks.models import EKSBackend
 from moto.eks.responses import EKSResponse
 from moto.guardduty import urls as guardduty_urls
+from moto.guardduty.exceptions import DetectorNotFoundException, FilterNotFoundException
 from moto.guardduty.responses import GuardDutyResponse
 from moto.macie2.models import MacieBackend
-from moto.rds.models import DBInstance, RDSBackend
+from moto.rds.models import DBInstance, DBParameterGroup, RDSBackend
+from moto.rds.responses import RDSResponse
 from moto.redshift.models import RedshiftBackend
 from moto.redshift.responses import RedshiftResponse
 from moto.server import main
@@ -190,17 +193,71 @@ def keep_parameters_of_redshift():
             return change(response, lambda held: {})
         return change(response, lambda held: {name: held[name] for name in held if name not in given(response)})
 
+    def asked(response):
+        source = response._get_param("Source")
+        listed = described(response.redshift_backend, response._get_param("ParameterGroupName"))
+        return ActionResult({"Parameters": [one for one in listed if source in (None, one["Source"])]})
+
     RedshiftBackend.describe_cluster_parameters = described
+    RedshiftResponse.describe_cluster_parameters = asked
     RedshiftResponse.modify_cluster_parameter_group = lambda response: change(
         response, lambda held: {**held, **given(response)})
     RedshiftResponse.reset_cluster_parameter_group = reset
+
+
+def keep_parameters_of_postgres():
+    """moto has parameter groups of RDS that begin empty, do not say who set what, and cannot be reset."""
+    begin, update = DBParameterGroup.__init__, DBParameterGroup.update_parameters
+
+    def default(group):
+        version = float(group.family.removeprefix("postgres"))
+        return {"ParameterName": "rds.force_ssl", "ParameterValue": "1" if version >= 15 else "0", "Source": "system",
+                "ApplyType": "dynamic", "DataType": "boolean", "IsModifiable": True, "ApplyMethod": "pending-reboot"}
+
+    def begun(group, *args, **kwargs):
+        begin(group, *args, **kwargs)
+        if group.family.startswith("postgres"):
+            group.parameters["rds.force_ssl"] = default(group)
+
+    def reset(response):
+        name = response.params["DBParameterGroupName"]
+        group = response.backend.modify_db_parameter_group(name, [])
+        for parameter in response.params.get("Parameters", []):
+            changed = parameter.original_dict()["ParameterName"]
+            if group.parameters.pop(changed, None) and changed == "rds.force_ssl":
+                group.parameters[changed] = default(group)
+        return ActionResult({"DBParameterGroupName": name})
+
+    DBParameterGroup.__init__ = begun
+    DBParameterGroup.update_parameters = lambda group, new: update(group, [{**one, "Source": "user"} for one in new])
+    RDSResponse.reset_db_parameter_group = reset
+
+
+def say_that_databases_are_not_monitored():
+    """moto leaves out how often a database is monitored until it is."""
+    DBInstance.monitoring_interval = 0
+
+
+def take_policies_with_their_target():
+    """moto keeps the scaling policies of a target that is deregistered."""
+    deregister = ApplicationAutoscalingBackend.deregister_scalable_target
+
+    def deregistered(backend, namespace, r_id, dimension):
+        deregister(backend, namespace, r_id, dimension)
+        for policy in list(backend.policies.values()):
+            if (policy.service_namespace, policy.resource_id, policy.scalable_dimension) == (namespace, r_id, dimension):
+                backend.delete_scaling_policy(policy.policy_name, namespace, r_id, dimension)
+
+    ApplicationAutoscalingBackend.deregister_scalable_target = deregistered
 
 
 def tag_detectors():
     """moto tells a detector's tags and cannot change them, and knows none of filters."""
     def held(response):
         _, _, name = unquote(response.path).rpartition(":detector/")
-        detector = response.guardduty_backend.detectors[name.split("/")[0]]
+        detector = response.guardduty_backend.get_detector(name.split("/")[0])
+        if "/filter/" in name:
+            detector.get_filter(name.rpartition("/")[2])
         own = vars(detector).setdefault("lab_filter_tags", {})
         return own.setdefault(name, {}) if "/filter/" in name else detector.tags
 
@@ -213,6 +270,11 @@ def tag_detectors():
             held(response).pop(key, None)
         return "{}"
 
+    def headers(*_):
+        # Without a type it is taken for a page about an error of moto itself.
+        return [("X-Amzn-ErrorType", "BadRequestException"), ("Content-Type", "application/json")]
+
+    DetectorNotFoundException.get_headers = FilterNotFoundException.get_headers = headers
     GuardDutyResponse.tag_resource = tag
     GuardDutyResponse.untag_resource = untag
     GuardDutyResponse.list_tags_for_resource = lambda response: json.dumps({"tags": held(response)})
@@ -304,6 +366,9 @@ trust_keys_of_the_base()
 know_instances_by_their_resource_ids()
 tell_of_updates_of_clusters()
 keep_parameters_of_redshift()
+keep_parameters_of_postgres()
+say_that_databases_are_not_monitored()
+take_policies_with_their_target()
 tag_detectors()
 keep_other_metadata_options()
 deny_access_to_macie_where_it_is_off()

@@ -425,6 +425,16 @@ impl Gateway {
         if let Some(refused) = self.judge(incoming, orders, outcome).await? {
             return Ok(refused);
         }
+        for (role, to) in resources::passed(family, &call) {
+            let own = std::mem::take(&mut outcome.checks);
+            let context = json!({ "iam:PassedToService": to });
+            let orders = json!({ "judge_only": true, "service": service, "action": "iam:PassRole", "resources": [role], "context": context });
+            let refused = self.judge(incoming, orders, outcome).await?;
+            outcome.checks.splice(0..0, own);
+            if let Some(refused) = refused {
+                return Ok(refused);
+            }
+        }
         let answer = self.forward(incoming, &self.moto, &[("x-moto-account-id", &caller.account)]).await?;
         let page =
             answer.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));

@@ -304,6 +304,16 @@ const MADE: &[(&str, &str)] = &[
     ("RunInstances", "volume"),
 ];
 
+/// Parameters by which a caller hands a role to a service, and that service.
+const PASSES: &[(&str, &str, &str)] = &[("rds", "MonitoringRoleArn", "monitoring.rds.amazonaws.com")];
+
+/// The roles that a call hands over, and to whom: the caller must be allowed to.
+pub(crate) fn passed<'a>(family: &Family, call: &'a Parsed) -> impl Iterator<Item = (&'a str, &'static str)> {
+    let scope = family.scope;
+    let here = PASSES.iter().filter(move |(of, _, _)| *of == scope);
+    here.filter_map(|(_, parameter, service)| Some((call.parameters.get(*parameter)?.as_str()?, *service)))
+}
+
 /// The family that a request belongs to, by its signature's scope.
 pub(crate) fn family(scope: &str, path: &str) -> Option<&'static Family> {
     let partly = PARTLY.iter().find(|(name, _)| *name == scope);

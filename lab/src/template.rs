@@ -339,6 +339,7 @@ mod tests {
                 names::CROSS_ACCOUNT_ROLE,
                 names::EVIDENCE_READER_ROLE,
                 names::GUARD_ROLE,
+                names::RDS_MONITORING_ROLE,
                 names::RECORDER_ROLE,
                 names::REMEDIATE_ROLE,
                 names::EVENT_FORWARDER_ROLE

@@ -110,6 +110,11 @@ pub trait Native: Send + Sync {
     /// Makes one of the planned calls.
     async fn call(&self, call: &Call) -> Result<(), NativeError>;
 
+    /// How long to wait between read-backs after a change.
+    fn pace(&self) -> &'static [Duration] {
+        &remediate::PACE
+    }
+
     /// Whether the control holds: nothing would be planned.
     fn compliant(&self, now: &Image) -> bool {
         self.plan(now).is_ok_and(|change| change.0.is_empty())
@@ -261,6 +266,12 @@ fn s3(config: &aws_types::SdkConfig) -> aws_sdk_s3::Client {
 }
 
 impl Chosen {
+    /// How long it waits between read-backs.
+    #[must_use]
+    pub fn pace(&self) -> &'static [Duration] {
+        self.function.pace()
+    }
+
     /// Runs it.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ pub async fn handle(
     place.bind(&request.job)?;
     let control = request.job.control.clone();
     let native = clients.native(request).map_err(|source| RemediateError::Control { control, source })?;
-    native.run(evidence, place, &PACE).await
+    native.run(evidence, place, native.pace()).await
 }
 
 /// Runs one native control.

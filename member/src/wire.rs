@@ -58,6 +58,8 @@ pub enum Protocol {
     },
     /// A method and a path for each operation. Members are sent with a small first letter.
     Rest,
+    /// The same, with members as they are called.
+    RestCapital,
     /// `POST /` with a form, answered with XML: all values are texts, and what is empty is `null`.
     Query {
         /// Of the API.
@@ -74,7 +76,7 @@ pub struct Operation {
     pub service: &'static Service,
     /// Its name.
     pub name: &'static str,
-    /// For [`Protocol::Rest`]: method, and path with a `{Member}` for each that goes into it.
+    /// For [`Protocol::Rest`] and its like: method, and path with a `{Member}` for each that goes into it.
     pub http: (&'static str, &'static str),
     /// The member that tells a call that is made again from another one.
     pub token: Option<&'static str>,
@@ -145,7 +147,8 @@ impl Operation {
                     body: form.join("&"),
                 }
             }
-            Protocol::Rest => {
+            Protocol::Rest | Protocol::RestCapital => {
+                let capital = matches!(self.service.protocol, Protocol::RestCapital);
                 let mut filled = path.to_owned();
                 let mut body = Map::new();
                 for (name, value) in input.as_object().into_iter().flatten() {
@@ -153,7 +156,7 @@ impl Operation {
                     if filled.contains(&hole) {
                         filled = filled.replace(&hole, &listed(&filled, &hole, value));
                     } else {
-                        body.insert(small(name), value.clone());
+                        body.insert(if capital { name.clone() } else { small(name) }, value.clone());
                     }
                 }
                 let sends = method != "GET" && method != "DELETE";
@@ -388,7 +391,12 @@ mod tests {
         let untag = API.at("Untag", "DELETE", "/tags/{Arn}?tagKeys={TagKeys}");
         let written = untag.written(&json!({ "Arn": "a:b", "TagKeys": ["x y", "z"] }));
         assert_eq!(written.path, "/tags/a%3Ab?tagKeys=x%20y&tagKeys=z");
+        let put = CONTACTS.at("PutAlternateContact", "POST", "/putAlternateContact");
+        assert_eq!(put.written(&json!({ "Name": "Ann" })).body, r#"{"Name":"Ann"}"#);
     }
+
+    static CONTACTS: Service =
+        Service { name: "account", signing: "account", host: "account", protocol: Protocol::RestCapital };
 
     static EC2: Service = Service {
         name: "ec2",

@@ -96,6 +96,8 @@ const KINDS: &[Kind] = {
         kind("AWS::ElasticLoadBalancingV2::LoadBalancer", "AwsElbv2LoadBalancer", "elasticloadbalancing", Regional, "loadbalancer/gwy/", InArnOnly),
         kind("AWS::ElasticLoadBalancing::LoadBalancer", "AwsElbLoadBalancer", "elasticloadbalancing", Regional, "loadbalancer/", Word),
         kind("AWS::GuardDuty::Detector", "AwsGuardDutyDetector", "guardduty", Regional, "detector/", Word),
+        // Its ARN is longer than its detector's, which is one word.
+        kind("AWS::GuardDuty::Filter", "AwsGuardDutyFilter", "guardduty", Regional, "detector/", InArnOnly),
         kind("AWS::IAM::Group", "AwsIamGroup", "iam", Global, "group/", Path),
         kind("AWS::IAM::Policy", "AwsIamPolicy", "iam", Global, "policy/", Path),
         kind("AWS::IAM::Role", "AwsIamRole", "iam", Global, "role/", Path),

@@ -17,14 +17,20 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Native, NativeError, number};
+use crate::remediate::PACE;
 use crate::wire::{Operation, Until, Wire};
 
 mod account;
 mod api_stage;
+mod capacity;
+mod contact;
 mod containers;
 mod documents;
 mod ec2;
 mod logging;
+mod parameter_group;
+mod rds;
+mod redshift;
 mod scaling;
 mod secrets;
 mod tags;
@@ -35,12 +41,14 @@ pub(super) use ec2::EC2;
 pub(super) use secrets::SECRETS;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 25] = [
+pub static SETTINGS: [&Setting; 33] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
     &api_stage::EXECUTION_LOGGING,
     &api_stage::TRACING,
+    &capacity::TABLE_SCALING,
+    &contact::SECURITY_CONTACT,
     &containers::BUILD_PRIVILEGED_MODE,
     &containers::CLUSTER_AUDIT_LOG,
     &containers::CLUSTER_INSIGHTS,
@@ -53,6 +61,12 @@ pub static SETTINGS: [&Setting; 25] = [
     &ec2::TEMPLATE_TOKENS,
     &logging::LOG_GROUP_RETENTION,
     &logging::STATE_MACHINE_LOGGING,
+    &parameter_group::POSTGRES_TLS,
+    &parameter_group::REDSHIFT_TLS,
+    &rds::ENHANCED_MONITORING,
+    &rds::LOG_EXPORTS,
+    &rds::SNAPSHOT_SHARING,
+    &redshift::AUDIT_LOGGING,
     &scaling::GROUP_HEALTH_CHECK,
     &secrets::SECRET_ROTATION,
     &secrets::UNUSED_SECRET,
@@ -130,6 +144,21 @@ impl Subject {
     }
 }
 
+/// Services that take minutes to show a change.
+const SLOW: [&str; 2] = ["rds", "redshift"];
+
+/// How long to wait between read-backs of theirs: less than three minutes in all, of the five that the function has.
+const PATIENT: [Duration; 8] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(10),
+    Duration::from_secs(25),
+    Duration::from_secs(30),
+    Duration::from_secs(30),
+    Duration::from_secs(30),
+    Duration::from_secs(30),
+];
+
 /// A setting by its name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Setting> {
@@ -186,6 +215,11 @@ impl Native for OnResource {
             *seen = beside;
         }
         Ok(Some(Image { present: true, state }))
+    }
+
+    fn pace(&self) -> &'static [Duration] {
+        let is_slow = |operation: &&'static Operation| SLOW.contains(&operation.service.name);
+        if self.setting.changes.iter().any(is_slow) { &PATIENT } else { &PACE }
     }
 
     fn plan(&self, now: &Image) -> Result<Change, NativeError> {
@@ -287,6 +321,14 @@ fn change(calls: Vec<(&'static Operation, Value)>) -> Change {
 /// What is at a JSON pointer; `null` when there is nothing.
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
+/// The items of a list whose items AWS names: one is an object, several are a list ([`crate::wire`]).
+fn items<'a>(of: &'a Value, list: &str, item: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    let found = &of[list][item];
+    let several = found.as_array().map(Vec::as_slice);
+    let one = (several.is_none() && !found.is_null()).then_some(found);
+    several.unwrap_or_default().iter().chain(one)
 }
 
 #[cfg(test)]

@@ -175,6 +175,58 @@ fn recorded() -> Vec<Recorded> {
                 "DefaultRouteSettings": { "throttlingBurstLimit": 50, "loggingLevel": "OFF" } }]]),
         },
         Recorded {
+            setting: &capacity::TABLE_SCALING,
+            arn: TABLE,
+            name: "orders",
+            parameters: scales(),
+            bad: json!([
+                { "Table": { "ProvisionedThroughput": { "ReadCapacityUnits": 9, "WriteCapacityUnits": 9 },
+                    "GlobalSecondaryIndexes": [{ "IndexName": "by-day", "ProvisionedThroughput": { "ReadCapacityUnits": 1, "WriteCapacityUnits": 1 } }] } },
+                { "ScalableTargets": [{ "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:ReadCapacityUnits", "MinCapacity": 9, "MaxCapacity": 90 }], "NextToken": "more" },
+                { "ScalableTargets": [
+                    { "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:ReadCapacityUnits", "MinCapacity": 1, "MaxCapacity": 2 },
+                    { "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:WriteCapacityUnits", "MinCapacity": 1, "MaxCapacity": 2 }] },
+                { "ScalingPolicies": [{ "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:ReadCapacityUnits", "PolicyName": "own", "PolicyType": "TargetTrackingScaling" }] },
+                { "ScalingPolicies": [{ "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:WriteCapacityUnits", "PolicyName": "own", "PolicyType": "TargetTrackingScaling" }] }]),
+            fix: json!([
+                ["RegisterScalableTarget", { "ServiceNamespace": "dynamodb", "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:WriteCapacityUnits", "MinCapacity": 7, "MaxCapacity": 200 }],
+                ["PutScalingPolicy", { "ServiceNamespace": "dynamodb", "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:WriteCapacityUnits",
+                    "PolicyName": "Redress-DynamoDB.1", "PolicyType": "TargetTrackingScaling", "TargetTrackingScalingPolicyConfiguration": {
+                        "TargetValue": 60, "PredefinedMetricSpecification": { "PredefinedMetricType": "DynamoDBWriteCapacityUtilization" } } }],
+                ["PutScalingPolicy", { "ServiceNamespace": "dynamodb", "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:ReadCapacityUnits",
+                    "PolicyName": "Redress-DynamoDB.1", "PolicyType": "TargetTrackingScaling", "TargetTrackingScalingPolicyConfiguration": {
+                        "TargetValue": 70, "PredefinedMetricSpecification": { "PredefinedMetricType": "DynamoDBReadCapacityUtilization" } } }]]),
+            good: json!([
+                { "Table": { "ProvisionedThroughput": { "ReadCapacityUnits": 9, "WriteCapacityUnits": 9 },
+                    "GlobalSecondaryIndexes": [{ "IndexName": "by-day", "ProvisionedThroughput": { "ReadCapacityUnits": 1, "WriteCapacityUnits": 1 } }] } },
+                { "ScalableTargets": [
+                    { "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:ReadCapacityUnits", "MinCapacity": 9, "MaxCapacity": 90 },
+                    { "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:WriteCapacityUnits", "MinCapacity": 7, "MaxCapacity": 200 },
+                    { "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:ReadCapacityUnits", "MinCapacity": 1, "MaxCapacity": 2 },
+                    { "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:WriteCapacityUnits", "MinCapacity": 1, "MaxCapacity": 2 }] },
+                { "ScalingPolicies": [
+                    { "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:ReadCapacityUnits", "PolicyName": "own", "PolicyType": "TargetTrackingScaling" }], "NextToken": "more" },
+                { "ScalingPolicies": [
+                    { "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:WriteCapacityUnits", "PolicyName": "Redress-DynamoDB.1", "PolicyType": "TargetTrackingScaling" }] },
+                { "ScalingPolicies": [
+                    { "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:ReadCapacityUnits", "PolicyName": "Redress-DynamoDB.1", "PolicyType": "TargetTrackingScaling" },
+                    { "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:WriteCapacityUnits", "PolicyName": "own", "PolicyType": "TargetTrackingScaling" }] }]),
+            undo: json!([
+                ["DeregisterScalableTarget", { "ServiceNamespace": "dynamodb", "ResourceId": "table/orders", "ScalableDimension": "dynamodb:table:WriteCapacityUnits" }],
+                ["DeleteScalingPolicy", { "ServiceNamespace": "dynamodb", "ResourceId": "table/orders/index/by-day", "ScalableDimension": "dynamodb:index:ReadCapacityUnits", "PolicyName": "Redress-DynamoDB.1" }]]),
+        },
+        Recorded {
+            setting: &contact::SECURITY_CONTACT,
+            arn: ACCOUNT,
+            name: "root",
+            parameters: json!({ "ContactParameter": "/redress/security-contact" }),
+            bad: json!([null, { "Parameter": { "Value": r#"{"Name":"Ann","Title":"CISO","EmailAddress":"s@example.com","PhoneNumber":"+1"}"# } }]),
+            fix: json!([["PutAlternateContact", { "AlternateContactType": "SECURITY", "Name": "Ann", "Title": "CISO",
+                "EmailAddress": "s@example.com", "PhoneNumber": "+1" }]]),
+            good: json!([{ "AlternateContact": { "Name": "Bob" } }]),
+            undo: json!([["DeleteAlternateContact", { "AlternateContactType": "SECURITY" }]]),
+        },
+        Recorded {
             setting: &containers::CLUSTER_AUDIT_LOG,
             arn: "arn:aws:eks:eu-central-1:111122223333:cluster/shop",
             name: "shop",
@@ -333,6 +385,100 @@ fn recorded() -> Vec<Recorded> {
                 json!({ "networkInterfaceSet": [{ "deviceIndex": "0", "associatePublicIpAddress": "false" }] }),
             ),
             undo: json!([["ModifyLaunchTemplate", { "LaunchTemplateId": "lt-1", "SetDefaultVersion": "3" }]]),
+        },
+        Recorded {
+            setting: &parameter_group::POSTGRES_TLS,
+            arn: DATABASE,
+            name: "orders",
+            parameters: json!({}),
+            bad: json!([
+                { "DBInstances": { "DBInstance": { "DBInstanceIdentifier": "other", "DBParameterGroups": { "DBParameterGroup": { "DBParameterGroupName": "theirs" } } } }, "Marker": "more" },
+                { "DBInstances": { "DBInstance": [{ "DBInstanceIdentifier": "orders", "Engine": "postgres", "DBParameterGroups": { "DBParameterGroup": { "DBParameterGroupName": "own" } } },
+                    { "DBInstanceIdentifier": "orders-2", "DBParameterGroups": null }] } },
+                { "Parameters": { "Parameter": [{ "ParameterName": "work_mem" }, { "ParameterName": "autovacuum" }] }, "Marker": "more" },
+                { "Parameters": { "Parameter": { "ParameterName": "rds.force_ssl", "ParameterValue": "0", "Source": "system", "ApplyType": "dynamic" } }, "Marker": "not asked for" }]),
+            fix: json!([["ModifyDBParameterGroup", { "DBParameterGroupName": "own", "Parameters": { "Parameter": [
+                { "ParameterName": "rds.force_ssl", "ParameterValue": "1", "ApplyMethod": "immediate" }] } }]]),
+            good: json!([
+                { "DBInstances": { "DBInstance": { "DBInstanceIdentifier": "orders", "Engine": "postgres", "DBParameterGroups": { "DBParameterGroup": { "DBParameterGroupName": "own" } } } } },
+                { "Parameters": { "Parameter": { "ParameterName": "rds.force_ssl", "ParameterValue": "1", "Source": "user", "ApplyType": "dynamic" } } }]),
+            undo: json!([["ResetDBParameterGroup", { "DBParameterGroupName": "own", "ResetAllParameters": false, "Parameters": { "Parameter": [
+                { "ParameterName": "rds.force_ssl", "ApplyMethod": "immediate" }] } }]]),
+        },
+        Recorded {
+            setting: &parameter_group::REDSHIFT_TLS,
+            arn: "arn:aws:redshift:eu-central-1:111122223333:cluster:figures",
+            name: "figures",
+            parameters: json!({}),
+            bad: json!([
+                { "Clusters": { "Cluster": { "ClusterIdentifier": "figures", "ClusterParameterGroups": { "ClusterParameterGroup": { "ParameterGroupName": "own" } } } } },
+                { "Parameters": { "Parameter": { "ParameterName": "require_ssl", "ParameterValue": "false", "Source": "user", "ApplyType": "static" } } }]),
+            fix: json!([["ModifyClusterParameterGroup", { "ParameterGroupName": "own", "Parameters": { "Parameter": [
+                { "ParameterName": "require_ssl", "ParameterValue": "true" }] } }]]),
+            good: json!([
+                { "Clusters": { "Cluster": { "ClusterIdentifier": "figures", "ClusterParameterGroups": { "ClusterParameterGroup": { "ParameterGroupName": "own" } } } } },
+                { "Parameters": { "Parameter": { "ParameterName": "require_ssl", "ParameterValue": "true", "Source": "user", "ApplyType": "static" } } }]),
+            undo: json!([["ModifyClusterParameterGroup", { "ParameterGroupName": "own", "Parameters": { "Parameter": [
+                { "ParameterName": "require_ssl", "ParameterValue": "false" }] } }]]),
+        },
+        Recorded {
+            setting: &rds::ENHANCED_MONITORING,
+            arn: DATABASE,
+            name: "orders",
+            parameters: json!({ "RoleName": "Redress-RdsMonitoring", "Seconds": 60 }),
+            bad: json!([{ "DBInstances": { "DBInstance": { "MonitoringInterval": "0" } } }]),
+            fix: json!([["ModifyDBInstance", { "DBInstanceIdentifier": "orders", "MonitoringInterval": 60,
+                "MonitoringRoleArn": "arn:aws:iam::111122223333:role/Redress-RdsMonitoring" }]]),
+            good: json!([{ "DBInstances": { "DBInstance": { "MonitoringInterval": "5", "MonitoringRoleArn": "r" } } }]),
+            undo: json!([["ModifyDBInstance", { "DBInstanceIdentifier": "orders", "MonitoringInterval": 0 }]]),
+        },
+        Recorded {
+            setting: &rds::LOG_EXPORTS,
+            arn: DATABASE,
+            name: "orders",
+            parameters: json!({}),
+            bad: json!([{ "DBInstances": { "DBInstance": { "Engine": "oracle-se2-cdb", "EnabledCloudwatchLogsExports": ["oemagent", "trace"] } } }]),
+            fix: json!([["ModifyDBInstance", { "DBInstanceIdentifier": "orders", "CloudwatchLogsExportConfiguration": {
+                "EnableLogTypes": { "member": ["alert", "audit", "listener"] } } }]]),
+            good: json!([{ "DBInstances": { "DBInstance": { "Engine": "oracle-se2-cdb",
+                "EnabledCloudwatchLogsExports": ["trace", "oemagent", "listener", "audit", "alert"] } } }]),
+            undo: json!([["ModifyDBInstance", { "DBInstanceIdentifier": "orders", "CloudwatchLogsExportConfiguration": {
+                "DisableLogTypes": { "member": ["alert", "audit", "listener"] } } }]]),
+        },
+        Recorded {
+            setting: &rds::SNAPSHOT_SHARING,
+            arn: "arn:aws:rds:eu-central-1:111122223333:snapshot:nightly",
+            name: "nightly",
+            parameters: json!({}),
+            bad: json!([{ "DBSnapshotAttributesResult": { "DBSnapshotAttributes": { "DBSnapshotAttribute": [
+                { "AttributeName": "other", "AttributeValues": null },
+                { "AttributeName": "restore", "AttributeValues": { "AttributeValue": ["444455556666", "all"] } }] } } }]),
+            fix: json!([["ModifyDBSnapshotAttribute", { "DBSnapshotIdentifier": "nightly", "AttributeName": "restore", "ValuesToRemove": { "AttributeValue": ["all"] } }]]),
+            good: json!([{ "DBSnapshotAttributesResult": { "DBSnapshotAttributes": { "DBSnapshotAttribute":
+                { "AttributeName": "restore", "AttributeValues": { "AttributeValue": "444455556666" } } } } }]),
+            undo: json!([["ModifyDBSnapshotAttribute", { "DBSnapshotIdentifier": "nightly", "AttributeName": "restore", "ValuesToAdd": { "AttributeValue": ["all"] } }]]),
+        },
+        Recorded {
+            setting: &rds::SNAPSHOT_SHARING,
+            arn: "arn:aws:rds:eu-central-1:111122223333:cluster-snapshot:nightly",
+            name: "nightly",
+            parameters: json!({}),
+            bad: json!([{ "DBClusterSnapshotAttributesResult": { "DBClusterSnapshotAttributes": { "DBClusterSnapshotAttribute":
+                { "AttributeName": "restore", "AttributeValues": { "AttributeValue": "all" } } } } }]),
+            fix: json!([["ModifyDBClusterSnapshotAttribute", { "DBClusterSnapshotIdentifier": "nightly", "AttributeName": "restore", "ValuesToRemove": { "AttributeValue": ["all"] } }]]),
+            good: json!([{ "DBClusterSnapshotAttributesResult": { "DBClusterSnapshotAttributes": { "DBClusterSnapshotAttribute":
+                { "AttributeName": "restore", "AttributeValues": null } } } }]),
+            undo: json!([["ModifyDBClusterSnapshotAttribute", { "DBClusterSnapshotIdentifier": "nightly", "AttributeName": "restore", "ValuesToAdd": { "AttributeValue": ["all"] } }]]),
+        },
+        Recorded {
+            setting: &redshift::AUDIT_LOGGING,
+            arn: "arn:aws:redshift:eu-central-1:111122223333:cluster:figures",
+            name: "figures",
+            parameters: json!({ "BucketName": "audit-logs" }),
+            bad: json!([{ "LoggingEnabled": "false", "BucketName": "a former one" }]),
+            fix: json!([["EnableLogging", { "ClusterIdentifier": "figures", "LogDestinationType": "s3", "BucketName": "audit-logs", "S3KeyPrefix": "figures/" }]]),
+            good: json!([{ "LoggingEnabled": "true", "BucketName": "another", "LastFailureMessage": "x" }]),
+            undo: json!([["DisableLogging", { "ClusterIdentifier": "figures" }]]),
         },
         Recorded {
             setting: &scaling::GROUP_HEALTH_CHECK,
@@ -818,4 +964,204 @@ proptest! {
             prop_assert_eq!(&input["networkMode"], "awsvpc");
         }
     }
+}
+
+/// The parameters of a control that differ where they could be mixed up.
+fn scales() -> Value {
+    json!({ "ReadMinimum": 3, "ReadMaximum": 100, "ReadUtilization": 70,
+        "WriteMinimum": 7, "WriteMaximum": 200, "WriteUtilization": 60 })
+}
+
+/// A setting on the resource of its first recorded case, for states that are made up.
+fn planned(name: &str, now: Value) -> Planned {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == name).unwrap();
+    (case.setting.fix)(&subject(case), &now)
+}
+
+fn refusal(name: &str, now: Value) -> String {
+    planned(name, now).unwrap_err().to_string()
+}
+
+#[test]
+fn defect_07_reads_and_writes_each_have_their_own_bounds() {
+    let capacity = |way: &str| json!({ "ResourceId": "table/orders", "ScalableDimension": format!("dynamodb:table:{way}CapacityUnits"), "Target": null, "Policies": [] });
+    let calls = planned("table_scaling", json!({ "Capacities": [capacity("Read"), capacity("Write")] })).unwrap();
+    let of = |way: &str, field: &str| -> Vec<Value> {
+        let dimension = format!("dynamodb:table:{way}CapacityUnits");
+        let mine = calls.iter().filter(|(_, input)| input["ScalableDimension"] == dimension.as_str());
+        mine.filter_map(|(_, input)| input.pointer(field).cloned()).collect()
+    };
+    let target = "/TargetTrackingScalingPolicyConfiguration/TargetValue";
+    assert_eq!(
+        [of("Read", "/MinCapacity"), of("Read", "/MaxCapacity"), of("Read", target)],
+        [[3], [100], [70]].map(|v| v.map(Value::from).to_vec())
+    );
+    assert_eq!(
+        [of("Write", "/MinCapacity"), of("Write", "/MaxCapacity"), of("Write", target)],
+        [[7], [200], [60]].map(|v| v.map(Value::from).to_vec())
+    );
+}
+
+#[test]
+fn a_table_that_is_paid_by_request_scales_and_one_above_the_maximum_is_not_brought_down() {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == "table_scaling").unwrap();
+    let paid_by_request = json!([{ "Table": { "BillingModeSummary": { "BillingMode": "PAY_PER_REQUEST" } } }]);
+    let now = state(case.setting, &subject(case), &paid_by_request).unwrap();
+    assert_eq!(written((case.setting.fix)(&subject(case), &now)), json!([]));
+
+    let large = json!([{ "Table": { "ProvisionedThroughput": { "ReadCapacityUnits": 101, "WriteCapacityUnits": 1 } } },
+        { "ScalableTargets": [] }, { "ScalingPolicies": [] }]);
+    let now = state(case.setting, &subject(case), &large).unwrap();
+    assert!((case.setting.fix)(&subject(case), &now).unwrap_err().to_string().contains("brought down"));
+}
+
+#[test]
+fn a_parameter_group_that_serves_others_or_everybody_is_left_alone() {
+    let postgres = |more: Value| {
+        let mut now = json!({ "Engine": "postgres", "ParameterGroup": "own", "UsedBy": [], "ParameterValue": "0" });
+        now.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        refusal("rds_postgres_tls", now)
+    };
+    assert!(postgres(json!({ "ParameterGroup": "default.postgres16" })).contains("default parameter group"));
+    assert!(postgres(json!({ "UsedBy": ["orders-2"] })).contains("other databases"));
+    assert!(postgres(json!({ "Engine": "mysql" })).contains("no PostgreSQL database"));
+    assert!(postgres(json!({ "DBClusterIdentifier": "c" })).contains("no PostgreSQL database"));
+    let cluster = |group: &str, others: &[&str]| {
+        refusal("redshift_tls", json!({ "ParameterGroup": group, "UsedBy": others, "ParameterValue": "false" }))
+    };
+    assert!(cluster("default.redshift-2.0", &[]).contains("default parameter group"));
+    assert!(cluster("own", &["figures-2"]).contains("other clusters"));
+}
+
+#[test]
+fn who_else_uses_a_parameter_group_is_found_on_every_page() {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == "rds_postgres_tls").unwrap();
+    let uses = |id: &str| json!({ "DBInstanceIdentifier": id, "Engine": "postgres", "DBParameterGroups": { "DBParameterGroup": { "DBParameterGroupName": "own" } } });
+    let answers = json!([
+        { "DBInstances": { "DBInstance": [uses("z"), uses("orders")] }, "Marker": "more" },
+        { "DBInstances": { "DBInstance": uses("a") } },
+        { "Parameters": null }]);
+    let now = state(case.setting, &subject(case), &answers).unwrap();
+    assert_eq!((&now["UsedBy"], &now["ParameterValue"]), (&json!(["a", "z"]), &Value::Null));
+    let gone = json!([{ "DBInstances": null }]);
+    assert_eq!(state(case.setting, &subject(case), &gone), None);
+}
+
+#[test]
+fn each_engine_has_its_logs_and_a_cluster_publishes_those_of_its_databases() {
+    let now = |engine: &str, in_cluster: bool| json!({ "Engine": engine, "InCluster": in_cluster, "Exported": [] });
+    let enables = |engine: &str| {
+        let calls = written(planned("rds_log_exports", now(engine, false)));
+        calls.pointer("/0/1/CloudwatchLogsExportConfiguration/EnableLogTypes/member").cloned().unwrap()
+    };
+    assert_eq!(enables("postgres"), json!(["postgresql", "upgrade"]));
+    assert_eq!(enables("mariadb"), json!(["audit", "error", "general", "slowquery"]));
+    assert_eq!(enables("sqlserver-web"), json!(["agent", "error"]));
+    assert_eq!(enables("sqlserver-ex"), json!(["error"]));
+    assert!(refusal("rds_log_exports", now("aurora-postgresql", true)).contains("by its cluster"));
+    assert!(refusal("rds_log_exports", now("db2-se", false)).contains("names no logs"));
+}
+
+proptest! {
+    #[test]
+    fn an_undo_leaves_the_logs_that_were_published_before(
+        engine in proptest::sample::select(vec!["postgres", "mysql", "oracle-ee", "sqlserver-se"]),
+        before in proptest::collection::btree_set(proptest::sample::select(vec!["audit", "error", "iam-db-auth-error", "postgresql", "trace"]), 0..5),
+    ) {
+        let cases = recorded();
+        let case = cases.iter().find(|case| case.setting.name == "rds_log_exports").unwrap();
+        let image = |logs: &std::collections::BTreeSet<String>| json!({ "Engine": engine, "InCluster": false, "Exported": logs });
+        let before = before.into_iter().map(str::to_owned).collect();
+        let after = exports_after(&before, &written((case.setting.fix)(&subject(case), &image(&before))));
+        prop_assert!(after.is_superset(&before));
+        prop_assert_eq!(written((case.setting.fix)(&subject(case), &image(&after))), json!([]));
+        let undo = written((case.setting.undo)(&subject(case), &image(&after), &image(&before)));
+        prop_assert_eq!(exports_after(&after, &undo), before);
+    }
+}
+
+/// What is published after calls, as RDS does it.
+fn exports_after(now: &std::collections::BTreeSet<String>, calls: &Value) -> std::collections::BTreeSet<String> {
+    let mut now = now.clone();
+    let logs = |how: &str| {
+        let at = format!("/0/1/CloudwatchLogsExportConfiguration/{how}/member");
+        calls.pointer(&at).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    logs("DisableLogTypes").iter().for_each(|log| assert!(now.remove(log.as_str().unwrap())));
+    now.extend(logs("EnableLogTypes").iter().map(|log| log.as_str().unwrap().to_owned()));
+    now
+}
+
+#[test]
+fn a_contact_that_is_not_whole_is_not_set_and_one_that_is_there_stays() {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == "security_contact").unwrap();
+    for text in ["", "{}", r#"{"Name":"Ann"}"#, r#"{"Name":"","Title":"t","EmailAddress":"e","PhoneNumber":"1"}"#] {
+        let answers = json!([null, { "Parameter": { "Value": text } }]);
+        let now = state(case.setting, &subject(case), &answers).unwrap();
+        assert!(
+            (case.setting.fix)(&subject(case), &now).unwrap_err().to_string().contains("nobody has said"),
+            "{text}"
+        );
+    }
+    let none = state(case.setting, &subject(case), &json!([null, null])).unwrap();
+    assert!((case.setting.fix)(&subject(case), &none).is_err());
+}
+
+#[test]
+fn audit_logs_go_to_cloudwatch_where_no_bucket_is_named() {
+    let cases = recorded();
+    let case = cases.iter().find(|case| case.setting.name == "redshift_audit_logging").unwrap();
+    let subject = Subject { parameters: [("BucketName".to_owned(), json!("none"))].into(), ..subject(case) };
+    let calls = written((case.setting.fix)(&subject, &json!({ "LoggingEnabled": false })));
+    assert_eq!(calls.pointer("/0/1/LogDestinationType"), Some(&json!("cloudwatch")));
+    assert_eq!(calls.pointer("/0/1/BucketName"), None);
+}
+
+#[test]
+fn services_that_take_minutes_are_waited_for_and_no_longer_than_the_function_may_run() {
+    let pace = |setting: &'static Setting| {
+        let request = RemediateRequest {
+            job: job("arn:aws:rds:eu-central-1:111122223333:db:orders"),
+            native: setting.name.to_owned(),
+            account_id: "111122223333".parse().unwrap(),
+            region: "eu-central-1".parse().unwrap(),
+            parameters: BTreeMap::new(),
+            copy: None,
+        };
+        OnResource::new(setting, Wire::new(FakeAws::default().config()), &request).pace().iter().sum::<Duration>()
+    };
+    let (slow, fast) = (pace(&rds::LOG_EXPORTS), pace(&tags::TABLE_TAGS));
+    assert!(fast < Duration::from_secs(10) && slow > Duration::from_secs(120), "{fast:?} {slow:?}");
+    assert!(slow < Duration::from_secs(180), "{slow:?}");
+}
+
+#[tokio::test]
+async fn rds_answers_with_lists_that_name_their_items() {
+    let aws = FakeAws::default();
+    let body = "<DescribeDBSnapshotAttributesResponse><DescribeDBSnapshotAttributesResult><DBSnapshotAttributesResult>\
+                <DBSnapshotIdentifier>nightly</DBSnapshotIdentifier><DBSnapshotAttributes><DBSnapshotAttribute>\
+                <AttributeName>restore</AttributeName><AttributeValues><AttributeValue>444455556666</AttributeValue>\
+                <AttributeValue>all</AttributeValue></AttributeValues></DBSnapshotAttribute></DBSnapshotAttributes>\
+                </DBSnapshotAttributesResult></DescribeDBSnapshotAttributesResult></DescribeDBSnapshotAttributesResponse>";
+    aws.answer("DescribeDBSnapshotAttributes", 200, body);
+    let request = RemediateRequest {
+        job: job("arn:aws:rds:eu-central-1:111122223333:snapshot:nightly"),
+        native: "rds_snapshot_sharing".to_owned(),
+        account_id: "111122223333".parse().unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+        parameters: BTreeMap::new(),
+        copy: None,
+    };
+    let setting = OnResource::new(&rds::SNAPSHOT_SHARING, Wire::new(aws.config()), &request);
+    let now = setting.inspect().await.unwrap().unwrap();
+    assert_eq!(now.state, json!({ "Public": true }));
+    let change = setting.plan(&now).unwrap();
+    aws.answer("ModifyDBSnapshotAttribute", 200, "<R><ModifyDBSnapshotAttributeResult/></R>");
+    setting.call(&change.0[0]).await.unwrap();
+    let sent = String::from_utf8(aws.seen().pop().unwrap().body).unwrap();
+    assert!(sent.contains("ValuesToRemove.AttributeValue.1=all"), "{sent}");
 }

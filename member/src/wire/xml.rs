@@ -40,11 +40,8 @@ fn by_name(members: Vec<(String, Value)>) -> Map<String, Value> {
     for (name, value) in members {
         named.entry(name).or_default().push(value);
     }
-    let one_or_all = |mut values: Vec<Value>| match (values.pop(), values.is_empty()) {
-        (Some(one), true) => one,
-        (last, _) => values.into_iter().chain(last).collect(),
-    };
-    named.into_iter().map(|(name, values)| (name, one_or_all(values))).collect()
+    let one = |mut values: Vec<Value>| if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
+    named.into_iter().map(|(name, values)| (name, one(values))).collect()
 }
 
 /// What an answer says.
@@ -144,6 +141,13 @@ mod tests {
             "<A><Groups><Group><Id>1</Id></Group><Group><Id>2</Id></Group></Groups><Tags><Tag>x</Tag></Tags></A>";
         let groups = json!({ "Group": [{ "Id": "1" }, { "Id": "2" }] });
         assert_eq!(read(text).unwrap(), json!({ "Groups": groups, "Tags": { "Tag": "x" } }));
+    }
+
+    #[test]
+    fn an_element_that_comes_several_times_is_a_list() {
+        let read = |values: &str| read(&format!("<R><Values>{values}</Values></R>")).unwrap();
+        assert_eq!(read("<Value>a</Value>"), json!({ "Values": { "Value": "a" } }));
+        assert_eq!(read("<Value>a</Value><Value>b</Value>"), json!({ "Values": { "Value": ["a", "b"] } }));
     }
 
     #[test]
