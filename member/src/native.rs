@@ -21,6 +21,7 @@ use crate::remediate::{self, RemediateError};
 use crate::wire::Wire;
 
 pub mod at_rest;
+mod bucket_lifecycle;
 pub mod bucket_settings;
 pub mod cloudwatch_alarm;
 pub mod ec2_default_group;
@@ -35,6 +36,7 @@ pub mod iam_user_credentials;
 pub mod iam_user_policies;
 pub mod lambda_policy;
 pub mod load_balancer_attribute;
+mod log_bucket;
 mod policy_text;
 pub mod required_tags;
 pub mod resource_policy;
