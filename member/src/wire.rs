@@ -65,6 +65,8 @@ pub enum Protocol {
         /// What stands between a list's name and an item's number.
         item: &'static str,
     },
+    /// Its SDK crate speaks it, and is here anyway: [`Wire`] does not.
+    Sdk,
 }
 
 /// One operation of a service.
@@ -78,19 +80,21 @@ pub struct Operation {
     pub http: (&'static str, &'static str),
     /// The member that tells a call that is made again from another one.
     pub token: Option<&'static str>,
+    /// The error codes of a thing that was just made and is not seen yet: the call is made again a little later.
+    pub awaits: &'static [&'static str],
 }
 
 impl Service {
     /// An operation of a JSON service.
     #[must_use]
     pub const fn operation(&'static self, name: &'static str) -> Operation {
-        Operation { service: self, name, http: ("POST", "/"), token: None }
+        Operation { service: self, name, http: ("POST", "/"), token: None, awaits: &[] }
     }
 
     /// An operation of a REST service.
     #[must_use]
     pub const fn at(&'static self, name: &'static str, method: &'static str, path: &'static str) -> Operation {
-        Operation { service: self, name, http: (method, path), token: None }
+        Operation { service: self, name, http: (method, path), token: None, awaits: &[] }
     }
 }
 
@@ -126,7 +130,7 @@ impl Operation {
                     body: form.join("&"),
                 }
             }
-            Protocol::Rest => {
+            Protocol::Rest | Protocol::Sdk => {
                 let mut filled = path.to_owned();
                 let mut body = Map::new();
                 for (name, value) in input.as_object().into_iter().flatten() {
@@ -209,6 +213,12 @@ impl Wire {
     #[must_use]
     pub const fn new(config: SdkConfig) -> Self {
         Self { config }
+    }
+
+    /// What a client is made from.
+    #[must_use]
+    pub const fn config(&self) -> &SdkConfig {
+        &self.config
     }
 
     /// Calls an operation.

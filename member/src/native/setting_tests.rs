@@ -7,18 +7,18 @@ use super::*;
 use crate::testing::{FakeAws, job};
 
 /// A setting, the resource, what AWS answers before and after, and the calls between the two.
-struct Recorded {
-    setting: &'static Setting,
-    arn: &'static str,
-    name: &'static str,
-    parameters: Value,
-    bad: Value,
-    fix: Value,
-    good: Value,
-    undo: Value,
+pub(super) struct Recorded {
+    pub(super) setting: &'static Setting,
+    pub(super) arn: &'static str,
+    pub(super) name: &'static str,
+    pub(super) parameters: Value,
+    pub(super) bad: Value,
+    pub(super) fix: Value,
+    pub(super) good: Value,
+    pub(super) undo: Value,
 }
 
-fn subject(recorded: &Recorded) -> Subject {
+pub(super) fn subject(recorded: &Recorded) -> Subject {
     Subject {
         name: recorded.name.to_owned(),
         arn: recorded.arn.parse().unwrap(),
@@ -28,7 +28,7 @@ fn subject(recorded: &Recorded) -> Subject {
 }
 
 /// The state that answers amount to; as many calls are made as there are answers.
-fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value> {
+pub(super) fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value> {
     let answers = answers.as_array().unwrap();
     for count in 0..answers.len() {
         assert!((setting.next)(subject, &answers[..count]).is_some(), "{}: {count}", setting.name);
@@ -37,7 +37,7 @@ fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value>
     (setting.state)(subject, answers)
 }
 
-fn written(planned: Planned) -> Value {
+pub(super) fn written(planned: Planned) -> Value {
     planned.unwrap().into_iter().map(|(operation, input)| json!([operation.name, input])).collect()
 }
 
@@ -349,7 +349,7 @@ fn recorded() -> Vec<Recorded> {
 
 #[test]
 fn each_setting_plans_its_change_and_its_way_back_from_what_aws_answers() {
-    for case in recorded() {
+    for case in recorded().into_iter().chain(logs_tests::recorded()) {
         let (setting, subject) = (case.setting, subject(&case));
         let name = setting.name;
         let bad = state(setting, &subject, &case.bad).unwrap();
@@ -362,7 +362,7 @@ fn each_setting_plans_its_change_and_its_way_back_from_what_aws_answers() {
 
 #[test]
 fn every_setting_has_a_recorded_case_and_plans_only_what_it_declares() {
-    let cases = recorded();
+    let cases: Vec<Recorded> = recorded().into_iter().chain(logs_tests::recorded()).collect();
     for setting in SETTINGS {
         let name = setting.name;
         assert!(cases.iter().any(|case| case.setting.name == name), "{name} has no recorded answers");
