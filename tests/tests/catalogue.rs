@@ -86,11 +86,12 @@ fn is_wanted(name: &str, arguments: &Arguments) -> bool {
 }
 
 /// Rights that AWS asks for and the lab does not, with the reason.
-const UNSEEN: [(&str, &str); 3] = [
+const UNSEEN: [(&str, &str); 4] = [
     (
         "iam:CreateServiceLinkedRole",
         "AWS makes the role of GuardDuty and Macie in the caller's name; the emulators do not",
     ),
+    ("iam:PassRole", "AWS asks whether the caller may give CloudTrail, Config or SNS the role; the emulators do not"),
     (
         "lambda:InvokeFunction",
         "Secrets Manager checks that its caller may invoke the rotation function; the emulator does not",
