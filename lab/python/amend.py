@@ -12,7 +12,7 @@ import urllib.parse
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id, extract_region
-from ministack.services import cloudformation, dynamodb, ecs, elasticache, eventbridge, iam, lambda_svc, organizations, s3, secretsmanager, tagging
+from ministack.services import cloudformation, config, dynamodb, ecs, elasticache, eventbridge, iam, kms, lambda_svc, organizations, s3, secretsmanager, sns, tagging
 from ministack.services.cloudformation import handlers, provisioners
 
 
@@ -44,6 +44,10 @@ def all_of_it():
     age_secrets()
     date_rotations()
     find_the_latest_active_revision()
+    delete_recorders_and_channels()
+    forget_emptied_attributes_of_topics()
+    judge_aliases_by_their_keys()
+    name_service_linked_roles()
 
 
 def leave_delivery_to_the_gateway():
@@ -250,7 +254,12 @@ def name_the_user_of_an_access_key():
 def name_the_resources_that_actions_are_for():
     """AWS judges these by the ARN that is given here; MiniStack by everything, or by another resource of the request."""
     global_iam = "arn:aws:iam::{account}:"
+    recorder = "arn:aws:config:{region}:{account}:configuration-recorder/{}/lab"
     wanted = {
+        "config:DeleteConfigurationRecorder": ("ConfigurationRecorderName", recorder),
+        "config:PutConfigurationRecorder": ("ConfigurationRecorder", recorder),
+        "config:StartConfigurationRecorder": ("ConfigurationRecorderName", recorder),
+        "config:StopConfigurationRecorder": ("ConfigurationRecorderName", recorder),
         "dynamodb:ListTagsOfResource": ("ResourceArn", "{}"),
         "dynamodb:TagResource": ("ResourceArn", "{}"),
         "dynamodb:UntagResource": ("ResourceArn", "{}"),
@@ -259,6 +268,7 @@ def name_the_resources_that_actions_are_for():
         "iam:AttachGroupPolicy": ("GroupName", global_iam + "group/{}"),
         "iam:CreateInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
         "iam:CreatePolicy": ("PolicyName", global_iam + "policy/{}"),
+        "iam:CreateServiceLinkedRole": ("AWSServiceName", global_iam + "role/aws-service-role/{}/of-the-service"),
         "iam:DeleteInstanceProfile": ("InstanceProfileName", global_iam + "instance-profile/{}"),
         "iam:DeleteServerCertificate": ("ServerCertificateName", global_iam + "server-certificate/{}"),
         "iam:DetachGroupPolicy": ("GroupName", global_iam + "group/{}"),
@@ -272,7 +282,7 @@ def name_the_resources_that_actions_are_for():
     resource_of = iam_actions.extract_resource_arn
 
     def named(service, method, path, headers, body, *rest):
-        action = service in ("dynamodb", "iam", "ssm") and body and iam_actions.extract_iam_action(
+        action = service in ("config", "dynamodb", "iam", "ssm") and body and iam_actions.extract_iam_action(
             service, method, path, headers, body, rest[0])
         if action not in wanted:
             return resource_of(service, method, path, headers, body, *rest)
@@ -281,7 +291,8 @@ def name_the_resources_that_actions_are_for():
             asked = {name: values[0] for name, values in urllib.parse.parse_qs(body.decode()).items()}
         else:
             asked = json.loads(body)
-        value = str(asked.get(parameter, "*"))
+        value = asked.get(parameter, "*")
+        value = str(value.get("name", "default") if isinstance(value, dict) else value)
         if value.startswith("arn:"):
             return value
         # Names of new things come with their path; a setting's id begins with a slash.
@@ -490,3 +501,70 @@ def find_the_latest_active_revision():
         return f"{family}:{max(active, default=number)}"
 
     ecs._resolve_td_key = found
+
+
+def delete_recorders_and_channels():
+    """MiniStack can make a recorder and a delivery channel of Config and delete neither."""
+    handle = config.handle_request
+    deletes = {"DeleteConfigurationRecorder": ("ConfigurationRecorderName", config._recorders, "ConfigurationRecorder"),
+               "DeleteDeliveryChannel": ("DeliveryChannelName", config._delivery_channels, "DeliveryChannel")}
+
+    async def handled(method, path, headers, body, query_params):
+        action = headers.get("x-amz-target", "").rpartition(".")[2]
+        if action not in deletes:
+            return await handle(method, path, headers, body, query_params)
+        parameter, held, kind = deletes[action]
+        name = json.loads(body).get(parameter)
+        if name not in held:
+            return config.error_response_json(f"NoSuch{kind}Exception", f"Cannot find '{name}'.", 400)
+        if kind == "DeliveryChannel" and any(one.get("recording") for one in config._recorders.values()):
+            return config.error_response_json(
+                "LastDeliveryChannelDeleteFailedException", "There is a running configuration recorder.", 400)
+        del held[name]
+        return config.json_response({})
+
+    config.handle_request = handled
+
+
+def forget_emptied_attributes_of_topics():
+    """A key or a role of a topic that is set to nothing is not there any more; MiniStack keeps an empty one."""
+    change = sns._set_topic_attributes
+
+    def changed(parameters):
+        answer = change(parameters)
+        name, topic = sns._p(parameters, "AttributeName"), sns._topics.get(sns._p(parameters, "TopicArn"))
+        emptied = not sns._p(parameters, "AttributeValue") and (name == "KmsMasterKeyId" or name.endswith("RoleArn"))
+        if answer[0] == 200 and topic and emptied:
+            topic["attributes"].pop(name, None)
+        return answer
+
+    sns._set_topic_attributes = changed
+
+
+def judge_aliases_by_their_keys():
+    """What is done with a key that is named by an alias is judged by the key's ARN; MiniStack takes the alias."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        resource = resource_of(service, method, path, headers, body, *rest)
+        place, found, _ = resource.partition(":alias/")
+        of_key = headers.get("x-amz-target", "").rpartition(".")[2] == "DescribeKey"
+        if service != "kms" or not found or not of_key:
+            return resource
+        # AWS looks for the alias first, whoever asks.
+        return f"{place}:key/{kms._aliases.get(resource, 'of-no-alias')}"
+
+    iam_actions.extract_resource_arn = named
+
+
+def name_service_linked_roles():
+    """What is done with a service-linked role is judged by its ARN, which has a path; MiniStack leaves it out."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        resource = resource_of(service, method, path, headers, body, *rest)
+        place, found, name = resource.partition(":role/AWSServiceRoleFor")
+        role = service == "iam" and found and iam._roles.get("AWSServiceRoleFor" + name)
+        return role["Arn"] if role else resource
+
+    iam_actions.extract_resource_arn = named

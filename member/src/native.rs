@@ -21,6 +21,7 @@ use crate::remediate::{self, RemediateError};
 use crate::wire::Wire;
 
 pub mod at_rest;
+mod bucket_lifecycle;
 pub mod bucket_settings;
 pub mod cloudwatch_alarm;
 pub mod ec2_default_group;
@@ -37,6 +38,7 @@ pub mod iam_user_credentials;
 pub mod iam_user_policies;
 pub mod lambda_policy;
 pub mod load_balancer_attribute;
+mod log_bucket;
 mod policy_text;
 mod rds;
 pub mod rds_unencrypted_instance;

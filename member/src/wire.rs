@@ -67,6 +67,8 @@ pub enum Protocol {
         /// What stands between a list's name and an item's number.
         item: &'static str,
     },
+    /// Its SDK crate speaks it, and is here anyway: [`Wire`] does not.
+    Sdk,
 }
 
 /// One operation of a service.
@@ -80,6 +82,8 @@ pub struct Operation {
     pub http: (&'static str, &'static str),
     /// The member that tells a call that is made again from another one.
     pub token: Option<&'static str>,
+    /// The error codes of a thing that was just made and is not seen yet: the call is made again a little later.
+    pub awaits: &'static [&'static str],
     /// For what AWS answers before it is done: how it tells that it is.
     pub until: Option<Until>,
 }
@@ -105,13 +109,13 @@ impl Service {
     /// An operation of a JSON service.
     #[must_use]
     pub const fn operation(&'static self, name: &'static str) -> Operation {
-        Operation { service: self, name, http: ("POST", "/"), token: None, until: None }
+        Operation { service: self, name, http: ("POST", "/"), token: None, until: None, awaits: &[] }
     }
 
     /// An operation of a REST service.
     #[must_use]
     pub const fn at(&'static self, name: &'static str, method: &'static str, path: &'static str) -> Operation {
-        Operation { service: self, name, http: (method, path), token: None, until: None }
+        Operation { service: self, name, http: (method, path), token: None, until: None, awaits: &[] }
     }
 }
 
@@ -147,7 +151,7 @@ impl Operation {
                     body: form.join("&"),
                 }
             }
-            Protocol::Rest | Protocol::RestCapital => {
+            Protocol::Rest | Protocol::RestCapital | Protocol::Sdk => {
                 let capital = matches!(self.service.protocol, Protocol::RestCapital);
                 let mut filled = path.to_owned();
                 let mut body = Map::new();
@@ -237,6 +241,12 @@ impl Wire {
     #[must_use]
     pub fn in_region(&self, region: &str) -> Self {
         Self::new(self.config.to_builder().region(Region::new(region.to_owned())).build())
+    }
+
+    /// What a client is made from.
+    #[must_use]
+    pub const fn config(&self) -> &SdkConfig {
+        &self.config
     }
 
     /// Calls an operation.

@@ -104,7 +104,7 @@ const UNSEEN: [(&str, &str); 6] = [
         "iam:CreateServiceLinkedRole",
         "AWS makes the role of GuardDuty, Macie and table scaling in the caller's name; the emulators do not",
     ),
-    ("iam:PassRole", "AWS asks for it where a definition or an instance names a role; the emulators do not"),
+    ("iam:PassRole", "AWS asks whether the caller may give a service the role that it names; the emulators mostly do not"),
     (
         "lambda:InvokeFunction",
         "Secrets Manager checks that its caller may invoke the rotation function; the emulator does not",

@@ -1,8 +1,8 @@
-//! `bucket_settings`: a bucket keeps versions, logs access, or tells of its events.
+//! `bucket_settings`: a bucket keeps versions, logs access, tells of its events, or has a rule for the life of its objects.
 //!
 //! What a control asks for is added to what is there, and nothing that is there is replaced. Access logs and events need
-//! a place to go to: a log bucket and a topic of Redress's own, made once for an account and Region when they are first
-//! needed. They are no part of a bucket's state: other buckets use them, and an undo leaves them.
+//! a place to go to: a log bucket (`log_bucket`) and a topic of Redress's own, made once for an account and Region
+//! when they are first needed. They are no part of a bucket's state: other buckets use them, and an undo leaves them.
 
 use std::sync::Mutex;
 
@@ -13,6 +13,8 @@ use redress_common::contract::{Call, Change, Image, RemediateRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::bucket_lifecycle::{self, Lifecycle};
+use super::log_bucket::{Found, LogBucket};
 use super::policy_text::{Policy, texts};
 use super::{Clients, Declared, Native, NativeError, parameter, planned, typed, untyped};
 
@@ -22,8 +24,9 @@ pub const DECLARED: Declared = Declared {
     reads: &[
         "s3:GetBucketLogging",
         "s3:GetBucketNotification",
+        "s3:GetBucketPolicy",
         "s3:GetBucketVersioning",
-        "s3:ListBucket",
+        "s3:GetLifecycleConfiguration",
         "sns:GetTopicAttributes",
     ],
     changes: &[
@@ -32,6 +35,7 @@ pub const DECLARED: Declared = Declared {
         "s3:PutBucketNotification",
         "s3:PutBucketPolicy",
         "s3:PutBucketVersioning",
+        "s3:PutLifecycleConfiguration",
         "sns:CreateTopic",
     ],
     make: |clients, request| Ok(Box::new(BucketSettings::new(clients, request)?)),
@@ -46,8 +50,8 @@ struct BucketSettings {
     sns: aws_sdk_sns::Client,
     here: Here,
     setting: Setting,
-    /// Whether the log bucket or the topic is there, as the last look found it.
-    helper: Mutex<bool>,
+    /// What there is of the log bucket, or whether the topic is there, as the last look found it.
+    helper: Mutex<Found>,
 }
 
 #[derive(Debug)]
@@ -59,8 +63,8 @@ struct Here {
 }
 
 impl Here {
-    fn log_bucket(&self) -> String {
-        format!("redress-access-logs-{}-{}", self.account, self.region)
+    fn log_bucket(&self) -> LogBucket {
+        LogBucket::access_logs(&self.account, &self.region, &self.partition)
     }
 
     fn topic(&self) -> String {
@@ -75,13 +79,16 @@ enum Setting {
     Logging,
     /// To be told of these events.
     Notifications(Vec<String>),
+    /// A rule of the lifecycle that is in force; these days for uploads that nobody completes.
+    Lifecycle(i32),
 }
 
 impl BucketSettings {
-    /// Parameter `Setting`: `Versioning`, `Logging`, or `Notifications` (with `Events`).
+    /// Parameter `Setting`: `Versioning`, `Logging`, `Notifications` (with `Events`), or `Lifecycle` (with `Days`).
     fn new(clients: &Clients, request: &RemediateRequest) -> Result<Self, NativeError> {
-        const SETTING: &str = "`Versioning`, `Logging` or `Notifications`";
+        const SETTING: &str = "`Versioning`, `Logging`, `Notifications` or `Lifecycle`";
         const EVENTS: &str = "a list of S3 event types";
+        const DAYS: &str = "a whole number of days, at least 1";
         let parameters = &request.parameters;
         let setting = match parameter(parameters, "Setting", SETTING)?.as_str() {
             Some("Versioning") => Setting::Versioning,
@@ -94,6 +101,13 @@ impl BucketSettings {
                 }
                 Setting::Notifications(events)
             }
+            Some("Lifecycle") => {
+                let days =
+                    super::number(parameter(parameters, "Days", DAYS)?).and_then(|days| i32::try_from(days).ok());
+                let days = days.filter(|days| *days > 0);
+                let missing = || NativeError::Parameter { name: "Days".to_owned(), expected: DAYS };
+                Setting::Lifecycle(days.ok_or_else(missing)?)
+            }
             _ => return Err(NativeError::Parameter { name: "Setting".to_owned(), expected: SETTING }),
         };
         let here = Here {
@@ -102,17 +116,17 @@ impl BucketSettings {
             region: request.region.to_string(),
             partition: request.job.resource_arn.partition().to_string(),
         };
-        Ok(Self { s3: clients.s3.clone(), sns: clients.sns.clone(), here, setting, helper: Mutex::new(false) })
+        Ok(Self { s3: clients.s3.clone(), sns: clients.sns.clone(), here, setting, helper: Mutex::default() })
     }
 
-    fn found(&self, helper: bool) {
+    fn found(&self, helper: Found) {
         if let Ok(mut found) = self.helper.lock() {
             *found = helper;
         }
     }
 
-    fn is_found(&self) -> bool {
-        self.helper.lock().is_ok_and(|found| *found)
+    fn helper(&self) -> Found {
+        self.helper.lock().map(|found| found.clone()).unwrap_or_default()
     }
 
     fn on_bucket(&self, operation: &str, what: &str, value: &Value) -> Result<Call, NativeError> {
@@ -141,12 +155,14 @@ impl BucketSettings {
             .logging_enabled
             .map(|enabled| LogTarget { target_bucket: enabled.target_bucket, target_prefix: enabled.target_prefix });
         if enabled.is_none() {
-            let head = self.s3.head_bucket().bucket(self.here.log_bucket()).expected_bucket_owner(&self.here.account);
-            match head.send().await.map_err(|error| AwsFailure::of("HeadBucket", &error)) {
-                Ok(_) => self.found(true),
-                Err(failure) if matches!(failure.code(), Some("NotFound" | MISSING)) => self.found(false),
+            let call = self.s3.get_bucket_policy().bucket(self.here.log_bucket().name);
+            let policy = call.expected_bucket_owner(&self.here.account).send().await;
+            self.found(match policy.map_err(|error| AwsFailure::of("GetBucketPolicy", &error)) {
+                Ok(answer) => Found { exists: true, policy: answer.policy },
+                Err(failure) if failure.code() == Some("NoSuchBucketPolicy") => Found { exists: true, policy: None },
+                Err(failure) if failure.code() == Some(MISSING) => Found::default(),
                 Err(failure) => return Err(failure.into()),
-            }
+            });
         }
         Ok(Some(State::Logging { enabled }))
     }
@@ -182,8 +198,10 @@ impl BucketSettings {
         if destinations.is_empty() {
             let topic = self.sns.get_topic_attributes().topic_arn(self.here.topic());
             match topic.send().await.map_err(|error| AwsFailure::of("GetTopicAttributes", &error)) {
-                Ok(_) => self.found(true),
-                Err(failure) if matches!(failure.code(), Some("NotFound" | "NotFoundException")) => self.found(false),
+                Ok(_) => self.found(Found { exists: true, policy: None }),
+                Err(failure) if matches!(failure.code(), Some("NotFound" | "NotFoundException")) => {
+                    self.found(Found::default());
+                }
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -191,22 +209,18 @@ impl BucketSettings {
         Ok(Some(State::Notifications { destinations, event_bridge }))
     }
 
-    fn make_log_bucket(&self) -> Result<Vec<Call>, NativeError> {
-        let Here { account, region, partition, .. } = &self.here;
-        let bucket = self.here.log_bucket();
-        let mut create = json!({ "Bucket": bucket });
-        // S3 takes no name for this one place.
-        if region != "us-east-1" {
-            create["CreateBucketConfiguration"] = json!({ "LocationConstraint": region });
+    async fn lifecycle(&self) -> Result<Option<State>, NativeError> {
+        let found = bucket_lifecycle::read(&self.s3, &self.here.bucket, &self.here.account).await;
+        match found {
+            Err(NativeError::Aws(failure)) if failure.code() == Some(MISSING) => Ok(None),
+            found => Ok(Some(State::Lifecycle(found?))),
         }
-        let statement = json!({
-            "Sid": "AccessLogs", "Effect": "Allow", "Principal": { "Service": "logging.s3.amazonaws.com" },
-            "Action": "s3:PutObject", "Resource": format!("arn:{partition}:s3:::{bucket}/*"),
-            "Condition": { "StringEquals": { "aws:SourceAccount": account } },
-        });
-        let policy = Policy::of(&statement.to_string());
-        let put = json!({ "Bucket": bucket, "ExpectedBucketOwner": account, "Policy": policy });
-        Ok(vec![planned(&DECLARED, "s3", "CreateBucket", &create)?, planned(&DECLARED, "s3", "PutBucketPolicy", &put)?])
+    }
+
+    fn log_bucket_ready(&self) -> Result<Vec<Call>, NativeError> {
+        let bucket = self.here.log_bucket();
+        let calls = bucket.ready(&self.helper(), &bucket.for_buckets())?;
+        calls.iter().map(|(operation, parameters)| planned(&DECLARED, "s3", operation, parameters)).collect()
     }
 
     fn make_topic(&self) -> Result<Call, NativeError> {
@@ -240,6 +254,11 @@ impl BucketSettings {
                 }
                 self.on_bucket("PutBucketNotificationConfiguration", "NotificationConfiguration", &configuration)
             }
+            State::Lifecycle(lifecycle) => {
+                let Here { bucket, account, .. } = &self.here;
+                let (operation, input) = lifecycle.put(bucket, account)?;
+                planned(&DECLARED, "s3", operation, &input)
+            }
         }
     }
 }
@@ -253,6 +272,7 @@ impl Native for BucketSettings {
             Setting::Versioning => self.versioning().await?,
             Setting::Logging => self.logging().await?,
             Setting::Notifications(_) => self.notifications().await?,
+            Setting::Lifecycle(_) => self.lifecycle().await?,
         };
         state.map(|state| Ok(Image { present: true, state: untyped(&state, "the state", DECLARED.name)? })).transpose()
     }
@@ -266,22 +286,20 @@ impl Native for BucketSettings {
             }
             (Setting::Logging, State::Logging { enabled: None }) => {
                 let log_bucket = self.here.log_bucket();
-                if self.here.bucket == log_bucket {
+                if self.here.bucket == log_bucket.name {
                     return Err(NativeError::Refused(
                         "this bucket holds the access logs: logging its own access into it would never end; exempt it",
                     ));
                 }
-                if !self.is_found() {
-                    calls.extend(self.make_log_bucket()?);
-                }
+                calls.extend(self.log_bucket_ready()?);
                 let target_prefix = format!("{}/", self.here.bucket);
-                let enabled = Some(LogTarget { target_bucket: log_bucket, target_prefix });
+                let enabled = Some(LogTarget { target_bucket: log_bucket.name, target_prefix });
                 calls.push(self.put(&State::Logging { enabled })?);
             }
             (Setting::Notifications(events), State::Notifications { destinations, event_bridge })
                 if destinations.is_empty() =>
             {
-                if !self.is_found() {
+                if !self.helper().exists {
                     calls.push(self.make_topic()?);
                 }
                 let own = Destination {
@@ -291,6 +309,9 @@ impl Native for BucketSettings {
                     filter: Vec::new(),
                 };
                 calls.push(self.put(&State::Notifications { destinations: vec![own], event_bridge })?);
+            }
+            (Setting::Lifecycle(days), State::Lifecycle(lifecycle)) if !lifecycle.is_in_force() => {
+                calls.push(self.put(&State::Lifecycle(lifecycle.with_a_rule(*days)))?);
             }
             _ => {}
         }
@@ -371,6 +392,9 @@ impl Native for BucketSettings {
                 let operation = "PutBucketNotificationConfiguration";
                 call.send().await.map_err(|error| AwsFailure::of(operation, &error))?;
             }
+            "DeleteBucketLifecycle" | "PutBucketLifecycleConfiguration" => {
+                bucket_lifecycle::call(&self.s3, call).await?;
+            }
             _ => return Err(NativeError::Form { what: "a call", native: DECLARED.name }),
         }
         Ok(())
@@ -396,6 +420,7 @@ enum State {
         #[serde(rename = "LoggingEnabled")]
         enabled: Option<LogTarget>,
     },
+    Lifecycle(Lifecycle),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -473,8 +498,12 @@ mod tests {
         let change = logging.plan(&off).unwrap();
         assert_eq!(operations(&change), ["CreateBucket", "PutBucketPolicy", "PutBucketLogging"]);
         assert_eq!(change.0[0].parameters["CreateBucketConfiguration"]["LocationConstraint"], "eu-central-1");
-        logging.found(true);
+        let policy = change.0[1].parameters["Policy"].as_str().unwrap().to_owned();
+        logging.found(Found { exists: true, policy: Some(policy) });
         assert_eq!(operations(&logging.plan(&off).unwrap()), ["PutBucketLogging"]);
+        // It was made for the logs of load balancers.
+        logging.found(Found { exists: true, policy: None });
+        assert_eq!(operations(&logging.plan(&off).unwrap()), ["PutBucketPolicy", "PutBucketLogging"]);
 
         let itself = native("redress-access-logs-111122223333-eu-central-1", json!({ "Setting": "Logging" }));
         assert!(matches!(itself.plan(&off), Err(NativeError::Refused(_))));
@@ -507,6 +536,9 @@ mod tests {
             json!({ "LoggingEnabled": null }),
             json!({ "LoggingEnabled": { "TargetBucket": "b", "TargetPrefix": "p" } }),
             json!({ "Destinations": [], "EventBridge": false }),
+            json!({ "Rules": [], "TransitionDefaultMinimumObjectSize": null }),
+            json!({ "Rules": [{ "ID": "a", "Status": "Disabled", "Filter": { "Prefix": "" }, "Expiration": { "Days": 3 } }],
+                "TransitionDefaultMinimumObjectSize": "varies_by_storage_class" }),
         ] {
             let typed: State = serde_json::from_value(state.clone()).unwrap();
             assert_eq!(serde_json::to_value(&typed).unwrap(), state);

@@ -1,10 +1,11 @@
 //! The settings: controls that read a field which AWS may leave out, or that must keep what lies beside the field.
 //!
 //! A setting is data and pure functions over AWS's own JSON: which reading call comes next, what of the answers is the
-//! state, which calls change it, which put it back. What sends them is [`crate::wire`]; the sequence is
-//! [`crate::remediate`]'s. A new setting is a `static` in one of the files below and a line in [`SETTINGS`].
+//! state, which calls change it, which put it back. What sends them is [`crate::wire`], or for S3, IAM and SNS `sdk`; the
+//! sequence is [`crate::remediate`]'s. A new setting is a `static` in one of the files below and a line in [`SETTINGS`].
 
 use std::collections::BTreeMap;
+use std::sync::Mutex as Shared;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +19,11 @@ use tokio::sync::Mutex;
 
 use super::{Native, NativeError, number};
 use crate::remediate::PACE;
-use crate::wire::{Operation, Until, Wire};
+use crate::wire::{Operation, Protocol, Until, Wire};
 
 mod account;
 mod api_stage;
+mod balancer;
 mod capacity;
 mod contact;
 mod containers;
@@ -31,9 +33,13 @@ mod logging;
 mod parameter_group;
 mod rds;
 mod redshift;
+mod recorder;
+mod roles;
 mod scaling;
+mod sdk;
 mod secrets;
 mod tags;
+mod topic;
 mod trail;
 mod unused;
 
@@ -41,12 +47,14 @@ pub(super) use ec2::EC2;
 pub(super) use secrets::SECRETS;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 33] = [
+pub static SETTINGS: [&Setting; 39] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
     &api_stage::EXECUTION_LOGGING,
     &api_stage::TRACING,
+    &balancer::ACCESS_LOGS,
+    &balancer::LISTENER_REDIRECT,
     &capacity::TABLE_SCALING,
     &contact::SECURITY_CONTACT,
     &containers::BUILD_PRIVILEGED_MODE,
@@ -66,13 +74,17 @@ pub static SETTINGS: [&Setting; 33] = [
     &rds::ENHANCED_MONITORING,
     &rds::LOG_EXPORTS,
     &rds::SNAPSHOT_SHARING,
+    &recorder::CONFIG_RECORDER,
     &redshift::AUDIT_LOGGING,
     &scaling::GROUP_HEALTH_CHECK,
     &secrets::SECRET_ROTATION,
     &secrets::UNUSED_SECRET,
     &tags::DETECTOR_TAGS,
     &tags::TABLE_TAGS,
+    &topic::DELIVERY_STATUS,
+    &trail::ACCOUNT_TRAIL,
     &trail::TRAIL_ENCRYPTION,
+    &trail::TRAIL_LOG_GROUP,
     &unused::UNUSED_ADDRESS,
     &unused::UNUSED_NETWORK_ACL,
 ];
@@ -88,7 +100,8 @@ pub struct Setting {
     changes: &'static [&'static Operation],
     /// The reading call after those that were answered so far.
     next: fn(&Subject, &[Value]) -> Option<Ask>,
-    /// What of the answers is the state, and [`SEEN`] beside it; `None` when there is no such resource.
+    /// What of the answers is the state; `None` when there is no such resource. What is under [`BESIDE`] is for the plan
+    /// only.
     state: fn(&Subject, &[Value]) -> Option<Value>,
     /// The calls that make it comply; none when it does.
     fix: fn(&Subject, &Value) -> Planned,
@@ -138,6 +151,10 @@ impl Subject {
         found.ok_or_else(|| NativeError::Parameter { name: name.to_owned(), expected: "a text that is not empty" })
     }
 
+    fn account(&self) -> String {
+        self.arn.account().map(ToString::to_string).unwrap_or_default()
+    }
+
     fn number(&self, name: &str) -> Result<i64, NativeError> {
         let found = self.parameters.get(name).and_then(number);
         found.ok_or_else(|| NativeError::Parameter { name: name.to_owned(), expected: "a whole number" })
@@ -173,8 +190,10 @@ pub struct OnResource {
     wire: Wire,
     /// What AWS answered to the calls before, the newest where several say the same: a later one may need what was made.
     answered: Mutex<Value>,
-    /// What the last look saw beside the state.
-    seen: std::sync::Mutex<Value>,
+    /// What the last look found beside the resource.
+    beside: Shared<Value>,
+    /// How long what was just made may take to be seen.
+    patience: [Duration; 4],
     /// The remediation: a call that is made twice counts once.
     token: String,
 }
@@ -191,28 +210,57 @@ impl OnResource {
             now: Timestamp::now(),
         };
         let token = request.job.remediation_id.to_string();
-        Self { setting, subject, wire, answered: Mutex::default(), seen: std::sync::Mutex::default(), token }
+        let (answered, beside) = (Mutex::default(), Shared::default());
+        let patience = [2, 4, 8, 16].map(Duration::from_secs);
+        Self { setting, subject, wire, answered, beside, patience, token }
+    }
+
+    async fn send(&self, operation: &'static Operation, input: &Value) -> Result<Value, NativeError> {
+        if !matches!(operation.service.protocol, Protocol::Sdk) {
+            return Ok(self.wire.call(operation, input).await?);
+        }
+        let Some(answer) = sdk::call(self.wire.config(), operation, input).await else {
+            return Err(NativeError::Form { what: "a call", native: self.setting.name });
+        };
+        Ok(answer?)
+    }
+
+    /// The state as the setting reads it: with what is beside.
+    fn whole(&self, state: &Value) -> Value {
+        let mut state = state.clone();
+        if let (Value::Object(map), Ok(beside)) = (&mut state, self.beside.lock())
+            && !beside.is_null()
+        {
+            map.insert(BESIDE.to_owned(), beside.clone());
+        }
+        state
     }
 }
+
+/// What a plan needs to know and that is no part of the resource: a bucket or a role that others use, too. It is not in
+/// the image: another may make it meanwhile, and an undo leaves it.
+const BESIDE: &str = "Beside";
 
 #[async_trait]
 impl Native for OnResource {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
         let mut answers = Vec::new();
         while let Some(ask) = (self.setting.next)(&self.subject, &answers) {
-            match self.wire.call(ask.operation, &ask.input).await {
+            match self.send(ask.operation, &ask.input).await {
                 Ok(answer) => answers.push(answer),
-                Err(failure) if ask.says_none(&failure) => answers.push(Value::Null),
-                Err(failure) if failure.code().is_some_and(|code| self.setting.missing.contains(&code)) => {
+                Err(NativeError::Aws(failure)) if ask.says_none(&failure) => answers.push(Value::Null),
+                Err(NativeError::Aws(failure))
+                    if failure.code().is_some_and(|code| self.setting.missing.contains(&code)) =>
+                {
                     return Ok(None);
                 }
-                Err(failure) => return Err(failure.into()),
+                Err(error) => return Err(error),
             }
         }
         let Some(mut state) = (self.setting.state)(&self.subject, &answers) else { return Ok(None) };
-        let beside = state.as_object_mut().and_then(|state| state.remove(SEEN)).unwrap_or_default();
-        if let Ok(mut seen) = self.seen.lock() {
-            *seen = beside;
+        let found = state.as_object_mut().and_then(|map| map.remove(BESIDE)).unwrap_or_default();
+        if let Ok(mut beside) = self.beside.lock() {
+            *beside = found;
         }
         Ok(Some(Image { present: true, state }))
     }
@@ -223,13 +271,7 @@ impl Native for OnResource {
     }
 
     fn plan(&self, now: &Image) -> Result<Change, NativeError> {
-        let mut state = now.state.clone();
-        if let (Some(state), Ok(seen)) = (state.as_object_mut(), self.seen.lock())
-            && !seen.is_null()
-        {
-            state.insert(SEEN.to_owned(), seen.clone());
-        }
-        (self.setting.fix)(&self.subject, &state).map(change)
+        (self.setting.fix)(&self.subject, &self.whole(&now.state)).map(change)
     }
 
     fn plan_restore(&self, now: &Image, before: &Image) -> Result<Change, NativeError> {
@@ -248,7 +290,18 @@ impl Native for OnResource {
         if let Some(token) = operation.token {
             input[token] = json!(self.token);
         }
-        let answer = self.wire.call(operation, &input).await?;
+        let mut pauses = self.patience.iter();
+        let answer = loop {
+            match self.send(operation, &input).await {
+                Err(NativeError::Aws(failure))
+                    if failure.code().is_some_and(|code| operation.awaits.contains(&code)) =>
+                {
+                    let Some(pause) = pauses.next() else { return Err(failure.into()) };
+                    tokio::time::sleep(*pause).await;
+                }
+                answer => break answer?,
+            }
+        };
         let done = match &operation.until {
             Some(until) => self.done(until, &input, &answer).await,
             None => Ok(()),
@@ -289,10 +342,6 @@ impl OnResource {
     }
 }
 
-/// The member of a state that a fix needs and that is no part of the state: it changes by itself, or an undo cannot give
-/// it back.
-const SEEN: &str = "Seen";
-
 /// A value that the answers to the calls before hold: the pointer to it, after this.
 const OF_ANSWER: &str = "answer:";
 
@@ -331,6 +380,9 @@ fn items<'a>(of: &'a Value, list: &str, item: &str) -> impl Iterator<Item = &'a 
     several.unwrap_or_default().iter().chain(one)
 }
 
+#[cfg(test)]
+#[path = "setting/logs_tests.rs"]
+mod logs_tests;
 #[cfg(test)]
 #[path = "setting_tests.rs"]
 mod tests;

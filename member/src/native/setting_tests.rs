@@ -631,7 +631,7 @@ fn unused() -> Vec<Recorded> {
 
 #[test]
 fn each_setting_plans_its_change_and_its_way_back_from_what_aws_answers() {
-    for case in recorded() {
+    for case in recorded().into_iter().chain(logs_tests::recorded()) {
         let (setting, subject) = (case.setting, subject(&case));
         let name = setting.name;
         let bad = state(setting, &subject, &case.bad).unwrap();
@@ -649,7 +649,7 @@ fn each_setting_plans_its_change_and_its_way_back_from_what_aws_answers() {
 
 #[test]
 fn every_setting_has_a_recorded_case_and_plans_only_what_it_declares() {
-    let cases = recorded();
+    let cases: Vec<Recorded> = recorded().into_iter().chain(logs_tests::recorded()).collect();
     for setting in SETTINGS {
         let name = setting.name;
         assert!(cases.iter().any(|case| case.setting.name == name), "{name} has no recorded answers");
@@ -839,7 +839,7 @@ async fn what_is_seen_beside_the_state_is_no_part_of_it_and_later_calls_get_what
         "<R><networkAclSet><item><networkAclId>acl-1</networkAclId><vpcId>vpc-1</vpcId></item></networkAclSet></R>";
     aws.answer("DescribeNetworkAcls", 200, answer);
     let image = native.inspect().await.unwrap().unwrap();
-    assert!(image.state.get(SEEN).is_none(), "{:?}", image.state);
+    assert!(image.state.get(BESIDE).is_none(), "{:?}", image.state);
     assert_eq!(native.plan(&image).unwrap().0[0].parameters, json!({ "NetworkAclId": "acl-1" }));
 
     aws.answer("CreateNetworkAcl", 200, "<R><networkAcl><networkAclId>acl-2</networkAclId></networkAcl></R>");
@@ -1164,4 +1164,39 @@ async fn rds_answers_with_lists_that_name_their_items() {
     setting.call(&change.0[0]).await.unwrap();
     let sent = String::from_utf8(aws.seen().pop().unwrap().body).unwrap();
     assert!(sent.contains("ValuesToRemove.AttributeValue.1=all"), "{sent}");
+}
+
+/// A setting, the resource, what AWS answers before and after, and the calls between the two.
+pub(super) struct Recorded {
+    pub(super) setting: &'static Setting,
+    pub(super) arn: &'static str,
+    pub(super) name: &'static str,
+    pub(super) parameters: Value,
+    pub(super) bad: Value,
+    pub(super) fix: Value,
+    pub(super) good: Value,
+    pub(super) undo: Value,
+}
+
+pub(super) fn subject(recorded: &Recorded) -> Subject {
+    Subject {
+        name: recorded.name.to_owned(),
+        arn: recorded.arn.parse().unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+        parameters: serde_json::from_value(recorded.parameters.clone()).unwrap(),
+    }
+}
+
+/// The state that answers amount to; as many calls are made as there are answers.
+pub(super) fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value> {
+    let answers = answers.as_array().unwrap();
+    for count in 0..answers.len() {
+        assert!((setting.next)(subject, &answers[..count]).is_some(), "{}: {count}", setting.name);
+    }
+    assert!((setting.next)(subject, answers).is_none(), "{}", setting.name);
+    (setting.state)(subject, answers)
+}
+
+pub(super) fn written(planned: Planned) -> Value {
+    planned.unwrap().into_iter().map(|(operation, input)| json!([operation.name, input])).collect()
 }

@@ -11,13 +11,13 @@ static LOGS: Service = Service {
     host: "logs",
     protocol: Protocol::Json { target: "Logs_20140328", version: "1.1" },
 };
-static DESCRIBE_LOG_GROUPS: Operation = LOGS.operation("DescribeLogGroups");
-static PUT_RETENTION: Operation = LOGS.operation("PutRetentionPolicy");
-static CREATE_LOG_GROUP: Operation = LOGS.operation("CreateLogGroup");
+pub(super) static DESCRIBE_LOG_GROUPS: Operation = LOGS.operation("DescribeLogGroups");
+pub(super) static PUT_RETENTION: Operation = LOGS.operation("PutRetentionPolicy");
+pub(super) static CREATE_LOG_GROUP: Operation = LOGS.operation("CreateLogGroup");
 static DELETE_LOG_GROUP: Operation = LOGS.operation("DeleteLogGroup");
 
 /// The group of this very name: `CloudWatch` lists by prefix, in order, so that the name itself comes first.
-fn group<'a>(answer: &'a Value, name: &str) -> Option<&'a Value> {
+pub(super) fn group<'a>(answer: &'a Value, name: &str) -> Option<&'a Value> {
     at(answer, "/logGroups").as_array()?.iter().find(|group| group["logGroupName"] == name)
 }
 
@@ -85,6 +85,12 @@ pub(super) static STATE_MACHINE_LOGGING: Setting = Setting {
     },
 };
 
+/// The ARN of a log group, for its streams.
+pub(super) fn log_group_arn(subject: &Subject, group: &str) -> String {
+    let (partition, account) = (subject.arn.partition(), subject.account());
+    format!("arn:{partition}:logs:{}:{account}:log-group:{group}:*", subject.region)
+}
+
 fn is_silent(logging: &Value) -> bool {
     logging["level"].as_str().is_none_or(|level| level == "OFF")
 }
@@ -102,9 +108,7 @@ fn state_machine_logging(subject: &Subject, now: &Value) -> Planned {
         return Ok(vec![]);
     }
     let group = states_group(subject);
-    let (partition, account) = (subject.arn.partition(), subject.arn.account());
-    let account = account.map(ToString::to_string).unwrap_or_default();
-    let arn = format!("arn:{partition}:logs:{}:{account}:log-group:{group}:*", subject.region);
+    let arn = log_group_arn(subject, &group);
     let logging = json!({
         "level": subject.text("Level")?,
         "includeExecutionData": false,

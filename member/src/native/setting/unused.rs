@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ec2::EC2;
-use super::{Ask, SEEN, Setting, at};
+use super::{Ask, BESIDE, Setting, at};
 use crate::native::NativeError;
 use crate::wire::Operation;
 
@@ -147,7 +147,7 @@ pub(super) static UNUSED_NETWORK_ACL: Setting = Setting {
                 "Entries": entries,
                 "Tags": tags(&acl["tagSet"]),
             },
-            SEEN: { "NetworkAclId": acl["networkAclId"] },
+            BESIDE: { "NetworkAclId": acl["networkAclId"] },
         }))
     },
     fix: |_, now| {
@@ -160,7 +160,7 @@ pub(super) static UNUSED_NETWORK_ACL: Setting = Setting {
                 "it is the default network ACL of its VPC, which AWS lets nobody delete; an exemption keeps it from being asked about",
             ));
         }
-        Ok(vec![(&DELETE_ACL, json!({ "NetworkAclId": at(now, "/Seen/NetworkAclId") }))])
+        Ok(vec![(&DELETE_ACL, json!({ "NetworkAclId": at(now, "/Beside/NetworkAclId") }))])
     },
     undo: |subject, _, before| {
         let acl = &before["NetworkAcl"];
