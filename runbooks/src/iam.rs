@@ -145,13 +145,37 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
 /// The policy statements of the Lambda role that runs the native controls.
 #[must_use]
 pub fn native_statements(controls: &[Control]) -> Vec<Value> {
-    let mut grants: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for control in controls.iter().filter(|control| matches!(control.body, Body::Native(_))) {
+    let mut by_condition: BTreeMap<&BTreeMap<String, String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let always = BTreeMap::new();
+    for control in controls {
+        let Body::Native(native) = &control.body else { continue };
         for (action, resources) in actions(control) {
-            grants.entry(action).or_default().extend(resources);
+            let condition = native.only.get(&action).unwrap_or(&always);
+            by_condition.entry(condition).or_default().entry(action).or_default().extend(resources);
         }
     }
-    statements(grants)
+    let limited = |(condition, grants): (&BTreeMap<String, String>, _)| {
+        let mut statements = statements(grants);
+        if !condition.is_empty() {
+            statements.iter_mut().for_each(|statement| statement["Condition"] = written(condition));
+        }
+        statements
+    };
+    by_condition.into_iter().flat_map(limited).collect()
+}
+
+/// A condition of a control file, as a policy writes it.
+fn written(condition: &BTreeMap<String, String>) -> Value {
+    let mut operators: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
+    for (key, value) in condition {
+        let (operator, value) = if value.starts_with("arn:*:") {
+            ("ArnEquals", json!({ "Fn::Sub": resource(value) }))
+        } else {
+            ("StringEquals", json!(value))
+        };
+        operators.entry(operator).or_default().insert(key, value);
+    }
+    json!(operators)
 }
 
 /// The policy statements of the control runbook's role.
