@@ -5,6 +5,7 @@
 //! [`crate::remediate`]'s. A new setting is a `static` in one of the files below and a line in [`SETTINGS`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redress_common::arn::Arn;
@@ -19,22 +20,29 @@ use crate::wire::{Operation, Wire};
 
 mod account;
 mod api_stage;
+mod builds;
+mod certificates;
 mod containers;
 mod documents;
 mod ec2;
+mod instances;
 mod logging;
+mod network;
 mod scaling;
 mod secrets;
+mod stacks;
 mod tags;
 mod trail;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 20] = [
+pub static SETTINGS: [&Setting; 28] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
     &api_stage::EXECUTION_LOGGING,
     &api_stage::TRACING,
+    &builds::BUILD_CREDENTIALS,
+    &certificates::CERTIFICATE_RENEWAL,
     &containers::BUILD_PRIVILEGED_MODE,
     &containers::CLUSTER_INSIGHTS,
     &containers::REPOSITORY_IMMUTABILITY,
@@ -43,10 +51,16 @@ pub static SETTINGS: [&Setting; 20] = [
     &ec2::SNAPSHOT_SHARING,
     &ec2::TEMPLATE_PUBLIC_ADDRESS,
     &ec2::TEMPLATE_TOKENS,
+    &instances::INSTANCE_MANAGEMENT,
     &logging::LOG_GROUP_RETENTION,
     &logging::STATE_MACHINE_LOGGING,
+    &network::EC2_ENDPOINT,
+    &network::VPC_FLOW_LOGS,
     &scaling::GROUP_HEALTH_CHECK,
+    &scaling::LAUNCH_PUBLIC_ADDRESS,
+    &scaling::LAUNCH_TOKENS,
     &secrets::SECRET_ROTATION,
+    &stacks::STACK_NOTIFICATIONS,
     &tags::DETECTOR_TAGS,
     &tags::TABLE_TAGS,
     &trail::TRAIL_ENCRYPTION,
@@ -132,6 +146,8 @@ pub struct OnResource {
     wire: Wire,
     /// What AWS answered to the call before: a later one may need what was made by it.
     answered: Mutex<Value>,
+    /// What AWS answered when the resource was read last.
+    seen: Mutex<Value>,
     /// The remediation: a call that is made twice counts once.
     token: String,
 }
@@ -147,7 +163,7 @@ impl OnResource {
             parameters: request.parameters.clone(),
         };
         let token = request.job.remediation_id.to_string();
-        Self { setting, subject, wire, answered: Mutex::default(), token }
+        Self { setting, subject, wire, answered: Mutex::default(), seen: Mutex::default(), token }
     }
 }
 
@@ -165,7 +181,9 @@ impl Native for OnResource {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Ok((self.setting.state)(&self.subject, &answers).map(|state| Image { present: true, state }))
+        let state = (self.setting.state)(&self.subject, &answers);
+        *self.seen.lock().await = answers.into();
+        Ok(state.map(|state| Image { present: true, state }))
     }
 
     fn plan(&self, now: &Image) -> Result<Change, NativeError> {
@@ -184,27 +202,77 @@ impl Native for OnResource {
             return Err(NativeError::Form { what: "a call", native: self.setting.name });
         };
         let mut answered = self.answered.lock().await;
-        let mut input = with_answers(&call.parameters, &answered);
+        let mut input = with_answers(&call.parameters, &answered, &*self.seen.lock().await);
         if let Some(token) = operation.token {
             input[token] = json!(self.token);
         }
-        *answered = self.wire.call(operation, &input).await?;
+        *answered = self.patiently(operation, &input).await?;
+        // EC2 answers with success where it did nothing, or only a part.
+        if let Some(undone) = answered.pointer("/unsuccessful/0") {
+            let said = |field: &str| at(undone, field).as_str().unwrap_or("no reason").to_owned();
+            let (code, message) = (said("/error/code"), said("/error/message"));
+            return Err(NativeError::NotNow(format!("`{}` did not do it: {code}: {message}", operation.name)));
+        }
+        drop(answered);
+        if TAKES_LONG.contains(&operation.name) {
+            self.settled().await?;
+        }
         Ok(())
     }
 }
 
+impl OnResource {
+    /// Calls, and waits for what must be gone first.
+    async fn patiently(&self, operation: &'static Operation, input: &Value) -> Result<Value, AwsFailure> {
+        let waits = STILL_USED.iter().find(|(name, _)| *name == operation.name).map(|(_, code)| *code);
+        for _ in 0..TRIES {
+            match self.wire.call(operation, input).await {
+                Err(failure) if waits.is_some() && failure.code() == waits => tokio::time::sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
+        self.wire.call(operation, input).await
+    }
+
+    /// Waits until the resource is no longer busy; when it stays so, whoever verifies the change will say it.
+    async fn settled(&self) -> Result<(), NativeError> {
+        for tries in 0..TRIES {
+            if !matches!(self.inspect().await?, Some(image) if image.state["IsBusy"] == true) {
+                break;
+            }
+            tokio::time::sleep(PAUSE.min(Duration::from_secs(1 << tries.min(4)))).await;
+        }
+        Ok(())
+    }
+}
+
+/// Operations after which a resource says `IsBusy` for a while.
+const TAKES_LONG: [&str; 1] = ["UpdateStack"];
+
+/// Operations that are refused until AWS has removed what was deleted before, and the error code of that.
+const STILL_USED: [(&str, &str); 1] = [("DeleteSecurityGroup", "DependencyViolation")];
+/// How often, and after how long, such a call is made again: for less time than the function has.
+const TRIES: u32 = 18;
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// A value that the answer to the call before holds: the pointer to it, after this.
 const OF_ANSWER: &str = "answer:";
 
-/// The parameters with what the call before made.
-fn with_answers(value: &Value, answered: &Value) -> Value {
+/// A value that was read and is not to be written down, for it may be secret: the pointer to it in the list of answers.
+const OF_SEEN: &str = "seen:";
+
+/// The parameters with what the call before made, and with what was read.
+fn with_answers(value: &Value, answered: &Value, seen: &Value) -> Value {
     match value {
-        Value::String(text) => match text.strip_prefix(OF_ANSWER) {
-            Some(pointer) => at(answered, pointer).clone(),
-            None => value.clone(),
+        Value::String(text) => match (text.strip_prefix(OF_ANSWER), text.strip_prefix(OF_SEEN)) {
+            (Some(pointer), _) => at(answered, pointer).clone(),
+            (_, Some(pointer)) => at(seen, pointer).clone(),
+            _ => value.clone(),
         },
-        Value::Array(items) => items.iter().map(|item| with_answers(item, answered)).collect(),
-        Value::Object(map) => map.iter().map(|(name, item)| (name.clone(), with_answers(item, answered))).collect(),
+        Value::Array(items) => items.iter().map(|item| with_answers(item, answered, seen)).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(name, item)| (name.clone(), with_answers(item, answered, seen))).collect()
+        }
         other => other.clone(),
     }
 }
