@@ -341,7 +341,10 @@ mod tests {
                 names::GUARD_ROLE,
                 names::RECORDER_ROLE,
                 names::REMEDIATE_ROLE,
-                names::EVENT_FORWARDER_ROLE
+                names::EVENT_FORWARDER_ROLE,
+                // Given to resources: the control files name these.
+                "Redress-Flow-Logs",
+                "Redress-Managed-Instance"
             ])
         );
         let stack = Stack {
