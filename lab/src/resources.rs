@@ -304,6 +304,19 @@ const MADE: &[(&str, &str)] = &[
     ("RunInstances", "volume"),
 ];
 
+/// Operations that hand a role on, by scope: the parameter that holds it, and the service that gets it. AWS asks their caller
+/// for `iam:PassRole`, too. Where a role is behind an instance profile, the lab does not know it.
+const PASSED: &[(&str, &str, &str, &str)] =
+    &[("ec2", "CreateFlowLogs", "DeliverLogsPermissionArn", "vpc-flow-logs.amazonaws.com")];
+
+/// The role that a call hands on, and to whom.
+pub(crate) fn passed<'a>(family: &Family, call: &'a Parsed) -> Option<(&'a str, &'static str)> {
+    let known =
+        |(scope, operation, _, _): &&(&str, &str, &str, &str)| *scope == family.scope && *operation == call.operation;
+    let (_, _, parameter, service) = PASSED.iter().find(known)?;
+    Some((call.parameters.get(*parameter)?.as_str()?, service))
+}
+
 /// The family that a request belongs to, by its signature's scope.
 pub(crate) fn family(scope: &str, path: &str) -> Option<&'static Family> {
     let partly = PARTLY.iter().find(|(name, _)| *name == scope);
