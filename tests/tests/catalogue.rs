@@ -86,7 +86,9 @@ fn is_wanted(name: &str, arguments: &Arguments) -> bool {
 }
 
 /// Rights that AWS asks for and the lab does not, with the reason.
-const UNSEEN: [(&str, &str); 3] = [
+const UNSEEN: [(&str, &str); 7] = [
+    ("acm:DescribeCertificate", "ACM.1 is tested on recorded shapes, for no emulator renews anything"),
+    ("acm:RenewCertificate", "as before"),
     (
         "iam:CreateServiceLinkedRole",
         "AWS makes the role of GuardDuty and Macie in the caller's name; the emulators do not",
@@ -95,7 +97,15 @@ const UNSEEN: [(&str, &str); 3] = [
         "lambda:InvokeFunction",
         "Secrets Manager checks that its caller may invoke the rotation function; the emulator does not",
     ),
+    (
+        "iam:PassRole",
+        "EC2 and Auto Scaling ask for it where an instance profile is given; the emulators do not know its role",
+    ),
     ("macie2:UpdateMacieSession", "a paused Macie is resumed by it; the emulator has no such call"),
+    (
+        "route53:AssociateVPCWithHostedZone",
+        "EC2 makes the zone of an endpoint's private names in the caller's name; the emulator makes none",
+    ),
 ];
 
 /// Nothing is granted to the runbooks that no case needed. That nothing is missing they have shown: the lab denies what is
