@@ -253,7 +253,7 @@ const TAKES_LONG: [&str; 1] = ["UpdateStack"];
 const STILL_USED: [(&str, &str); 1] = [("DeleteSecurityGroup", "DependencyViolation")];
 /// How often, and after how long, such a call is made again: for less time than the function has.
 const TRIES: u32 = 18;
-const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(10) };
 
 /// A value that the answer to the call before holds: the pointer to it, after this.
 const OF_ANSWER: &str = "answer:";

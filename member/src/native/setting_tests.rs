@@ -623,20 +623,57 @@ fn what_a_new_control_cannot_mend_is_left_alone_and_says_what_to_do() {
     assert_eq!(written((case.setting.fix)(&subject(case), &unused)), json!([]), "what nobody uses launches nothing");
 }
 
-#[tokio::test]
-async fn a_call_that_ec2_did_not_do_is_a_failure_with_its_reason() {
-    let aws = FakeAws::default();
-    let body = "<CreateFlowLogsResponse><flowLogIdSet/><unsuccessful><item><resourceId>vpc-1</resourceId><error><code>LogDestinationPermissionIssue</code><message>no</message></error></item></unsuccessful></CreateFlowLogsResponse>";
-    aws.answer("CreateFlowLogs", 200, body);
+fn on(setting: &'static Setting, aws: &FakeAws, arn: &str) -> OnResource {
     let request = RemediateRequest {
-        job: job("arn:aws:ec2:eu-central-1:111122223333:vpc/vpc-1"),
-        native: "vpc_flow_logs".to_owned(),
+        job: job(arn),
+        native: setting.name.to_owned(),
         account_id: "111122223333".parse().unwrap(),
         region: "eu-central-1".parse().unwrap(),
         parameters: BTreeMap::new(),
         copy: None,
     };
-    let native = OnResource::new(&network::VPC_FLOW_LOGS, Wire::new(aws.config()), &request);
+    OnResource::new(setting, Wire::new(aws.config()), &request)
+}
+
+#[tokio::test]
+async fn what_is_in_use_or_busy_is_waited_for() {
+    let aws = FakeAws::default();
+    let in_use = "<Response><Errors><Error><Code>DependencyViolation</Code></Error></Errors></Response>";
+    aws.answer("DeleteSecurityGroup", 400, in_use);
+    aws.answer(
+        "DeleteSecurityGroup",
+        200,
+        "<DeleteSecurityGroupResponse><return>true</return></DeleteSecurityGroupResponse>",
+    );
+    let native = on(&network::EC2_ENDPOINT, &aws, "arn:aws:ec2:eu-central-1:111122223333:vpc/vpc-1");
+    let call = |service: &str, operation: &str| Call {
+        service: service.to_owned(),
+        operation: operation.to_owned(),
+        parameters: json!({}),
+    };
+    native.call(&call("ec2", "DeleteSecurityGroup")).await.unwrap();
+    assert_eq!(aws.seen().len(), 2);
+
+    let status = |status: &str| {
+        format!(
+            "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackStatus>{status}</StackStatus></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+        )
+    };
+    aws.answer("UpdateStack", 200, "<UpdateStackResponse/>");
+    aws.answer("DescribeStacks", 200, &status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"));
+    aws.answer("DescribeStacks", 200, &status("UPDATE_COMPLETE"));
+    let native =
+        on(&stacks::STACK_NOTIFICATIONS, &aws, "arn:aws:cloudformation:eu-central-1:111122223333:stack/shop/1");
+    native.call(&call("cloudformation", "UpdateStack")).await.unwrap();
+    assert_eq!(aws.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn a_call_that_ec2_did_not_do_is_a_failure_with_its_reason() {
+    let aws = FakeAws::default();
+    let body = "<CreateFlowLogsResponse><flowLogIdSet/><unsuccessful><item><resourceId>vpc-1</resourceId><error><code>LogDestinationPermissionIssue</code><message>no</message></error></item></unsuccessful></CreateFlowLogsResponse>";
+    aws.answer("CreateFlowLogs", 200, body);
+    let native = on(&network::VPC_FLOW_LOGS, &aws, "arn:aws:ec2:eu-central-1:111122223333:vpc/vpc-1");
     let call = Call { service: "ec2".to_owned(), operation: "CreateFlowLogs".to_owned(), parameters: json!({}) };
     let failed = native.call(&call).await.unwrap_err().to_string();
     assert_eq!(failed, "`CreateFlowLogs` did not do it: LogDestinationPermissionIssue: no");
