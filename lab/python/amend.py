@@ -31,6 +31,9 @@ def all_of_it():
     name_the_user_of_an_access_key()
     name_the_resources_that_actions_are_for()
     name_the_alarms_of_a_request()
+    judge_aliases_by_their_keys()
+    tell_policies_what_is_attached()
+    keep_topics_of_stacks()
     ask_s3_before_tagging_its_buckets()
     tell_policies_the_key_of_an_upload()
     tell_buckets_of_others_who_asks()
@@ -315,6 +318,71 @@ def name_the_alarms_of_a_request():
         return resource_of(service, method, path, headers, body, *rest)
 
     iam_actions.extract_resource_arn = named
+
+
+def judge_aliases_by_their_keys():
+    """What is asked of a key by its alias is judged by the key's ARN; MiniStack takes the alias's."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def named(service, method, path, headers, body, *rest):
+        resource = resource_of(service, method, path, headers, body, *rest)
+        if service == "kms" and ":alias/" in resource and not headers.get("x-amz-target", "").endswith("Alias"):
+            key = kms._resolve_key(resource)
+            return key["Arn"] if key else resource
+        return resource
+
+    iam_actions.extract_resource_arn = named
+
+
+def tell_policies_what_is_attached():
+    """`iam:PolicyARN` is a condition key of attaching and detaching a managed policy."""
+    context_of = iam_actions.request_tag_context
+
+    def named(service, iam_action, body, params):
+        context = context_of(service, iam_action, body, params)
+        if iam_action in ("iam:AttachRolePolicy", "iam:DetachRolePolicy"):
+            context["iam:policyarn"] = iam_actions._query_param(params, "PolicyArn")
+        return context
+
+    iam_actions.request_tag_context = named
+
+
+def keep_topics_of_stacks():
+    """MiniStack forgets a stack's `NotificationARNs`, and finds nothing to update when nothing else changes."""
+    create, update = handlers._ACTION_HANDLERS["CreateStack"], handlers._ACTION_HANDLERS["UpdateStack"]
+    describe, unchanged = handlers._ACTION_HANDLERS["DescribeStacks"], handlers._stack_has_no_updates
+    wished = {}
+
+    def keeping(handler):
+        def handled(parameters):
+            topics = handlers._extract_string_members(parameters, "NotificationARNs")
+            # Given and empty takes them away; not given keeps them.
+            given = topics or "NotificationARNs" in parameters
+            wished["topics"] = topics if given else None
+            answer = handler(parameters)
+            wished.clear()
+            stack = handlers._resolve_stack(handlers._p(parameters, "StackName"))
+            if given and stack and answer[0] < 400:
+                stack["NotificationARNs"] = topics
+            return answer
+
+        return handled
+
+    def same(stack, *rest):
+        topics = wished.get("topics")
+        return (topics is None or topics == stack.get("NotificationARNs", [])) and unchanged(stack, *rest)
+
+    def described(parameters):
+        status, headers, body = describe(parameters)
+        text = body.decode() if isinstance(body, bytes) else body
+        for stack in list(cloudformation._stacks.values()):
+            topics = "".join(f"<member>{topic}</member>" for topic in stack.get("NotificationARNs", []))
+            own = f"<StackId>{stack['StackId']}</StackId>"
+            text = text.replace(own, f"{own}<NotificationARNs>{topics}</NotificationARNs>") if topics else text
+        return status, headers, text.encode() if isinstance(body, bytes) else text
+
+    handlers._stack_has_no_updates = same
+    handlers._ACTION_HANDLERS.update(CreateStack=keeping(create), UpdateStack=keeping(update), DescribeStacks=described)
 
 
 def ask_s3_before_tagging_its_buckets():

@@ -421,20 +421,21 @@ impl Gateway {
             return Ok(answer);
         }
         let service = family.models[0];
+        let mut passed = Vec::new();
+        if let Some((role, to)) = resources::passed(family, &call) {
+            let context = json!({ "iam:passedtoservice": to });
+            let orders = json!({
+                "judge_only": true, "service": "iam", "action": "iam:PassRole", "resources": [role], "context": context });
+            if let Some(refused) = self.judge(incoming, orders, outcome).await? {
+                return Ok(refused);
+            }
+            passed = std::mem::take(&mut outcome.checks);
+        }
         let orders = json!({ "judge_only": true, "service": service, "action": action, "resources": resources });
         if let Some(refused) = self.judge(incoming, orders, outcome).await? {
             return Ok(refused);
         }
-        for (role, to) in resources::passed(family, &call) {
-            let own = std::mem::take(&mut outcome.checks);
-            let context = json!({ "iam:PassedToService": to });
-            let orders = json!({ "judge_only": true, "service": service, "action": "iam:PassRole", "resources": [role], "context": context });
-            let refused = self.judge(incoming, orders, outcome).await?;
-            outcome.checks.splice(0..0, own);
-            if let Some(refused) = refused {
-                return Ok(refused);
-            }
-        }
+        outcome.checks.extend(passed);
         let answer = self.forward(incoming, &self.moto, &[("x-moto-account-id", &caller.account)]).await?;
         let page =
             answer.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));

@@ -304,14 +304,20 @@ const MADE: &[(&str, &str)] = &[
     ("RunInstances", "volume"),
 ];
 
-/// Parameters by which a caller hands a role to a service, and that service.
-const PASSES: &[(&str, &str, &str)] = &[("rds", "MonitoringRoleArn", "monitoring.rds.amazonaws.com")];
+/// Operations that hand a role on, by scope: the parameter that holds it, and the service that gets it. AWS asks their caller
+/// for `iam:PassRole`, too. Where a role is behind an instance profile, the lab does not know it.
+const PASSED: &[(&str, &str, &str, &str)] = &[
+    ("ec2", "CreateFlowLogs", "DeliverLogsPermissionArn", "vpc-flow-logs.amazonaws.com"),
+    ("rds", "CreateDBInstance", "MonitoringRoleArn", "monitoring.rds.amazonaws.com"),
+    ("rds", "ModifyDBInstance", "MonitoringRoleArn", "monitoring.rds.amazonaws.com"),
+];
 
-/// The roles that a call hands over, and to whom: the caller must be allowed to.
-pub(crate) fn passed<'a>(family: &Family, call: &'a Parsed) -> impl Iterator<Item = (&'a str, &'static str)> {
-    let scope = family.scope;
-    let here = PASSES.iter().filter(move |(of, _, _)| *of == scope);
-    here.filter_map(|(_, parameter, service)| Some((call.parameters.get(*parameter)?.as_str()?, *service)))
+/// The role that a call hands on, and to whom.
+pub(crate) fn passed<'a>(family: &Family, call: &'a Parsed) -> Option<(&'a str, &'static str)> {
+    let known =
+        |(scope, operation, _, _): &&(&str, &str, &str, &str)| *scope == family.scope && *operation == call.operation;
+    let (_, _, parameter, service) = PASSED.iter().find(known)?;
+    Some((call.parameters.get(*parameter)?.as_str()?, service))
 }
 
 /// The family that a request belongs to, by its signature's scope.

@@ -342,7 +342,10 @@ mod tests {
                 names::RDS_MONITORING_ROLE,
                 names::RECORDER_ROLE,
                 names::REMEDIATE_ROLE,
-                names::EVENT_FORWARDER_ROLE
+                names::EVENT_FORWARDER_ROLE,
+                // Given to resources: the control files name these.
+                "Redress-Flow-Logs",
+                "Redress-Managed-Instance"
             ])
         );
         let stack = Stack {

@@ -23,6 +23,7 @@ use crate::wire::Wire;
 pub mod at_rest;
 mod bucket_lifecycle;
 pub mod bucket_settings;
+pub mod cloudfront_distribution;
 pub mod cloudwatch_alarm;
 pub mod ec2_default_group;
 pub mod ec2_network_acl;
@@ -165,9 +166,10 @@ type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeErr
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 21] = [
+pub const NATIVES: [Declared; 22] = [
     at_rest::DECLARED,
     bucket_settings::DECLARED,
+    cloudfront_distribution::DECLARED,
     cloudwatch_alarm::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
@@ -367,6 +369,7 @@ mod tests {
         vec![
             ("at_rest", json!({ "KmsMasterKeyId": "alias/aws/sns" })),
             ("bucket_settings", json!({ "Setting": "Versioning" })),
+            ("cloudfront_distribution", json!({ "Goal": "Encryption" })),
             ("cloudwatch_alarm", json!({ "FilterPattern": "{ $.a = 1 }", "MetricName": "a", "Namespace": "b" })),
             ("ec2_default_group", json!({})),
             ("ec2_network_acl", json!({ "Ports": [22, 3389] })),

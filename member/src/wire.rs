@@ -29,9 +29,9 @@ use aws_types::SdkConfig;
 use aws_types::SigningName;
 use aws_types::region::{Region, SigningRegion};
 use redress_common::aws::failure::AwsFailure;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-mod xml;
+pub(crate) mod xml;
 
 /// A service, and how it is spoken to.
 #[derive(Debug)]
@@ -60,6 +60,9 @@ pub enum Protocol {
     Rest,
     /// The same, with members as they are called.
     RestCapital,
+    /// A method and a path, an XML document in and out. It is kept as text, for a document that is put back must not lose
+    /// what nobody here has read. Member `Document` is the body, `IfMatch` the header, and an answer is `Document` and `ETag`.
+    Document,
     /// `POST /` with a form, answered with XML: all values are texts, and what is empty is `null`.
     Query {
         /// Of the API.
@@ -78,7 +81,7 @@ pub struct Operation {
     pub service: &'static Service,
     /// Its name.
     pub name: &'static str,
-    /// For [`Protocol::Rest`] and its like: method, and path with a `{Member}` for each that goes into it.
+    /// For the protocols with paths: method, and path with a `{Member}` for each that goes into it.
     pub http: (&'static str, &'static str),
     /// The member that tells a call that is made again from another one.
     pub token: Option<&'static str>,
@@ -151,6 +154,17 @@ impl Operation {
                     body: form.join("&"),
                 }
             }
+            Protocol::Document => {
+                let text = |name: &str| input[name].as_str().map(str::to_owned);
+                let filled = input.as_object().into_iter().flatten().fold(path.to_owned(), |path, (name, value)| {
+                    let hole = format!("{{{name}}}");
+                    path.replace(&hole, &listed(&path, &hole, value))
+                });
+                let body = text("Document").unwrap_or_default();
+                let kind = (!body.is_empty()).then(|| ("content-type", "application/xml".to_owned()));
+                let tag = text("IfMatch").map(|tag| ("if-match", tag));
+                Written { method, path: filled, headers: kind.into_iter().chain(tag).collect(), body }
+            }
             Protocol::Rest | Protocol::RestCapital | Protocol::Sdk => {
                 let capital = matches!(self.service.protocol, Protocol::RestCapital);
                 let mut filled = path.to_owned();
@@ -184,6 +198,8 @@ fn flatten(name: &str, value: &Value, item: &str, form: &mut Vec<String>) {
                 flatten(&name, value, item, form);
             }
         }
+        // How a list is emptied; EC2's lists cannot be said to be empty.
+        Value::Array(items) if items.is_empty() && !item.is_empty() => form.push(format!("{name}=")),
         Value::Array(items) => {
             for (index, value) in items.iter().enumerate() {
                 flatten(&format!("{name}{item}.{}", index + 1), value, item, form);
@@ -255,6 +271,8 @@ impl Wire {
     /// When AWS refuses or does not answer.
     pub async fn call(&self, operation: &'static Operation, input: &Value) -> Result<Value, AwsFailure> {
         let region = self.config.region().map_or("us-east-1", Region::as_ref).to_owned();
+        let region = home(operation.service, &region).map_or(region, |(_, home)| home.to_owned());
+        let documents = matches!(operation.service.protocol, Protocol::Document);
         let calling = Orchestrated::builder()
             .service_name(operation.service.name)
             .operation_name(operation.name)
@@ -267,7 +285,7 @@ impl Wire {
             .interceptor(RequestInfoInterceptor::new())
             .runtime_plugin(self.signed(operation.service, region))
             .serializer(request)
-            .deserializer(answer)
+            .deserializer(if documents { document } else { answer })
             .build();
         let called = calling.invoke(operation.written(input)).await;
         called.map_err(|error| AwsFailure::of(operation.name, &error))
@@ -275,7 +293,10 @@ impl Wire {
 
     fn endpoint(&self, service: &Service, region: &str) -> String {
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let own = || format!("https://{}.{region}.{suffix}", service.host);
+        let own = || match home(service, region) {
+            Some((host, _)) => format!("https://{host}.{suffix}"),
+            None => format!("https://{}.{region}.{suffix}", service.host),
+        };
         self.config.endpoint_url().map_or_else(own, str::to_owned)
     }
 
@@ -301,6 +322,19 @@ impl Wire {
     }
 }
 
+/// The host and the signing Region of a service that there is once a partition.
+fn home(service: &Service, region: &str) -> Option<(&'static str, &'static str)> {
+    let china = region.starts_with("cn-");
+    match service.name {
+        "cloudfront" if china => Some(("cloudfront.cn-northwest-1", "cn-northwest-1")),
+        "cloudfront" => Some(("cloudfront", "us-east-1")),
+        "iam" if china => Some(("iam.cn-north-1", "cn-north-1")),
+        "iam" if region.starts_with("us-gov-") => Some(("iam.us-gov", "us-gov-west-1")),
+        "iam" => Some(("iam", "us-east-1")),
+        _ => None,
+    }
+}
+
 fn request(written: Written) -> Result<HttpRequest, BoxError> {
     let mut request = HttpRequest::new(SdkBody::from(written.body));
     request.set_method(written.method)?;
@@ -309,6 +343,16 @@ fn request(written: Written) -> Result<HttpRequest, BoxError> {
         request.headers_mut().insert(name, value);
     }
     Ok(request)
+}
+
+/// The answer of a service that speaks in documents.
+fn document(response: &HttpResponse) -> Result<Value, OrchestratorError<ErrorMetadata>> {
+    if !response.status().is_success() {
+        return answer(response);
+    }
+    let body = response.body().bytes().unwrap_or_default();
+    let text = std::str::from_utf8(body).map_err(OrchestratorError::other)?;
+    Ok(json!({ "Document": text, "ETag": response.headers().get("etag") }))
 }
 
 fn answer(response: &HttpResponse) -> Result<Value, OrchestratorError<ErrorMetadata>> {
@@ -343,8 +387,6 @@ fn answer(response: &HttpResponse) -> Result<Value, OrchestratorError<ErrorMetad
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::testing::FakeAws;
 
@@ -432,9 +474,48 @@ mod tests {
         assert_eq!(failure.code(), Some("InvalidSubnetID.NotFound"));
     }
 
+    static CLOUDFRONT: Service =
+        Service { name: "cloudfront", signing: "cloudfront", host: "cloudfront", protocol: Protocol::Document };
+    static GET_CONFIG: Operation =
+        CLOUDFRONT.at("GetDistributionConfig", "GET", "/2020-05-31/distribution/{Id}/config");
+    static PUT_CONFIG: Operation = CLOUDFRONT.at("UpdateDistribution", "PUT", "/2020-05-31/distribution/{Id}/config");
+
+    #[tokio::test]
+    async fn a_document_comes_and_goes_as_it_is() {
+        let text = "<?xml version=\"1.0\"?>\n<DistributionConfig xmlns=\"x\"><Comment>a &amp; b</Comment><Aliases/></DistributionConfig>";
+        let aws = FakeAws::default();
+        aws.answer("GET", 200, text);
+        let wire = Wire::new(aws.config());
+        let answer = wire.call(&GET_CONFIG, &json!({ "Id": "E1" })).await.unwrap();
+        assert_eq!(answer, json!({ "Document": text, "ETag": null }));
+        let seen = aws.seen().remove(0);
+        assert!(seen.headers["authorization"].contains("/us-east-1/cloudfront/aws4_request"), "{:?}", seen.headers);
+        assert!(seen.body.is_empty() && !seen.headers.contains_key("content-type"));
+
+        let written = PUT_CONFIG.written(&json!({ "Id": "E1", "IfMatch": "E2", "Document": text }));
+        assert_eq!((written.path.as_str(), written.body.as_str()), ("/2020-05-31/distribution/E1/config", text));
+        assert!(written.headers.contains(&("if-match", "E2".to_owned())));
+
+        aws.answer("GET", 404, "<ErrorResponse><Error><Code>NoSuchDistribution</Code></Error></ErrorResponse>");
+        let failure = wire.call(&GET_CONFIG, &json!({ "Id": "E1" })).await.unwrap_err();
+        assert_eq!(failure.code(), Some("NoSuchDistribution"));
+    }
+
+    #[test]
+    fn only_a_list_that_can_be_empty_is_said_to_be() {
+        let mut form = Vec::new();
+        flatten("", &json!({ "A": [], "B": ["x"] }), ".member", &mut form);
+        assert_eq!(form, ["A=", "B.member.1=x"]);
+        form.clear();
+        flatten("", &json!({ "A": [], "B": ["x"] }), "", &mut form);
+        assert_eq!(form, ["B.1=x"]);
+    }
+
     #[test]
     fn hosts_are_those_of_the_partition() {
         let wire = Wire::new(SdkConfig::builder().build());
+        assert_eq!(wire.endpoint(&CLOUDFRONT, "eu-central-1"), "https://cloudfront.amazonaws.com");
+        assert_eq!(wire.endpoint(&CLOUDFRONT, "cn-north-1"), "https://cloudfront.cn-northwest-1.amazonaws.com.cn");
         assert_eq!(wire.endpoint(&ECR, "eu-central-1"), "https://api.ecr.eu-central-1.amazonaws.com");
         assert_eq!(wire.endpoint(&ECR, "cn-north-1"), "https://api.ecr.cn-north-1.amazonaws.com.cn");
     }

@@ -150,6 +150,8 @@ pub struct Native {
     pub name: String,
     /// The IAM actions that it needs, each with its narrowest resource.
     pub calls: BTreeMap<String, Vec<String>>,
+    /// Of these, those that are granted under a condition: condition key → the value that it must have.
+    pub only: BTreeMap<String, BTreeMap<String, String>>,
     /// What it makes in mode `Snapshot`, one after the other, and how SSM waits for each.
     pub copies: Vec<Copied>,
 }
@@ -384,6 +386,8 @@ struct Raw {
     #[serde(default)]
     calls: BTreeMap<String, OneOrMany>,
     #[serde(default)]
+    only: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default)]
     copies: Vec<RawCopied>,
     inspect: Option<RawInspect>,
     #[serde(default)]
@@ -507,7 +511,7 @@ impl Source<'_> {
         exact.or(found).map_or(0, |at| at + 1)
     }
 
-    fn control(&self, raw: Raw) -> Result<Control, ControlError> {
+    fn control(&self, mut raw: Raw) -> Result<Control, ControlError> {
         for (field, text) in [("title", &raw.title), ("action", &raw.action), ("example", &raw.example)] {
             if text.trim().is_empty() || text.chars().any(char::is_control) {
                 return Err(self.invalid(&[field], "is empty or holds a control character", "write one line of text"));
@@ -561,7 +565,9 @@ impl Source<'_> {
                     ));
                 }
                 let copies = self.copies(raw.copies)?;
-                Body::Native(Native { copies, ..self.native(name, raw.calls)? })
+                let native = self.native(name, raw.calls)?;
+                let only = self.only(&native.calls, std::mem::take(&mut raw.only))?;
+                Body::Native(Native { only, copies, ..native })
             }
             (native, Some(steps)) => {
                 let other = native.map(|_| "native").or(api).or((!raw.calls.is_empty()).then_some("calls"));
@@ -600,6 +606,13 @@ impl Source<'_> {
                 )?))
             }
         };
+        if !raw.only.is_empty() {
+            return Err(self.invalid(
+                &["only"],
+                "goes with `native` only",
+                "drop it: what a runbook calls by itself is limited by its resource",
+            ));
+        }
         let workflow = raw.workflow.map(|raw| Workflow { snapshot: raw.snapshot, roll_back: raw.roll_back });
         let copies = matches!(&body, Body::Native(native) if !native.copies.is_empty());
         if workflow.is_some_and(|workflow| workflow.snapshot) != copies {
@@ -708,7 +721,33 @@ impl Source<'_> {
         if calls.is_empty() {
             return Err(self.invalid(&["calls"], "is missing", "list the IAM actions that the function needs"));
         }
-        Ok(Native { name, calls: self.grants(calls)?, copies: Vec::new() })
+        Ok(Native { name, calls: self.grants(calls)?, only: BTreeMap::new(), copies: Vec::new() })
+    }
+
+    /// The conditions of actions that are granted.
+    fn only(
+        &self,
+        calls: &BTreeMap<String, Vec<String>>,
+        only: BTreeMap<String, BTreeMap<String, String>>,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, ControlError> {
+        for (action, conditions) in &only {
+            let path = ["only", action.as_str()];
+            if !calls.contains_key(action) {
+                return Err(self.invalid(&path, "is not among the calls", "list it under `calls`, too"));
+            }
+            let sound = |(key, value): (&String, &String)| {
+                key.contains(':') && !value.is_empty() && !value.contains(['*', '$', '{', '}'])
+                    || value.strip_prefix("arn:*:").is_some_and(|rest| !rest.contains(['$', '{', '}']))
+            };
+            if conditions.is_empty() || !conditions.iter().all(sound) {
+                return Err(self.invalid(
+                    &path,
+                    "has no condition, or one that is not understood",
+                    "write `iam:PassedToService: ec2.amazonaws.com`, or an ARN that starts with `arn:*:`",
+                ));
+            }
+        }
+        Ok(only)
     }
 
     /// The steps that a person takes. They must fit a notification and a ledger record, whole.

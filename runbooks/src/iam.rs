@@ -139,21 +139,43 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
             Body::Guidance(_) => {}
         }
     }
-    families.into_iter().map(|(role, grants)| (role, statements(grants, &BTreeSet::new()))).collect()
+    families.into_iter().map(|(role, grants)| (role, statements(grants))).collect()
 }
 
 /// The policy statements of the Lambda role that runs the native controls.
 #[must_use]
 pub fn native_statements(controls: &[Control]) -> Vec<Value> {
-    let mut grants: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for control in controls.iter().filter(|control| matches!(control.body, Body::Native(_))) {
+    let mut by_condition: BTreeMap<&BTreeMap<String, String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let always = BTreeMap::new();
+    for control in controls {
+        let Body::Native(native) = &control.body else { continue };
         for (action, resources) in actions(control) {
-            grants.entry(action).or_default().extend(resources);
+            let condition = native.only.get(&action).unwrap_or(&always);
+            by_condition.entry(condition).or_default().entry(action).or_default().extend(resources);
         }
     }
-    let families: BTreeSet<&str> = controls.iter().map(|control| control.id.family()).collect();
-    let passed_to = PASSED_TO.iter().filter(|(family, _)| families.contains(family)).map(|(_, service)| *service);
-    statements(grants, &passed_to.collect())
+    let limited = |(condition, grants): (&BTreeMap<String, String>, _)| {
+        let mut statements = statements(grants);
+        if !condition.is_empty() {
+            statements.iter_mut().for_each(|statement| statement["Condition"] = written(condition));
+        }
+        statements
+    };
+    by_condition.into_iter().flat_map(limited).collect()
+}
+
+/// A condition of a control file, as a policy writes it.
+fn written(condition: &BTreeMap<String, String>) -> Value {
+    let mut operators: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
+    for (key, value) in condition {
+        let (operator, value) = if value.starts_with("arn:*:") {
+            ("ArnEquals", json!({ "Fn::Sub": resource(value) }))
+        } else {
+            ("StringEquals", json!(value))
+        };
+        operators.entry(operator).or_default().insert(key, value);
+    }
+    json!(operators)
 }
 
 /// The policy statements of the control runbook's role.
@@ -165,42 +187,28 @@ pub fn control_statements() -> Vec<Value> {
     add("ssm:StartAutomationExecution", &[ssm("automation-definition/Redress-*:*"), ssm("document/Redress-*")]);
     add("ssm:GetAutomationExecution", &[ssm("automation-execution/*")]);
     add("s3:GetObject", &["arn:${AWS::Partition}:s3:::${EvidenceBucket}/year=*".to_owned()]);
-    let mut statements = statements(grants, &BTreeSet::new());
+    let mut statements = statements(grants);
     statements.push(json!({
         "Effect": "Allow",
-        "Action": [PASS_ROLE],
+        "Action": ["iam:PassRole"],
         "Resource": [{ "Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/Redress-Remediate-*" }],
         "Condition": { "StringEquals": { "iam:PassedToService": "ssm.amazonaws.com" } },
     }));
     statements
 }
 
-/// Whom roles may be passed to, by the family of the control that passes them.
-const PASSED_TO: [(&str, &str); 2] = [("ECS", "ecs-tasks.amazonaws.com"), ("RDS", "monitoring.rds.amazonaws.com")];
-const PASS_ROLE: &str = "iam:PassRole";
-
-/// One statement for each set of resources. A role is passed only to those services: to none, when none is named.
-fn statements(mut grants: BTreeMap<String, BTreeSet<String>>, passed_to: &BTreeSet<&str>) -> Vec<Value> {
-    let passed = grants.remove(PASS_ROLE);
-    let sub =
-        |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
-    let passed = passed.map(|resources| {
-        json!({
-            "Effect": "Allow",
-            "Action": [PASS_ROLE],
-            "Resource": resources.iter().map(sub).collect::<Vec<_>>(),
-            "Condition": { "StringEquals": { "iam:PassedToService": passed_to } },
-        })
-    });
+/// One statement for each set of resources.
+fn statements(grants: BTreeMap<String, BTreeSet<String>>) -> Vec<Value> {
     let mut by_resources: Grants = BTreeMap::new();
     for (action, resources) in grants {
         by_resources.entry(resources).or_default().insert(action);
     }
+    let sub =
+        |resource: &String| if resource.contains("${") { json!({ "Fn::Sub": resource }) } else { json!(resource) };
     by_resources
         .into_iter()
         .map(|(resources, actions)| {
             json!({ "Effect": "Allow", "Action": actions, "Resource": resources.iter().map(sub).collect::<Vec<_>>() })
         })
-        .chain(passed)
         .collect()
 }

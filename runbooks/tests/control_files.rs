@@ -103,6 +103,18 @@ fn native_and_api_shapes_do_not_mix() {
 }
 
 #[test]
+fn a_condition_is_of_an_action_that_is_granted_and_says_something() {
+    let error = refused("SSM.1", "  iam:PassRole: { iam:PassedToService", "  iam:Pass: { iam:PassedToService");
+    assert!(error.contains("is not among the calls"), "{error}");
+    for bad in ["\"*\"", "\"\"", "\"${AWS::Partition}\""] {
+        let error = refused("SSM.1", "ec2.amazonaws.com }", &format!("{bad} }}"));
+        assert!(error.contains("`only.iam:PassRole` has no condition"), "{bad}: {error}");
+    }
+    let error = refused("S3.8", "inspect:", "only: { s3:PutBucketPublicAccessBlock: { aws:a: b } }\ninspect:");
+    assert!(error.contains("goes with `native` only"), "{error}");
+}
+
+#[test]
 fn parameters_stay_in_their_bounds() {
     let error = refused("EC2.13", "default: [22]", "default: [0]");
     assert!(error.contains("`parameters.Ports`") && error.contains("outside its own bounds"), "{error}");

@@ -91,7 +91,7 @@ fn is_wanted(name: &str, arguments: &Arguments) -> bool {
 }
 
 /// Rights that AWS asks for and the lab does not, by their action or a part of their resource, with the reason.
-const UNSEEN: [(&str, &str); 6] = [
+const UNSEEN: [(&str, &str); 10] = [
     (
         ":alarm:TargetTracking-",
         "AWS makes and deletes the alarms of a scaling policy in the caller's name; the emulator does not",
@@ -100,16 +100,29 @@ const UNSEEN: [(&str, &str); 6] = [
         "dynamodb:UpdateTable",
         "Application Auto Scaling checks that its caller may scale a table; the emulator does not",
     ),
+    ("acm:DescribeCertificate", "ACM.1 is tested on recorded shapes, for no emulator renews anything"),
+    ("acm:RenewCertificate", "as before"),
     (
         "iam:CreateServiceLinkedRole",
         "AWS makes the role of GuardDuty, Macie and table scaling in the caller's name; the emulators do not",
     ),
-    ("iam:PassRole", "AWS asks whether the caller may give a service the role that it names; the emulators mostly do not"),
+    (
+        "iam:PassRole",
+        "AWS asks whether the caller may give a service the role that it names; the emulators mostly do not",
+    ),
     (
         "lambda:InvokeFunction",
         "Secrets Manager checks that its caller may invoke the rotation function; the emulator does not",
     ),
+    (
+        "iam:PassRole",
+        "EC2 and Auto Scaling ask for it where an instance profile is given; the emulators do not know its role",
+    ),
     ("macie2:UpdateMacieSession", "a paused Macie is resumed by it; the emulator has no such call"),
+    (
+        "route53:AssociateVPCWithHostedZone",
+        "EC2 makes the zone of an endpoint's private names in the caller's name; the emulator makes none",
+    ),
 ];
 
 /// Nothing is granted to the runbooks that no case needed. That nothing is missing they have shown: the lab denies what is

@@ -470,9 +470,14 @@ impl Subject {
     }
 }
 
+/// Roles of the member's stack that are given to resources: nothing of Redress has them.
+const OF_RESOURCES: [&str; 2] = ["Redress-Flow-Logs", "Redress-Managed-Instance"];
+
 /// Every allow line of every role of Redress in an account.
 async fn lines(world: &World, account: &str) -> Vec<Grant> {
-    let is_ours = |role: &str| role.starts_with("Redress-") || role == names::CROSS_ACCOUNT_ROLE;
+    let is_ours = |role: &str| {
+        (role.starts_with("Redress-") && !OF_RESOURCES.contains(&role)) || role == names::CROSS_ACCOUNT_ROLE
+    };
     let mut found = world.grants(account, is_ours).await;
     found.retain(|line| !is_elsewhere(line));
     found

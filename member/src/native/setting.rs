@@ -24,20 +24,25 @@ use crate::wire::{Operation, Protocol, Until, Wire};
 mod account;
 mod api_stage;
 mod balancer;
+mod builds;
 mod capacity;
+mod certificates;
 mod contact;
 mod containers;
 mod documents;
 mod ec2;
+mod instances;
 mod logging;
+mod network;
 mod parameter_group;
 mod rds;
-mod redshift;
 mod recorder;
+mod redshift;
 mod roles;
 mod scaling;
 mod sdk;
 mod secrets;
+mod stacks;
 mod tags;
 mod topic;
 mod trail;
@@ -47,7 +52,7 @@ pub(super) use ec2::EC2;
 pub(super) use secrets::SECRETS;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 39] = [
+pub static SETTINGS: [&Setting; 47] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
@@ -55,7 +60,9 @@ pub static SETTINGS: [&Setting; 39] = [
     &api_stage::TRACING,
     &balancer::ACCESS_LOGS,
     &balancer::LISTENER_REDIRECT,
+    &builds::BUILD_CREDENTIALS,
     &capacity::TABLE_SCALING,
+    &certificates::CERTIFICATE_RENEWAL,
     &contact::SECURITY_CONTACT,
     &containers::BUILD_PRIVILEGED_MODE,
     &containers::CLUSTER_AUDIT_LOG,
@@ -67,8 +74,11 @@ pub static SETTINGS: [&Setting; 39] = [
     &ec2::SNAPSHOT_SHARING,
     &ec2::TEMPLATE_PUBLIC_ADDRESS,
     &ec2::TEMPLATE_TOKENS,
+    &instances::INSTANCE_MANAGEMENT,
     &logging::LOG_GROUP_RETENTION,
     &logging::STATE_MACHINE_LOGGING,
+    &network::EC2_ENDPOINT,
+    &network::VPC_FLOW_LOGS,
     &parameter_group::POSTGRES_TLS,
     &parameter_group::REDSHIFT_TLS,
     &rds::ENHANCED_MONITORING,
@@ -77,8 +87,11 @@ pub static SETTINGS: [&Setting; 39] = [
     &recorder::CONFIG_RECORDER,
     &redshift::AUDIT_LOGGING,
     &scaling::GROUP_HEALTH_CHECK,
+    &scaling::LAUNCH_PUBLIC_ADDRESS,
+    &scaling::LAUNCH_TOKENS,
     &secrets::SECRET_ROTATION,
     &secrets::UNUSED_SECRET,
+    &stacks::STACK_NOTIFICATIONS,
     &tags::DETECTOR_TAGS,
     &tags::TABLE_TAGS,
     &topic::DELIVERY_STATUS,
@@ -190,6 +203,8 @@ pub struct OnResource {
     wire: Wire,
     /// What AWS answered to the calls before, the newest where several say the same: a later one may need what was made.
     answered: Mutex<Value>,
+    /// What AWS answered when the resource was read last.
+    seen: Mutex<Value>,
     /// What the last look found beside the resource.
     beside: Shared<Value>,
     /// How long what was just made may take to be seen.
@@ -210,9 +225,9 @@ impl OnResource {
             now: Timestamp::now(),
         };
         let token = request.job.remediation_id.to_string();
-        let (answered, beside) = (Mutex::default(), Shared::default());
+        let (answered, seen, beside) = (Mutex::default(), Mutex::default(), Shared::default());
         let patience = [2, 4, 8, 16].map(Duration::from_secs);
-        Self { setting, subject, wire, answered, beside, patience, token }
+        Self { setting, subject, wire, answered, seen, beside, patience, token }
     }
 
     async fn send(&self, operation: &'static Operation, input: &Value) -> Result<Value, NativeError> {
@@ -223,6 +238,56 @@ impl OnResource {
             return Err(NativeError::Form { what: "a call", native: self.setting.name });
         };
         Ok(answer?)
+    }
+
+    /// Calls, and waits for what was just made and is not seen yet, or must be gone first.
+    async fn patiently(&self, operation: &'static Operation, input: &Value) -> Result<Value, NativeError> {
+        let pauses =
+            if STILL_USED.contains(&operation.name) { vec![GONE_PAUSE; TRIES] } else { self.patience.to_vec() };
+        for pause in pauses {
+            match self.send(operation, input).await {
+                Err(NativeError::Aws(failure))
+                    if failure.code().is_some_and(|code| operation.awaits.contains(&code)) =>
+                {
+                    tokio::time::sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.send(operation, input).await
+    }
+
+    /// Waits until AWS is done with what an operation began.
+    async fn done(&self, until: &Until, input: &Value, answered: &Value) -> Result<(), NativeError> {
+        let input = (until.input)(input, answered);
+        for _ in 0..ASKED {
+            let now = self.wire.call(until.ask, &input).await?;
+            let state = at(&now, until.state).as_str().unwrap_or_default();
+            if state == until.done {
+                return Ok(());
+            }
+            if !until.at_it.contains(&state) {
+                return Err(NativeError::NotNow(format!(
+                    "AWS began it, and it is {state}: {}",
+                    at(&now, until.errors)
+                )));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(NativeError::NotNow(
+            "AWS began it, and was not done after four minutes; look at it before you ask again".to_owned(),
+        ))
+    }
+
+    /// Waits until the resource is no longer busy; when it stays so, whoever verifies the change will say it.
+    async fn settled(&self) -> Result<(), NativeError> {
+        for tries in 0..TRIES {
+            if !matches!(self.inspect().await?, Some(image) if image.state["IsBusy"] == true) {
+                break;
+            }
+            tokio::time::sleep(GONE_PAUSE.min(Duration::from_secs(1 << tries.min(4)))).await;
+        }
+        Ok(())
     }
 
     /// The state as the setting reads it: with what is beside.
@@ -237,9 +302,19 @@ impl OnResource {
     }
 }
 
-/// What a plan needs to know and that is no part of the resource: a bucket or a role that others use, too. It is not in
-/// the image: another may make it meanwhile, and an undo leaves it.
+/// What a plan needs to know and that is no part of the resource: a bucket or a role that others use, too, or what changes by
+/// itself. It is not in the image: another may make it meanwhile, and an undo leaves it.
 const BESIDE: &str = "Beside";
+/// How often AWS is asked whether it is done, and how long after each time: less than the five minutes that a function has.
+const ASKED: u32 = 48;
+const PAUSE: Duration = Duration::from_secs(5);
+/// Operations after which a resource says `IsBusy` for a while.
+const TAKES_LONG: [&str; 1] = ["UpdateStack"];
+/// Operations that are refused until AWS has removed what was deleted before.
+const STILL_USED: [&str; 1] = ["DeleteSecurityGroup"];
+/// How often, and after how long, such a call is made again: for less time than the function has.
+const TRIES: usize = 18;
+const GONE_PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(10) };
 
 #[async_trait]
 impl Native for OnResource {
@@ -257,7 +332,9 @@ impl Native for OnResource {
                 Err(error) => return Err(error),
             }
         }
-        let Some(mut state) = (self.setting.state)(&self.subject, &answers) else { return Ok(None) };
+        let state = (self.setting.state)(&self.subject, &answers);
+        *self.seen.lock().await = answers.into();
+        let Some(mut state) = state else { return Ok(None) };
         let found = state.as_object_mut().and_then(|map| map.remove(BESIDE)).unwrap_or_default();
         if let Ok(mut beside) = self.beside.lock() {
             *beside = found;
@@ -286,22 +363,17 @@ impl Native for OnResource {
             return Err(NativeError::Form { what: "a call", native: self.setting.name });
         };
         let mut answered = self.answered.lock().await;
-        let mut input = with_answers(&call.parameters, &answered);
+        let mut input = with_answers(&call.parameters, &answered, &*self.seen.lock().await);
         if let Some(token) = operation.token {
             input[token] = json!(self.token);
         }
-        let mut pauses = self.patience.iter();
-        let answer = loop {
-            match self.send(operation, &input).await {
-                Err(NativeError::Aws(failure))
-                    if failure.code().is_some_and(|code| operation.awaits.contains(&code)) =>
-                {
-                    let Some(pause) = pauses.next() else { return Err(failure.into()) };
-                    tokio::time::sleep(*pause).await;
-                }
-                answer => break answer?,
-            }
-        };
+        let answer = self.patiently(operation, &input).await?;
+        // EC2 answers with success where it did nothing, or only a part.
+        if let Some(undone) = answer.pointer("/unsuccessful/0") {
+            let said = |field: &str| at(undone, field).as_str().unwrap_or("no reason").to_owned();
+            let (code, message) = (said("/error/code"), said("/error/message"));
+            return Err(NativeError::NotNow(format!("`{}` did not do it: {code}: {message}", operation.name)));
+        }
         let done = match &operation.until {
             Some(until) => self.done(until, &input, &answer).await,
             None => Ok(()),
@@ -311,49 +383,32 @@ impl Native for OnResource {
             (known, new) if known.is_null() => *known = new,
             _ => {}
         }
-        done
-    }
-}
-
-/// How often AWS is asked whether it is done, and how long after each time: less than the five minutes that a function has.
-const ASKED: u32 = 48;
-const PAUSE: Duration = Duration::from_secs(5);
-
-impl OnResource {
-    async fn done(&self, until: &Until, input: &Value, answered: &Value) -> Result<(), NativeError> {
-        let input = (until.input)(input, answered);
-        for _ in 0..ASKED {
-            let now = self.wire.call(until.ask, &input).await?;
-            let state = at(&now, until.state).as_str().unwrap_or_default();
-            if state == until.done {
-                return Ok(());
-            }
-            if !until.at_it.contains(&state) {
-                return Err(NativeError::NotNow(format!(
-                    "AWS began it, and it is {state}: {}",
-                    at(&now, until.errors)
-                )));
-            }
-            tokio::time::sleep(PAUSE).await;
+        drop(answered);
+        if TAKES_LONG.contains(&operation.name) {
+            self.settled().await?;
         }
-        Err(NativeError::NotNow(
-            "AWS began it, and was not done after four minutes; look at it before you ask again".to_owned(),
-        ))
+        done
     }
 }
 
 /// A value that the answers to the calls before hold: the pointer to it, after this.
 const OF_ANSWER: &str = "answer:";
 
-/// The parameters with what the calls before made.
-fn with_answers(value: &Value, answered: &Value) -> Value {
+/// A value that was read and is not to be written down, for it may be secret: the pointer to it in the list of answers.
+const OF_SEEN: &str = "seen:";
+
+/// The parameters with what the calls before made, and with what was read.
+fn with_answers(value: &Value, answered: &Value, seen: &Value) -> Value {
     match value {
-        Value::String(text) => match text.strip_prefix(OF_ANSWER) {
-            Some(pointer) => at(answered, pointer).clone(),
-            None => value.clone(),
+        Value::String(text) => match (text.strip_prefix(OF_ANSWER), text.strip_prefix(OF_SEEN)) {
+            (Some(pointer), _) => at(answered, pointer).clone(),
+            (_, Some(pointer)) => at(seen, pointer).clone(),
+            _ => value.clone(),
         },
-        Value::Array(items) => items.iter().map(|item| with_answers(item, answered)).collect(),
-        Value::Object(map) => map.iter().map(|(name, item)| (name.clone(), with_answers(item, answered))).collect(),
+        Value::Array(items) => items.iter().map(|item| with_answers(item, answered, seen)).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(name, item)| (name.clone(), with_answers(item, answered, seen))).collect()
+        }
         other => other.clone(),
     }
 }

@@ -491,6 +491,157 @@ fn recorded() -> Vec<Recorded> {
             undo: json!([["UpdateAutoScalingGroup", { "AutoScalingGroupName": "team/web", "HealthCheckType": "EC2,EBS", "HealthCheckGracePeriod": 600 }]]),
         },
         Recorded {
+            setting: &builds::BUILD_CREDENTIALS,
+            arn: PROJECT,
+            name: "web",
+            parameters: json!({ "PolicyName": "Reads" }),
+            bad: json!([{ "projects": [{ "serviceRole": "arn:aws:iam::111122223333:role/p/build", "environment": { "image": "i",
+                "environmentVariables": [{ "name": "AWS_SECRET_ACCESS_KEY", "value": "s3cr3t" }, { "name": "STAGE", "value": "prod", "type": "PLAINTEXT" }] } }] },
+                null, null, { "AttachedPolicies": [{ "PolicyArn": "arn:other" }], "Marker": "m" }, { "AttachedPolicies": null, "Marker": null }]),
+            fix: json!([
+                ["PutParameter", { "Name": "/CodeBuild/redress/web/AWS_SECRET_ACCESS_KEY", "Type": "SecureString",
+                    "Value": "seen:/0/projects/0/environment/environmentVariables/0/value",
+                    "Tags": [{ "Key": "redress-reader", "Value": "arn:aws:iam::111122223333:role/p/build" }] }],
+                ["AttachRolePolicy", { "RoleName": "build", "PolicyArn": "arn:aws:iam::111122223333:policy/Reads" }],
+                ["UpdateProject", { "name": "web", "environment": { "image": "i", "environmentVariables": [
+                    { "name": "AWS_SECRET_ACCESS_KEY", "value": "/CodeBuild/redress/web/AWS_SECRET_ACCESS_KEY", "type": "PARAMETER_STORE" },
+                    { "name": "STAGE", "value": "seen:/0/projects/0/environment/environmentVariables/1/value", "type": "PLAINTEXT" }] } }]]),
+            good: json!([{ "projects": [{ "serviceRole": "arn:aws:iam::111122223333:role/p/build", "environment": { "image": "i",
+                "environmentVariables": [{ "name": "AWS_SECRET_ACCESS_KEY", "value": "/x", "type": "PARAMETER_STORE" }, { "name": "STAGE", "value": "prod", "type": "PLAINTEXT" }] } }] },
+                null, { "Parameter": { "Value": "s3cr3t" } }, { "AttachedPolicies": [{ "PolicyArn": "arn:aws:iam::111122223333:policy/Reads" }] }]),
+            undo: json!([
+                ["UpdateProject", { "name": "web", "environment": { "image": "i", "environmentVariables": [
+                    { "name": "AWS_SECRET_ACCESS_KEY", "value": "seen:/2/Parameter/Value" },
+                    { "name": "STAGE", "value": "seen:/0/projects/0/environment/environmentVariables/1/value", "type": "PLAINTEXT" }] } }],
+                ["DeleteParameter", { "Name": "/CodeBuild/redress/web/AWS_SECRET_ACCESS_KEY" }],
+                ["DetachRolePolicy", { "RoleName": "build", "PolicyArn": "arn:aws:iam::111122223333:policy/Reads" }]]),
+        },
+        Recorded {
+            setting: &certificates::CERTIFICATE_RENEWAL,
+            arn: CERTIFICATE,
+            name: "12-34",
+            parameters: json!({ "DaysToExpiration": 30 }),
+            bad: certificate(json!({ "Type": "PRIVATE", "NotAfter": in_days(20) })),
+            fix: json!([["RenewCertificate", { "CertificateArn": CERTIFICATE }]]),
+            good: certificate(
+                json!({ "Type": "PRIVATE", "NotAfter": in_days(20), "RenewalSummary": { "RenewalStatus": "PENDING_AUTO_RENEWAL" } }),
+            ),
+            undo: Value::Null,
+        },
+        Recorded {
+            setting: &certificates::CERTIFICATE_RENEWAL,
+            arn: CERTIFICATE,
+            name: "12-34",
+            parameters: json!({ "DaysToExpiration": 30 }),
+            bad: certificate(
+                json!({ "Type": "AMAZON_ISSUED", "NotAfter": in_days(20), "Options": { "Export": "ENABLED" },
+                "RenewalSummary": { "RenewalStatus": "FAILED" } }),
+            ),
+            fix: json!([["RenewCertificate", { "CertificateArn": CERTIFICATE }]]),
+            good: certificate(
+                json!({ "Type": "IMPORTED", "NotAfter": in_days(31), "RenewalEligibility": "INELIGIBLE" }),
+            ),
+            undo: Value::Null,
+        },
+        Recorded {
+            setting: &instances::INSTANCE_MANAGEMENT,
+            arn: "arn:aws:ec2:eu-central-1:111122223333:instance/i-1",
+            name: "i-1",
+            parameters: json!({ "InstanceProfileName": "Managed" }),
+            bad: json!([instance(), association("associated"), { "InstanceProfile": { "Roles": [{ "RoleName": "web" }] } },
+                { "AttachedPolicies": [{ "PolicyArn": "arn:other" }], "IsTruncated": "true", "Marker": "m" }, { "AttachedPolicies": null, "IsTruncated": "false" }]),
+            fix: json!([["AttachRolePolicy", { "RoleName": "web", "PolicyArn": "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore" }]]),
+            good: json!([instance(), association("associated"), { "InstanceProfile": { "Roles": [{ "RoleName": "web" }] } },
+                { "AttachedPolicies": [{ "PolicyArn": "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore" }] }]),
+            undo: json!([["DetachRolePolicy", { "RoleName": "web", "PolicyArn": "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore" }]]),
+        },
+        Recorded {
+            setting: &instances::INSTANCE_MANAGEMENT,
+            arn: "arn:aws:ec2:eu-central-1:111122223333:instance/i-1",
+            name: "i-1",
+            parameters: json!({ "InstanceProfileName": "Managed" }),
+            bad: json!([instance(), association("disassociating")]),
+            fix: json!([["AssociateIamInstanceProfile", { "InstanceId": "i-1", "IamInstanceProfile": { "Name": "Managed" } }]]),
+            good: json!([instance(), association("associating"), { "InstanceProfile": { "Roles": [{ "RoleName": "managed" }] } },
+                { "AttachedPolicies": [{ "PolicyArn": "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore" }] }]),
+            undo: json!([["DisassociateIamInstanceProfile", { "AssociationId": "iip-1" }]]),
+        },
+        Recorded {
+            setting: &network::VPC_FLOW_LOGS,
+            arn: VPC,
+            name: "vpc-1",
+            parameters: json!({ "KmsKeyId": "alias/k", "RetentionInDays": 365, "RoleName": "Deliver" }),
+            bad: json!([{ "vpcSet": [{ "vpcId": "vpc-1" }] }, { "flowLogSet": [{ "flowLogId": "fl-0", "flowLogStatus": "ACTIVE", "trafficType": "ACCEPT" }] },
+                { "logGroups": [{ "logGroupName": "/redress/vpc-flow-logs/vpc-12" }] }, { "KeyMetadata": { "Arn": "arn:key" } }]),
+            fix: json!([["CreateLogGroup", { "logGroupName": "/redress/vpc-flow-logs/vpc-1", "kmsKeyId": "arn:key" }],
+                ["PutRetentionPolicy", { "logGroupName": "/redress/vpc-flow-logs/vpc-1", "retentionInDays": 365 }],
+                ["CreateFlowLogs", { "ResourceType": "VPC", "ResourceId": ["vpc-1"], "TrafficType": "ALL", "LogDestinationType": "cloud-watch-logs",
+                    "LogGroupName": "/redress/vpc-flow-logs/vpc-1", "DeliverLogsPermissionArn": "arn:aws:iam::111122223333:role/Deliver" }]]),
+            good: json!([{ "vpcSet": [{ "vpcId": "vpc-1" }] }, { "flowLogSet": [{ "flowLogId": "fl-1", "flowLogStatus": "ACTIVE", "trafficType": "ALL" }] },
+                { "logGroups": [{ "logGroupName": "/redress/vpc-flow-logs/vpc-1" }] }]),
+            undo: json!([["DeleteFlowLogs", { "FlowLogId": ["fl-1"] }], ["DeleteLogGroup", { "logGroupName": "/redress/vpc-flow-logs/vpc-1" }]]),
+        },
+        Recorded {
+            setting: &network::EC2_ENDPOINT,
+            arn: VPC,
+            name: "vpc-1",
+            parameters: json!({}),
+            bad: json!([vpc(), { "vpcEndpointSet": [{ "vpcEndpointId": "vpce-0", "state": "deleting" }] }, { "securityGroupInfo": null },
+                { "enableDnsSupport": { "value": "true" } }, { "enableDnsHostnames": { "value": "true" } },
+                { "serviceDetailSet": [{ "availabilityZoneSet": ["eu-central-1a", "eu-central-1b"] }] }, subnets()]),
+            fix: json!([["CreateSecurityGroup", { "GroupName": "redress-ec2-endpoint", "GroupDescription": "Endpoint of the EC2 API, for this VPC only", "VpcId": "vpc-1" }],
+                ["AuthorizeSecurityGroupIngress", { "GroupId": "answer:/groupId", "IpPermissions": [{ "IpProtocol": "tcp", "FromPort": 443, "ToPort": 443,
+                    "IpRanges": [{ "CidrIp": "10.0.0.0/16", "Description": "this VPC" }], "Ipv6Ranges": [{ "CidrIpv6": "fd00::/56", "Description": "this VPC" }] }] }],
+                ["CreateVpcEndpoint", { "VpcEndpointType": "Interface", "VpcId": "vpc-1", "ServiceName": "com.amazonaws.eu-central-1.ec2", "SubnetId": ["subnet-2", "subnet-3"],
+                    "SecurityGroupId": ["answer:/securityGroupRuleSet/0/groupId"], "PrivateDnsEnabled": true }]]),
+            good: json!([vpc(), { "vpcEndpointSet": [{ "vpcEndpointId": "vpce-1", "state": "pending" }] },
+                { "securityGroupInfo": [{ "groupId": "sg-1", "ipPermissions": [{ "fromPort": "443" }] }] }]),
+            undo: json!([["DeleteVpcEndpoints", { "VpcEndpointId": ["vpce-1"] }], ["DeleteSecurityGroup", { "GroupId": "sg-1" }]]),
+        },
+        Recorded {
+            setting: &scaling::LAUNCH_TOKENS,
+            arn: LAUNCH,
+            name: "1:launchConfigurationName/web",
+            parameters: json!({}),
+            bad: json!([configuration(json!({ "UserData": "c2VjcmV0", "IamInstanceProfile": "p", "MetadataOptions": { "HttpPutResponseHopLimit": "2" } })),
+                { "LaunchConfigurations": null },
+                { "AutoScalingGroups": [{ "AutoScalingGroupName": "b", "LaunchConfigurationName": "web" }], "NextToken": "more" },
+                { "AutoScalingGroups": [{ "AutoScalingGroupName": "a", "LaunchConfigurationName": "web" }, { "AutoScalingGroupName": "c", "LaunchConfigurationName": "web-2" }] }]),
+            fix: json!([["CreateLaunchConfiguration", { "LaunchConfigurationName": "web-redress-imdsv2", "ImageId": "ami-1", "IamInstanceProfile": "p",
+                    "UserData": "seen:/0/LaunchConfigurations/0/UserData", "MetadataOptions": { "HttpPutResponseHopLimit": "2", "HttpTokens": "required" } }],
+                ["UpdateAutoScalingGroup", { "AutoScalingGroupName": "a", "LaunchConfigurationName": "web-redress-imdsv2" }],
+                ["UpdateAutoScalingGroup", { "AutoScalingGroupName": "b", "LaunchConfigurationName": "web-redress-imdsv2" }]]),
+            good: json!([configuration(json!({})), configuration(json!({})),
+                { "AutoScalingGroups": [{ "AutoScalingGroupName": "b", "LaunchConfigurationName": "web-redress-imdsv2" }, { "AutoScalingGroupName": "a", "LaunchConfigurationName": "web-redress-imdsv2" }] }]),
+            undo: json!([["UpdateAutoScalingGroup", { "AutoScalingGroupName": "a", "LaunchConfigurationName": "web" }],
+                ["UpdateAutoScalingGroup", { "AutoScalingGroupName": "b", "LaunchConfigurationName": "web" }],
+                ["DeleteLaunchConfiguration", { "LaunchConfigurationName": "web-redress-imdsv2" }]]),
+        },
+        Recorded {
+            setting: &scaling::LAUNCH_PUBLIC_ADDRESS,
+            arn: LAUNCH,
+            name: "1:launchConfigurationName/web",
+            parameters: json!({}),
+            bad: json!([configuration(json!({ "AssociatePublicIpAddress": "true" })), configuration(json!({ "AssociatePublicIpAddress": "false" })),
+                { "AutoScalingGroups": [{ "AutoScalingGroupName": "a", "LaunchConfigurationName": "web" }] }]),
+            fix: json!([["UpdateAutoScalingGroup", { "AutoScalingGroupName": "a", "LaunchConfigurationName": "web-redress-private" }]]),
+            good: json!([configuration(json!({ "AssociatePublicIpAddress": "false" })), configuration(json!({ "AssociatePublicIpAddress": "false" })),
+                { "AutoScalingGroups": null }]),
+            undo: json!([["UpdateAutoScalingGroup", { "AutoScalingGroupName": "a", "LaunchConfigurationName": "web" }]]),
+        },
+        Recorded {
+            setting: &stacks::STACK_NOTIFICATIONS,
+            arn: STACK,
+            name: "shop/1-2",
+            parameters: json!({ "TopicName": "events" }),
+            bad: stack(json!({})),
+            fix: json!([["UpdateStack", { "StackName": STACK, "UsePreviousTemplate": true, "NotificationARNs": ["arn:aws:sns:eu-central-1:111122223333:events"],
+                "Parameters": [{ "ParameterKey": "Size", "UsePreviousValue": true }], "Capabilities": ["CAPABILITY_IAM"] }]]),
+            good: stack(json!({ "NotificationARNs": ["arn:topic"], "StackStatus": "UPDATE_COMPLETE" })),
+            undo: json!([["UpdateStack", { "StackName": STACK, "UsePreviousTemplate": true, "NotificationARNs": [],
+                "Parameters": [{ "ParameterKey": "Size", "UsePreviousValue": true }], "Capabilities": ["CAPABILITY_IAM"] }]]),
+        },
+        Recorded {
             setting: &secrets::SECRET_ROTATION,
             arn: SECRET,
             name: "orders-AbCdEf",
@@ -680,7 +831,7 @@ fn what_lists_no_resource_says_that_there_is_none() {
 
 #[test]
 fn a_stage_that_is_none_is_refused() {
-    let mut case = recorded().remove(4);
+    let mut case = recorded().into_iter().find(|case| case.setting.name == "api_stage_tracing").unwrap();
     case.arn = "arn:aws:apigateway:eu-central-1::/restapis/a1";
     let refused = (case.setting.fix)(&subject(&case), &json!({ "TracingEnabled": false }));
     assert_eq!(refused.unwrap_err().to_string(), "the ARN names no stage of an API");
@@ -863,7 +1014,9 @@ async fn what_is_seen_beside_the_state_is_no_part_of_it_and_later_calls_get_what
 fn a_later_call_gets_what_the_call_before_made() {
     let answered = json!({ "launchTemplateVersion": { "versionNumber": "4" } });
     let planned = json!({ "Id": "lt-1", "In": ["answer:/launchTemplateVersion/versionNumber"] });
-    assert_eq!(with_answers(&planned, &answered), json!({ "Id": "lt-1", "In": ["4"] }));
+    assert_eq!(with_answers(&planned, &answered, &json!([])), json!({ "Id": "lt-1", "In": ["4"] }));
+    let seen = json!([{ "UserData": "c2VjcmV0" }]);
+    assert_eq!(with_answers(&json!({ "UserData": "seen:/0/UserData" }), &answered, &seen), seen[0]);
 }
 
 #[tokio::test]
@@ -1199,4 +1352,161 @@ pub(super) fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Op
 
 pub(super) fn written(planned: Planned) -> Value {
     planned.unwrap().into_iter().map(|(operation, input)| json!([operation.name, input])).collect()
+}
+
+fn in_days(days: i64) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let now = jiff::Timestamp::now().as_second() as f64;
+    now + 86_400.0 * f64::from(i32::try_from(days).unwrap())
+}
+
+fn merged(mut value: Value, more: Value) -> Value {
+    value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    value
+}
+
+fn certificate(more: Value) -> Value {
+    json!([{ "Certificate": merged(json!({ "Status": "ISSUED", "RenewalEligibility": "ELIGIBLE" }), more) }])
+}
+
+fn stack(more: Value) -> Value {
+    let stack = json!({ "StackStatus": "CREATE_COMPLETE", "NotificationARNs": null, "Capabilities": ["CAPABILITY_IAM"],
+        "Parameters": [{ "ParameterKey": "Size", "ParameterValue": "1" }] });
+    json!([{ "Stacks": [merged(stack, more)] }])
+}
+
+fn configuration(more: Value) -> Value {
+    let configuration = json!({ "LaunchConfigurationName": "web", "CreatedTime": "2020", "LaunchConfigurationARN": "arn:x",
+        "ImageId": "ami-1", "KernelId": null });
+    json!({ "LaunchConfigurations": [merged(configuration, more)] })
+}
+
+fn instance() -> Value {
+    json!({ "reservationSet": [{ "instancesSet": [{ "instanceId": "i-1", "instanceState": { "name": "running" } }] }] })
+}
+
+fn association(state: &str) -> Value {
+    json!({ "iamInstanceProfileAssociationSet": [{ "associationId": "iip-1", "state": state,
+        "iamInstanceProfile": { "arn": "arn:aws:iam::111122223333:instance-profile/p/web" } }] })
+}
+
+fn vpc() -> Value {
+    let block = |name: &str, block: &str, state: &str, is: &str| json!({ name: block, state: { "state": is } });
+    json!({ "vpcSet": [{ "vpcId": "vpc-1",
+        "cidrBlockAssociationSet": [block("cidrBlock", "10.0.0.0/16", "cidrBlockState", "associated"), block("cidrBlock", "10.1.0.0/16", "cidrBlockState", "disassociated")],
+        "ipv6CidrBlockAssociationSet": [block("ipv6CidrBlock", "fd00::/56", "ipv6CidrBlockState", "associated")] }] })
+}
+
+fn subnets() -> Value {
+    let subnet = |id: &str, zone: &str, free: &str| json!({ "subnetId": id, "availabilityZone": zone, "availableIpAddressCount": free });
+    json!({ "subnetSet": [subnet("subnet-4", "eu-central-1a", "9"), subnet("subnet-2", "eu-central-1a", "9"), subnet("subnet-1", "eu-central-1a", "0"),
+        subnet("subnet-3", "eu-central-1b", "9"), subnet("subnet-0", "eu-central-1-ham-1a", "9")] })
+}
+
+#[test]
+fn no_secret_is_in_a_state_or_a_plan() {
+    for case in recorded().iter().filter(|case| ["codebuild_credentials", "launch_tokens"].contains(&case.setting.name))
+    {
+        let subject = subject(case);
+        let [bad, good] = [&case.bad, &case.good].map(|answers| state(case.setting, &subject, answers).unwrap());
+        let plans = [(case.setting.fix)(&subject, &bad), (case.setting.undo)(&subject, &good, &bad)].map(written);
+        for text in [bad, good].iter().chain(&plans).map(ToString::to_string) {
+            assert!(!text.contains("s3cr3t") && !text.contains("c2VjcmV0") && !text.contains("\"prod\""), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_a_new_control_cannot_mend_is_left_alone_and_says_what_to_do() {
+    let cases = recorded();
+    let refused = |name: &str, now: Value| {
+        let case = cases.iter().find(|case| case.setting.name == name).unwrap();
+        (case.setting.fix)(&subject(case), &now).unwrap_err().to_string()
+    };
+    let certificate = |more: Value| {
+        let now = json!({ "Type": "AMAZON_ISSUED", "Status": "ISSUED", "IsDue": true, "RenewalEligibility": "ELIGIBLE", "RenewalStatus": null, "Export": null });
+        refused("certificate_renewal", merged(now, more))
+    };
+    assert!(certificate(json!({ "Type": "IMPORTED" })).contains("import-certificate"));
+    assert!(certificate(json!({ "Status": "EXPIRED" })).contains("request a new one"));
+    assert!(certificate(json!({ "RenewalStatus": "PENDING_VALIDATION" })).contains("CNAME"));
+    assert!(certificate(json!({ "RenewalEligibility": "INELIGIBLE" })).contains("not eligible"));
+    assert!(certificate(json!({})).contains("by itself"));
+
+    let stack = |more: Value| {
+        let now = json!({ "NotificationARNs": [], "Parameters": [], "Capabilities": [], "IsBusy": false, "IsFailed": false, "IsNested": false, "ReadsAnew": false });
+        refused("stack_notifications", merged(now, more))
+    };
+    assert!(stack(json!({ "IsBusy": true })).contains("is being changed"));
+    assert!(stack(json!({ "IsNested": true })).contains("nested"));
+    assert!(stack(json!({ "IsFailed": true })).contains("failed"));
+    assert!(stack(json!({ "ReadsAnew": true })).contains("--notification-arns"));
+    assert!(stack(json!({ "Capabilities": ["CAPABILITY_AUTO_EXPAND"] })).contains("macro"));
+
+    let endpoint = json!({ "Endpoints": [], "Dns": true, "Subnets": [], "Group": null });
+    assert!(refused("ec2_endpoint", endpoint.clone()).contains("no subnet"));
+    assert!(refused("ec2_endpoint", merged(endpoint, json!({ "Dns": false }))).contains("DNS"));
+    let profile = json!({ "Profile": "arn:p", "Role": null, "HasPolicy": false });
+    assert!(refused("instance_management", profile).contains("has no role"));
+    let copied = json!({ "Configuration": { "ImageId": "ami-1" }, "Copy": { "ImageId": "ami-2" }, "Groups": ["a"] });
+    assert!(refused("launch_tokens", copied).contains("is no copy"));
+    let unused = json!({ "Configuration": { "ImageId": "ami-1" }, "Copy": null, "Groups": [] });
+    let case = cases.iter().find(|case| case.setting.name == "launch_tokens").unwrap();
+    assert_eq!(written((case.setting.fix)(&subject(case), &unused)), json!([]), "what nobody uses launches nothing");
+}
+
+fn on(setting: &'static Setting, aws: &FakeAws, arn: &str) -> OnResource {
+    let request = RemediateRequest {
+        job: job(arn),
+        native: setting.name.to_owned(),
+        account_id: "111122223333".parse().unwrap(),
+        region: "eu-central-1".parse().unwrap(),
+        parameters: BTreeMap::new(),
+        copy: None,
+    };
+    OnResource::new(setting, Wire::new(aws.config()), &request)
+}
+
+#[tokio::test]
+async fn what_is_in_use_or_busy_is_waited_for() {
+    let aws = FakeAws::default();
+    let in_use = "<Response><Errors><Error><Code>DependencyViolation</Code></Error></Errors></Response>";
+    aws.answer("DeleteSecurityGroup", 400, in_use);
+    aws.answer(
+        "DeleteSecurityGroup",
+        200,
+        "<DeleteSecurityGroupResponse><return>true</return></DeleteSecurityGroupResponse>",
+    );
+    let native = on(&network::EC2_ENDPOINT, &aws, "arn:aws:ec2:eu-central-1:111122223333:vpc/vpc-1");
+    let call = |service: &str, operation: &str| Call {
+        service: service.to_owned(),
+        operation: operation.to_owned(),
+        parameters: json!({}),
+    };
+    native.call(&call("ec2", "DeleteSecurityGroup")).await.unwrap();
+    assert_eq!(aws.seen().len(), 2);
+
+    let status = |status: &str| {
+        format!(
+            "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackStatus>{status}</StackStatus></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+        )
+    };
+    aws.answer("UpdateStack", 200, "<UpdateStackResponse/>");
+    aws.answer("DescribeStacks", 200, &status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"));
+    aws.answer("DescribeStacks", 200, &status("UPDATE_COMPLETE"));
+    let native =
+        on(&stacks::STACK_NOTIFICATIONS, &aws, "arn:aws:cloudformation:eu-central-1:111122223333:stack/shop/1");
+    native.call(&call("cloudformation", "UpdateStack")).await.unwrap();
+    assert_eq!(aws.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn a_call_that_ec2_did_not_do_is_a_failure_with_its_reason() {
+    let aws = FakeAws::default();
+    let body = "<CreateFlowLogsResponse><flowLogIdSet/><unsuccessful><item><resourceId>vpc-1</resourceId><error><code>LogDestinationPermissionIssue</code><message>no</message></error></item></unsuccessful></CreateFlowLogsResponse>";
+    aws.answer("CreateFlowLogs", 200, body);
+    let native = on(&network::VPC_FLOW_LOGS, &aws, "arn:aws:ec2:eu-central-1:111122223333:vpc/vpc-1");
+    let call = Call { service: "ec2".to_owned(), operation: "CreateFlowLogs".to_owned(), parameters: json!({}) };
+    let failed = native.call(&call).await.unwrap_err().to_string();
+    assert_eq!(failed, "`CreateFlowLogs` did not do it: LogDestinationPermissionIssue: no");
 }

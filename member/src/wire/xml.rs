@@ -10,7 +10,7 @@ use xmlparser::{ElementEnd, Token, Tokenizer};
 /// An answer is cut off, or no XML at all.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is no whole XML document")]
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 /// An element that is still open.
 #[derive(Default)]
@@ -48,7 +48,7 @@ fn by_name(members: Vec<(String, Value)>) -> Map<String, Value> {
 ///
 /// # Errors
 /// When it is no XML.
-pub(super) fn read(text: &str) -> Result<Value, Broken> {
+pub(crate) fn read(text: &str) -> Result<Value, Broken> {
     let mut open = vec![Open::default()];
     for token in Tokenizer::from(text) {
         match token.map_err(|_| Broken)? {
@@ -88,7 +88,7 @@ pub(super) fn read(text: &str) -> Result<Value, Broken> {
 }
 
 /// With the five entities of XML, and characters by number, resolved.
-fn unescaped(text: &str) -> String {
+pub(crate) fn unescaped(text: &str) -> String {
     let mut whole = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('&') {
