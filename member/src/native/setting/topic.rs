@@ -48,7 +48,7 @@ fn attributes() -> impl Iterator<Item = String> {
 fn logging(topic: &Value) -> Value {
     let all = at(topic, "/Attributes");
     let is_set = |name: &String| {
-        all[name].as_str().is_some_and(|value| !value.is_empty() && !(name.ends_with(RATE) && value == "0"))
+        all[name].as_str().is_some_and(|value| !(value.is_empty() || name.ends_with(RATE) && value == "0"))
     };
     let found: Map<String, Value> =
         attributes().filter(is_set).map(|name| (name.clone(), all[&name].clone())).collect();
