@@ -127,7 +127,7 @@ pub(crate) async fn question(id: RemediationId, connection: &Connection) -> Resu
     snapshot.map_err(|error| Problem::aws(doing, &error))?.approval(id).map_err(|error| Problem::aws(doing, &error))
 }
 
-fn none(id: RemediationId) -> Problem {
+pub(crate) fn none(id: RemediationId) -> Problem {
     Problem::not_found(format!("nobody is asked about remediation `{id}`"))
         .help(format!("`redress approvals list` shows what waits; `redress why {id}` says what policy decided"))
 }

@@ -135,8 +135,9 @@ impl People {
             let records = request::question(&asked, &ledger, PATIENCE).await?;
             if let Some(Record { draft, .. }) = records.last()
                 && draft.execution_status == State::AwaitingApproval
-                && let Some(approval) = approvals::question(draft.remediation_id, second).await?
             {
+                let approval = approvals::question(draft.remediation_id, second).await?;
+                let approval = approval.ok_or_else(|| approvals::none(draft.remediation_id))?;
                 approvals::answer_to(&approval, true, REASON, second).await?;
             }
         }

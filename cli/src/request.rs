@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::contract::{Mode, Outcome};
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Region, RemediationId};
-use redress_common::ledger::{Record, detail};
+use redress_common::ledger::{Record, RecordDraft, detail};
 use redress_common::operate::Request;
 use redress_common::state::State;
 use serde_json::json;
@@ -216,16 +216,19 @@ fn exit(records: &[Record]) -> Exit {
 
 /// Reads the ledger, ever more slowly, until the request's remediation has ended.
 pub(crate) async fn outcome(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
-    until(State::is_terminal, asked, ledger, timeout).await
+    until(|record| record.execution_status.is_terminal(), asked, ledger, timeout).await
 }
 
 /// The same, until people are asked about it, or it has ended without that.
 pub(crate) async fn question(asked: &Asked, ledger: &Ledger, timeout: Duration) -> Result<Vec<Record>, Problem> {
-    until(|state| state == State::AwaitingApproval || state.is_terminal(), asked, ledger, timeout).await
+    // That they will be asked is written down before there is a plan to ask about.
+    let is_asked =
+        |record: &RecordDraft| record.execution_status == State::AwaitingApproval && record.notification_sent;
+    until(|record| is_asked(record) || record.execution_status.is_terminal(), asked, ledger, timeout).await
 }
 
 async fn until(
-    has_come: impl Fn(State) -> bool,
+    has_come: impl Fn(&RecordDraft) -> bool,
     asked: &Asked,
     ledger: &Ledger,
     timeout: Duration,
@@ -233,7 +236,7 @@ async fn until(
     let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let records = records(asked, ledger).await?;
-        if records.last().is_some_and(|record| has_come(record.draft.execution_status)) {
+        if records.last().is_some_and(|record| has_come(&record.draft)) {
             return Ok(records);
         }
         if begun.elapsed() + pause > timeout {
@@ -271,7 +274,8 @@ async fn records(asked: &Asked, ledger: &Ledger) -> Result<Vec<Record>, Problem>
         Known::Finding(finding) => {
             let since = asked.at.checked_sub(SKEW).unwrap_or(asked.at);
             let found = ledger.of_resource(&asked.resource, since, 200).await?;
-            match found.iter().find(|record| record.draft.finding_id == *finding) {
+            // The first one: a plan, and copies, are remediations of their own of the same finding, and come later.
+            match found.iter().rfind(|record| record.draft.finding_id == *finding) {
                 // The index may lag behind the table.
                 Some(record) => ledger.find(record.draft.remediation_id).await,
                 None => Ok(Vec::new()),
