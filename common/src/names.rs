@@ -74,6 +74,8 @@ pub const REMEDIATE_FUNCTION: &str = "redress-remediate";
 pub const RECORDER_ROLE: &str = "Redress-Recorder";
 /// The role of [`REMEDIATE_FUNCTION`].
 pub const REMEDIATE_ROLE: &str = "Redress-Remediate";
+/// The start of the managed policies of [`REMEDIATE_ROLE`] that say what the native controls may call; a number follows.
+pub const NATIVE_POLICY: &str = "Redress-Native-";
 /// Alias of the administrator account's key.
 pub const ADMINISTRATOR_KEY_ALIAS: &str = "alias/redress";
 /// Alias of the member's key.

@@ -191,6 +191,7 @@ fn ids_of_the_old_standards_lead_to_the_control() {
         ("service-managed-aws-control-tower/v/1.0.0/EC2.7", "EC2.7"),
         ("aws-foundational-security-best-practices/v/1.0.0/S3.8", "S3.8"),
         ("security-control/S3.8", "S3.8"),
+        ("security-control/Autoscaling.5", "AutoScaling.5"),
     ] {
         event["detail"]["findings"][0]["GeneratorId"] = json!(generator);
         event["detail"]["findings"][0]["ProductFields"] = json!({});

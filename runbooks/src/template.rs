@@ -26,16 +26,16 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
             format!("Redress - the runbooks of the {} controls", name.rsplit('-').next().unwrap_or_default());
         resources.insert(name.replace('-', ""), role(&name, &description, statements));
     }
-    let native = iam::native_statements(controls);
-    if !native.is_empty() {
+    for (nth, statements) in (1..).zip(parts(iam::native_statements(controls))) {
         resources.insert(
-            "NativeControls".to_owned(),
+            format!("NativeControls{nth}"),
             json!({
-                "Type": "AWS::IAM::Policy",
+                "Type": "AWS::IAM::ManagedPolicy",
                 "Properties": {
-                    "PolicyName": "native-controls",
+                    "ManagedPolicyName": format!("{}{nth}", names::NATIVE_POLICY),
+                    "Description": "Redress, what the native controls may call",
                     "Roles": [names::REMEDIATE_ROLE],
-                    "PolicyDocument": policy(native),
+                    "PolicyDocument": policy(statements),
                 },
             }),
         );
@@ -53,6 +53,25 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
         "Resources": resources,
     });
     yaml("member-roles.yaml", &template)
+}
+
+/// IAM takes no longer managed policy, white space aside. What a role has of its own may be 10,240 characters in all, which
+/// is less than the native controls need.
+const LARGEST_POLICY: usize = 6_144;
+
+/// Statements in as few policies as they go into.
+fn parts(statements: Vec<Value>) -> Vec<Vec<Value>> {
+    let length = |statements: &[Value]| policy(statements.to_vec()).to_string().len();
+    let mut parts: Vec<Vec<Value>> = Vec::new();
+    for statement in statements {
+        match parts.last_mut() {
+            Some(part) if length(part) + length(std::slice::from_ref(&statement)) <= LARGEST_POLICY => {
+                part.push(statement);
+            }
+            _ => parts.push(vec![statement]),
+        }
+    }
+    parts
 }
 
 /// The template of the control runbook.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use redress_lab::service::AwsError;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -73,7 +74,7 @@ impl World {
     /// Every allow line of an account's roles of these names.
     ///
     /// # Panics
-    /// When they cannot be read, or one has a managed policy, which nobody looks at.
+    /// When they cannot be read, or one has a managed policy that is not ours.
     pub async fn grants(&self, account: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Grant> {
         let call = async |operation: &str, parameters: Value| {
             self.call(account, "iam", operation, parameters).await.unwrap_or_default()
@@ -87,12 +88,11 @@ impl World {
             names(&call("ListRoles", json!({})).await, "Roles", "RoleName").iter().filter(|role| is_wanted(role))
         {
             let attached = call("ListAttachedRolePolicies", json!({ "RoleName": role })).await;
-            assert_eq!(
-                attached["AttachedPolicies"],
-                json!([]),
-                "{role}: managed policies are granted without being looked at"
-            );
-            for policy in names(&call("ListRolePolicies", json!({ "RoleName": role })).await, "PolicyNames", "") {
+            let mut policies = names(&attached, "AttachedPolicies", "PolicyArn");
+            let ours = format!("iam::{account}:policy/{}", redress_common::names::NATIVE_POLICY);
+            assert!(policies.iter().all(|arn| arn.contains(&ours)), "{role}: nobody looks at {policies:?}");
+            policies.extend(names(&call("ListRolePolicies", json!({ "RoleName": role })).await, "PolicyNames", ""));
+            for policy in policies {
                 let document = self.role_policy(account, role, &policy).await;
                 found.extend(grants(account, role, &policy, &document));
             }
@@ -101,18 +101,26 @@ impl World {
         found
     }
 
-    /// A policy of a role.
+    /// A policy of a role: its own, by its name, or one that is attached, by its ARN.
     ///
     /// # Panics
     /// When there is none.
     #[expect(clippy::panic, reason = "without its policy there is no test")]
     pub async fn role_policy(&self, account: &str, role: &str, policy: &str) -> Value {
-        let asked = json!({ "RoleName": role, "PolicyName": policy });
-        match self.call(account, "iam", "GetRolePolicy", asked).await {
-            Ok(mut answer) => match answer["PolicyDocument"].take() {
-                Value::String(text) => serde_json::from_str(&text).unwrap_or_default(),
-                document => document,
-            },
+        let read = async {
+            if !policy.starts_with("arn:") {
+                let asked = json!({ "RoleName": role, "PolicyName": policy });
+                return Ok(self.call(account, "iam", "GetRolePolicy", asked).await?["PolicyDocument"].take());
+            }
+            let known = self.call(account, "iam", "GetPolicy", json!({ "PolicyArn": policy })).await?;
+            let asked = json!({ "PolicyArn": policy, "VersionId": known["Policy"]["DefaultVersionId"] });
+            Ok::<_, AwsError>(
+                self.call(account, "iam", "GetPolicyVersion", asked).await?["PolicyVersion"]["Document"].take(),
+            )
+        };
+        match read.await {
+            Ok(Value::String(text)) => serde_json::from_str(&text).unwrap_or_default(),
+            Ok(document) => document,
             Err(error) => panic!("policy {policy} of {role}: {error}"),
         }
     }
@@ -123,6 +131,9 @@ impl World {
     /// When IAM does not take it.
     #[expect(clippy::panic, reason = "without its policy there is no test")]
     pub async fn put_role_policy(&self, line: &Grant, document: &Value) {
+        if line.policy.starts_with("arn:") {
+            return self.put_managed_policy(line, document).await;
+        }
         let mut asked = json!({ "RoleName": line.role, "PolicyName": line.policy });
         // IAM keeps no empty policy.
         let operation = if document["Statement"] == json!([]) { "DeleteRolePolicy" } else { "PutRolePolicy" };
@@ -130,6 +141,27 @@ impl World {
             asked["PolicyDocument"] = document.to_string().into();
         }
         if let Err(error) = self.call(&line.account, "iam", operation, asked).await {
+            panic!("policy {} of {}: {error}", line.policy, line.role);
+        }
+    }
+
+    #[expect(clippy::panic, reason = "without its policy there is no test")]
+    async fn put_managed_policy(&self, line: &Grant, document: &Value) {
+        let mut document = document.clone();
+        if document["Statement"] == json!([]) {
+            // IAM keeps no empty policy.
+            document["Statement"] = json!([{ "Effect": "Deny", "Action": "none:None", "Resource": "*" }]);
+        }
+        let write = async {
+            let (account, arn) = (line.account.as_str(), json!(line.policy));
+            let known = self.call(account, "iam", "GetPolicy", json!({ "PolicyArn": arn })).await?;
+            let made = json!({ "PolicyArn": arn, "PolicyDocument": document.to_string(), "SetAsDefault": true });
+            self.call(account, "iam", "CreatePolicyVersion", made).await?;
+            // Of a policy there are five versions at most.
+            let old = json!({ "PolicyArn": arn, "VersionId": known["Policy"]["DefaultVersionId"] });
+            self.call(account, "iam", "DeletePolicyVersion", old).await
+        };
+        if let Err(error) = write.await {
             panic!("policy {} of {}: {error}", line.policy, line.role);
         }
     }

@@ -2,8 +2,6 @@
 //! is changed past it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::time::Duration;
-
 use redress_common::names;
 use redress_lab::faults::{Action, Rule};
 use redress_lab::service::Credentials;

@@ -182,7 +182,7 @@ fn workflow(node: &Node<'_>) -> Result<WorkflowStatus, ParseError> {
 /// What failed: the control of a consolidated finding, or of a standard's own; or the GuardDuty type.
 fn check(node: &Node<'_>) -> Result<Option<Check>, ParseError> {
     if let Some(id) = node.find(&["Compliance", "SecurityControlId"]) {
-        return Ok(Some(Check::Control(id.parse()?)));
+        return Ok(Some(Check::Control(canonical(id.parse()?))));
     }
     let fields = node.get("ProductFields");
     let field = |name| fields.as_ref().map_or(Ok(None), |fields| fields.get_text(name));
@@ -192,7 +192,8 @@ fn check(node: &Node<'_>) -> Result<Option<Check>, ParseError> {
         }
     }
     // Without a reference to a standard, an id of the new form speaks for itself.
-    if let Some(control) = field("ControlId")?.and_then(|id| id.parse().ok()).filter(is_security_control) {
+    if let Some(control) = field("ControlId")?.and_then(|id| id.parse().ok().map(canonical)).filter(is_security_control)
+    {
         return Ok(Some(Check::Control(control)));
     }
     Ok(guardduty_type(node)?.map(Check::GuardDutyType))
@@ -203,7 +204,7 @@ fn check(node: &Node<'_>) -> Result<Option<Check>, ParseError> {
 /// They end in `security-control/S3.8`, `<standard>/v/<version>/<id>` or `<standard>/v/<version>/rule/<id>`.
 fn control_of_reference(reference: &str) -> Option<ControlId> {
     if let Some((_, id)) = reference.rsplit_once("security-control/") {
-        return id.parse().ok();
+        return id.parse().ok().map(canonical);
     }
     let (standard, rest) = reference.split_once("/v/")?;
     let standard = standard.rsplit(['/', ':']).next()?;
@@ -214,8 +215,14 @@ fn control_of_reference(reference: &str) -> Option<ControlId> {
             let known = STANDARD_IDS.iter().find(|(s, v, old, _)| (*s, *v, *old) == (standard, version, id))?;
             known.3.parse().ok()
         }
-        _ => id.parse().ok().filter(is_security_control),
+        _ => id.parse().ok().map(canonical).filter(is_security_control),
     }
+}
+
+/// Security Hub writes one service in two ways: `AutoScaling.1`, `Autoscaling.5`.
+pub(super) fn canonical(id: ControlId) -> ControlId {
+    let number = id.as_str().strip_prefix("Autoscaling.");
+    number.and_then(|number| format!("AutoScaling.{number}").parse().ok()).unwrap_or(id)
 }
 
 /// Whether an id has the form of Security Hub's own: a service, and a number. CIS's `1.9` has not.

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::asff::guardduty_type_of;
+use super::asff::{canonical, guardduty_type_of};
 use super::envelope::{Event, Inbound, MAX_FINDINGS, Read};
 use super::json::Node;
 use super::resource::same_account;
@@ -52,7 +52,7 @@ fn check(node: &Node<'_>) -> Result<Option<Check>, ParseError> {
     };
     match enumerated(node, &["class_uid"]) {
         2003 => match node.find(&["compliance", "control"]) {
-            Some(control) if is_product("securityhub")? => Ok(Some(Check::Control(control.parse()?))),
+            Some(control) if is_product("securityhub")? => Ok(Some(Check::Control(canonical(control.parse()?)))),
             _ => Ok(None),
         },
         2004 if is_product("guardduty")? => {

@@ -7,19 +7,38 @@ use serde_json::json;
 use super::*;
 use crate::testing::{FakeAws, job};
 
+const ACCOUNT: &str = "arn:aws:iam::111122223333:root";
+const ACL: &str = "arn:aws:ec2:eu-central-1:111122223333:network-acl/acl-1";
+const ADDRESS: &str = "arn:aws:ec2:eu-central-1:111122223333:elastic-ip/eipalloc-1";
+const CERTIFICATE: &str = "arn:aws:acm:eu-central-1:111122223333:certificate/12-34";
+const CLUSTER: &str = "arn:aws:ecs:eu-central-1:111122223333:cluster/shop";
+const DATABASE: &str = "arn:aws:rds:eu-central-1:111122223333:db:orders";
+const FILTER: &str = "arn:aws:guardduty:eu-central-1:111122223333:detector/12ab/filter/noise";
+const LAUNCH: &str = "arn:aws:autoscaling:eu-central-1:111122223333:launchConfiguration:1:launchConfigurationName/web";
+const MACHINE: &str = "arn:aws:states:eu-central-1:111122223333:stateMachine:orders";
+const PROJECT: &str = "arn:aws:codebuild:eu-central-1:111122223333:project/web";
+const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders-AbCdEf";
+const SOCKET: &str = "arn:aws:apigateway:eu-central-1::/apis/b2/stages/prod";
+const STACK: &str = "arn:aws:cloudformation:eu-central-1:111122223333:stack/shop/1-2";
+const STAGE: &str = "arn:aws:apigateway:eu-central-1::/restapis/a1/stages/prod";
+const TABLE: &str = "arn:aws:dynamodb:eu-central-1:111122223333:table/orders";
+const TEMPLATE: &str = "arn:aws:ec2:eu-central-1:111122223333:launch-template/lt-1";
+const TRAIL: &str = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/audit";
+const VPC: &str = "arn:aws:ec2:eu-central-1:111122223333:vpc/vpc-1";
+
 /// A setting, the resource, what AWS answers before and after, and the calls between the two.
-struct Recorded {
-    setting: &'static Setting,
-    arn: &'static str,
-    name: &'static str,
-    parameters: Value,
-    bad: Value,
-    fix: Value,
-    good: Value,
-    undo: Value,
+pub(super) struct Recorded {
+    pub(super) setting: &'static Setting,
+    pub(super) arn: &'static str,
+    pub(super) name: &'static str,
+    pub(super) parameters: Value,
+    pub(super) bad: Value,
+    pub(super) fix: Value,
+    pub(super) good: Value,
+    pub(super) undo: Value,
 }
 
-fn subject(recorded: &Recorded) -> Subject {
+pub(super) fn subject(recorded: &Recorded) -> Subject {
     Subject {
         name: recorded.name.to_owned(),
         arn: recorded.arn.parse().unwrap(),
@@ -30,7 +49,7 @@ fn subject(recorded: &Recorded) -> Subject {
 }
 
 /// The state that answers amount to; as many calls are made as there are answers.
-fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value> {
+pub(super) fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value> {
     let answers = answers.as_array().unwrap();
     for count in 0..answers.len() {
         assert!((setting.next)(subject, &answers[..count]).is_some(), "{}: {count}", setting.name);
@@ -39,7 +58,7 @@ fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value>
     (setting.state)(subject, answers)
 }
 
-fn written(planned: Planned) -> Value {
+pub(super) fn written(planned: Planned) -> Value {
     planned.unwrap().into_iter().map(|(operation, input)| json!([operation.name, input])).collect()
 }
 
@@ -58,16 +77,6 @@ fn definition(revision: u32, containers: Value) -> Value {
 
 #[allow(clippy::too_many_lines)]
 fn recorded() -> Vec<Recorded> {
-    const STAGE: &str = "arn:aws:apigateway:eu-central-1::/restapis/a1/stages/prod";
-    const SOCKET: &str = "arn:aws:apigateway:eu-central-1::/apis/b2/stages/prod";
-    const CLUSTER: &str = "arn:aws:ecs:eu-central-1:111122223333:cluster/shop";
-    const MACHINE: &str = "arn:aws:states:eu-central-1:111122223333:stateMachine:orders";
-    const TRAIL: &str = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/audit";
-    const ACCOUNT: &str = "arn:aws:iam::111122223333:root";
-    const TEMPLATE: &str = "arn:aws:ec2:eu-central-1:111122223333:launch-template/lt-1";
-    const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders-AbCdEf";
-    const TABLE: &str = "arn:aws:dynamodb:eu-central-1:111122223333:table/orders";
-    const FILTER: &str = "arn:aws:guardduty:eu-central-1:111122223333:detector/12ab/filter/noise";
     let template = |version: &str, data: Value| json!([{ "launchTemplateVersionSet": [{ "versionNumber": version, "launchTemplateData": data }] }]);
     let patched = |patches: Value| json!([["UpdateStage", { "restApiId": "a1", "stageName": "prod", "patchOperations": patches }]]);
     let replace = |path: &str, value: &str| json!({ "op": "replace", "path": path, "value": value });
@@ -689,9 +698,6 @@ fn recorded() -> Vec<Recorded> {
 
 /// What nothing uses.
 fn unused() -> Vec<Recorded> {
-    const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders-AbCdEf";
-    const ADDRESS: &str = "arn:aws:ec2:eu-central-1:111122223333:elastic-ip/eipalloc-1";
-    const ACL: &str = "arn:aws:ec2:eu-central-1:111122223333:network-acl/acl-1";
     let address = |more: Value| {
         let mut address = json!({ "allocationId": "eipalloc-1", "publicIp": "198.51.100.7", "domain": "vpc",
             "networkBorderGroup": "eu-central-1", "instanceId": null, "tagSet": [{ "key": "Team", "value": "web" }] });
@@ -1323,41 +1329,6 @@ async fn rds_answers_with_lists_that_name_their_items() {
     setting.call(&change.0[0]).await.unwrap();
     let sent = String::from_utf8(aws.seen().pop().unwrap().body).unwrap();
     assert!(sent.contains("ValuesToRemove.AttributeValue.1=all"), "{sent}");
-}
-
-/// A setting, the resource, what AWS answers before and after, and the calls between the two.
-pub(super) struct Recorded {
-    pub(super) setting: &'static Setting,
-    pub(super) arn: &'static str,
-    pub(super) name: &'static str,
-    pub(super) parameters: Value,
-    pub(super) bad: Value,
-    pub(super) fix: Value,
-    pub(super) good: Value,
-    pub(super) undo: Value,
-}
-
-pub(super) fn subject(recorded: &Recorded) -> Subject {
-    Subject {
-        name: recorded.name.to_owned(),
-        arn: recorded.arn.parse().unwrap(),
-        region: "eu-central-1".parse().unwrap(),
-        parameters: serde_json::from_value(recorded.parameters.clone()).unwrap(),
-    }
-}
-
-/// The state that answers amount to; as many calls are made as there are answers.
-pub(super) fn state(setting: &Setting, subject: &Subject, answers: &Value) -> Option<Value> {
-    let answers = answers.as_array().unwrap();
-    for count in 0..answers.len() {
-        assert!((setting.next)(subject, &answers[..count]).is_some(), "{}: {count}", setting.name);
-    }
-    assert!((setting.next)(subject, answers).is_none(), "{}", setting.name);
-    (setting.state)(subject, answers)
-}
-
-pub(super) fn written(planned: Planned) -> Value {
-    planned.unwrap().into_iter().map(|(operation, input)| json!([operation.name, input])).collect()
 }
 
 fn in_days(days: i64) -> f64 {
