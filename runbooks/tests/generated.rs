@@ -233,7 +233,8 @@ fn the_control_runbook_takes_and_gives_what_the_contract_says() {
             output::CHANGE,
             output::POST_IMAGE,
             output::FENCE,
-            output::MADE
+            output::MADE,
+            output::ERROR,
         ])
     );
 }
