@@ -200,8 +200,8 @@ impl Bench {
 
     /// The records about a resource.
     pub async fn records(&self, arn: &str) -> Vec<Value> {
-        let all = self.world.ledger(&self.account).await;
-        all.into_iter().filter(|record| record["ResourceId"] == *arn).collect()
+        let all = self.world.ledger_about(arn).await;
+        all.into_iter().filter(|record| record["AccountId"] == *self.account).collect()
     }
 
     /// What reports a resource: one message, so that every run makes the same calls.

@@ -75,7 +75,7 @@ pub fn unaccounted(root: &Path, cases: &BTreeMap<String, Case>) -> Vec<String> {
 }
 
 /// The table of a repository's catalogue: a row a framework; how many of its controls are proven in the lab, how many
-/// are a person's to carry out, how many are neither.
+/// are a person's to carry out, how many are tested on recorded shapes only.
 #[must_use]
 pub fn table(root: &Path, cases: &BTreeMap<String, Case>) -> String {
     let catalogue = catalogue(root);
@@ -90,7 +90,7 @@ pub fn table(root: &Path, cases: &BTreeMap<String, Case>) -> String {
     let is_guidance = |id: &&ControlId| catalogue.0.get(*id).is_some_and(|entry| !entry.guidance.is_empty());
     let mut text = format!(
         "\n{:<20} {:>9} {:>18} {:>9} {:>11}\n",
-        "framework", "controls", "proven in the lab", "guidance", "not proven"
+        "framework", "controls", "proven in the lab", "guidance", "recorded"
     );
     let mut row = |name: &str, controls: &[&ControlId]| {
         let sure = controls.iter().copied().filter(is_proven).count();

@@ -162,13 +162,22 @@ impl World {
 
     /// The same, from a moment on, in Unix milliseconds: a look at few records costs the emulator little.
     pub async fn ledger_since(&self, account: &str, since: i64) -> Vec<Value> {
+        self.ledger_by("AccountId", account, since).await
+    }
+
+    /// Every ledger record about a resource, oldest first.
+    pub async fn ledger_about(&self, resource: &str) -> Vec<Value> {
+        self.ledger_by("ResourceId", resource, 0).await
+    }
+
+    async fn ledger_by(&self, attribute: &str, value: &str, since: i64) -> Vec<Value> {
         let admin = self.bed.organisation.administrator.id.to_string();
         let query = json!({
             "TableName": redress_common::names::AUDIT_TABLE,
-            "IndexName": "AccountId-Timestamp-index",
-            "KeyConditionExpression": "AccountId = :a AND #t >= :t",
-            "ExpressionAttributeNames": { "#t": "Timestamp" },
-            "ExpressionAttributeValues": { ":a": { "S": account }, ":t": { "N": since.to_string() } },
+            "IndexName": format!("{attribute}-Timestamp-index"),
+            "KeyConditionExpression": "#a = :a AND #t >= :t",
+            "ExpressionAttributeNames": { "#a": attribute, "#t": "Timestamp" },
+            "ExpressionAttributeValues": { ":a": { "S": value }, ":t": { "N": since.to_string() } },
         });
         let answer = self.call(&admin, "dynamodb", "Query", query).await.unwrap_or(Value::Null);
         answer["Items"].as_array().into_iter().flatten().map(plain).collect()
@@ -237,13 +246,14 @@ impl World {
     /// # Panics
     /// When it finds nothing within two minutes.
     pub async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-        let started = Instant::now();
+        let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             if let Some(found) = look().await {
                 return found;
             }
             assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}\n{}", self.story(""));
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -46,7 +46,16 @@ fn main() {
         world_of(&members.iter().map(String::as_str).collect::<Vec<_>>(), has)
     };
     let controls = load_controls(&root().join(CONTROLS)).unwrap();
-    let trials = cases.iter().map(|(name, case)| {
+    // A family takes turns in its account: side by side run cases of different ones.
+    let mut turn_of: BTreeMap<String, usize> = BTreeMap::new();
+    let mut order: Vec<(usize, &String, &Case)> = Vec::new();
+    for (name, case) in &cases {
+        let turn = turn_of.entry(family(case)).or_default();
+        order.push((*turn, name, case));
+        *turn += 1;
+    }
+    order.sort_by_key(|(turn, name, _)| (*turn, *name));
+    let trials = order.into_iter().map(|(_, name, case)| {
         let (who, case, the_world) = (name.clone(), case.clone(), the_world.clone());
         let control = controls.iter().find(|control| control.id == case.control).cloned();
         let turn = turns.get(&family(&case)).cloned().unwrap_or_default();

@@ -578,26 +578,15 @@ fn defect_06_a_change_that_is_made_in_part_is_a_failure_and_can_be_undone() {
         let subject = group(world, "half-allowed", json!([permission("tcp", Some((20, 25)), &["0.0.0.0/0"])])).await;
         let before = subject.state().await;
         let account = subject.target.account.clone();
-        let role = json!({ "RoleName": names::REMEDIATE_ROLE });
-        let policies = world.call(&account, "iam", "ListRolePolicies", role.clone()).await.unwrap();
+        let mut lines = world.grants(&account, |role| role == names::REMEDIATE_ROLE).await;
+        lines.retain(|line| line.action == "ec2:RevokeSecurityGroupIngress");
+        lines.dedup_by_key(|line| line.policy.clone());
         let mut taken = Vec::new();
-        for name in policies["PolicyNames"].as_array().unwrap() {
-            let asked = json!({ "RoleName": names::REMEDIATE_ROLE, "PolicyName": name });
-            let policy = world.call(&account, "iam", "GetRolePolicy", asked.clone()).await.unwrap();
-            let document = match &policy["PolicyDocument"] {
-                Value::String(text) => text.clone(),
-                document => document.to_string(),
-            };
-            let without = document.replace("ec2:RevokeSecurityGroupIngress", "ec2:DescribeSecurityGroups");
-            if without != document {
-                let put = |document: &str| {
-                    let mut put = asked.clone();
-                    put["PolicyDocument"] = document.into();
-                    put
-                };
-                world.call(&account, "iam", "PutRolePolicy", put(&without)).await.unwrap();
-                taken.push(put(&document));
-            }
+        for line in lines {
+            let whole = world.role_policy(&account, &line.role, &line.policy).await;
+            let text = whole.to_string().replace("ec2:RevokeSecurityGroupIngress", "ec2:DescribeSecurityGroups");
+            world.put_role_policy(&line, &serde_json::from_str(&text).unwrap()).await;
+            taken.push((line, whole));
         }
         assert_eq!(taken.len(), 1, "one policy lets the function revoke");
 
@@ -617,8 +606,8 @@ fn defect_06_a_change_that_is_made_in_part_is_a_failure_and_can_be_undone() {
         let evidence = world.evidence(&account, &applied).await;
         assert_eq!(evidence.outcome, Some(redress_common::contract::Outcome::Failed));
 
-        for policy in taken {
-            world.call(&account, "iam", "PutRolePolicy", policy).await.unwrap();
+        for (line, whole) in &taken {
+            world.put_role_policy(line, whole).await;
         }
         let undone = world.undo(&subject.target, &applied.id).await;
         assert_eq!(undone.states().last(), Some(&"RolledBack"), "{}", undone.error());

@@ -155,7 +155,7 @@ once!(untold, async |world: &World| {
         until(world, "its claim ends", async || record(world, &account, "Failed", "never-started").await).await;
     assert_eq!(failed["NotificationSent"], false);
     rules.into_iter().for_each(|rule| faults.remove(rule));
-    let late = async |status: &str| record(world, &account, status, "told-late").await;
+    let late = async |status: &str| record(world, &account, status, "sent-late").await;
     for (status, broken) in [("Verified", broken), ("Failed", never)] {
         let told = until(world, "people are told after all", async || late(status).await).await;
         assert_eq!(told["NotificationSent"], true);

@@ -12,7 +12,7 @@ use crate::untold::{PLACE, Untold};
 
 /// Messages that one run sends.
 const MESSAGES: usize = 100;
-const TOLD_LATE: &str = "told-late";
+const SENT_LATE: &str = "sent-late";
 
 /// The record that people were told after all: the newest again, with now as its time. `None` when there is none, or one
 /// says that people were told of this: whoever came after the worker that could not tell them did.
@@ -27,7 +27,7 @@ fn told<'a>(records: &'a [Record], untold: &Untold, now: Timestamp) -> Option<(&
     let mut draft = newest.draft.clone();
     draft.timestamp = now.as_millisecond().max(draft.timestamp + 1);
     draft.notification_sent = true;
-    draft.detail.insert(detail::CODE.to_owned(), TOLD_LATE.to_owned());
+    draft.detail.insert(detail::CODE.to_owned(), SENT_LATE.to_owned());
     Some((&newest.origin, draft))
 }
 
@@ -56,7 +56,7 @@ impl<W: Watch> Reconciler<W> {
         if let Some((chain, record)) = told(&records, untold, now) {
             self.outside.publish(&untold.message, &untold.attributes).await?;
             self.append(chain, vec![record], None, Vec::new()).await?;
-            counts.done(TOLD_LATE);
+            counts.done(SENT_LATE);
         }
         Ok(self.outside.forget(waiting).await?)
     }

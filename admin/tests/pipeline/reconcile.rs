@@ -79,11 +79,11 @@ async fn what_people_could_not_be_told_they_are_told_later_and_a_record_says_so(
 
     world.publish_fails(false);
     let counts = reconcile(&world, later(1500)).await.unwrap();
-    assert_eq!(counts.done.get("told-late"), Some(&1));
+    assert_eq!(counts.done.get("sent-late"), Some(&1));
     assert_eq!(world.told().iter().map(|message| message.status.as_str()).collect::<Vec<_>>(), ["Success"]);
     let last = world.records().last().unwrap().clone();
     assert_eq!((last.draft.execution_status, last.draft.notification_sent), (State::Verified, true));
-    assert_eq!(last.detail(detail::CODE), Some("told-late"));
+    assert_eq!(last.detail(detail::CODE), Some("sent-late"));
     assert!(!world.records()[recorded - 1].draft.notification_sent, "no record is changed");
     world.verify();
 
@@ -105,7 +105,7 @@ async fn what_another_worker_told_after_all_is_not_told_again() {
     world.publish_fails(false);
     complete(&world, &event, later(800)).await;
     let counts = reconcile(&world, later(1500)).await.unwrap();
-    assert_eq!(counts.done.get("told-late"), None);
+    assert_eq!(counts.done.get("sent-late"), None);
     assert_eq!((world.told().len(), world.in_backlog().len()), (1, 0));
 }
 

@@ -478,8 +478,10 @@ fn describe(evidence: &Evidence) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A text as a header holds it: printable ASCII on one line, and not too long. Braces are what Automation fills in.
+/// A text as a header holds it: printable ASCII on one line, and not too long. Braces are what Automation fills in. What AWS
+/// repeats of a parameter that it does not take may be a secret.
 fn header(text: &str) -> String {
+    let text = without_values(text);
     let plain = |letter: char| match letter {
         '{' | '}' => '|',
         ' '..='~' => letter,
@@ -487,6 +489,21 @@ fn header(text: &str) -> String {
         _ => '?',
     };
     text.chars().map(plain).take(ERROR_LENGTH).collect::<String>().trim().to_owned()
+}
+
+/// AWS says `Value 'what was sent' at 'where' failed to satisfy constraint`: without what was sent.
+fn without_values(text: &str) -> String {
+    const BEFORE: &str = "alue '";
+    let mut rest = text;
+    let mut kept = String::with_capacity(text.len());
+    while let Some((before, value)) = rest.split_once(BEFORE) {
+        kept.push_str(before);
+        // Cut short: everything from there on may be of the value.
+        let Some((_, after)) = value.split_once("' at '") else { return kept + "alue" };
+        kept.push_str("alue at '");
+        rest = after;
+    }
+    kept + rest
 }
 
 fn hash<T: Serialize>(key: &str, value: &T) -> Result<String, EvidenceError> {
@@ -605,6 +622,17 @@ mod tests {
         }
         let told = describe(&failed).into_iter().find(|(name, _)| *name == "error").unwrap().1;
         assert!(told.starts_with("no ? || Mode || xxx") && told.len() == ERROR_LENGTH, "{told}");
+        for (said, kept) in [
+            (
+                "2 errors: Value 'hunter2' at 'value' is bad; Value 'a' at 'name' too",
+                "2 errors: Value at 'value' is bad; Value at 'name' too",
+            ),
+            ("Value 'it's 'hunter2' at 'value' is bad", "Value at 'value' is bad"),
+            ("value 'hunter2", "value"),
+            ("no value was given", "no value was given"),
+        ] {
+            assert_eq!(header(said), kept);
+        }
     }
 
     #[test]

@@ -36,6 +36,10 @@ impl Bucket {
 
     /// A lab with the shipped documents and this bucket.
     fn lab(&self) -> Lab {
+        with(self.fake(), &["Redress-Control", "Redress-S3.8"])
+    }
+
+    fn fake(&self) -> Fake {
         let (read, put, delete) = (self.clone(), self.clone(), self.clone());
         let (load, finished) = (self.load.clone(), Arc::new(Mutex::new(json!("Started"))));
         let outcome = finished.clone();
@@ -62,7 +66,7 @@ impl Bucket {
                 Ok(json!({}))
             })
             .on("s3:HeadObject", move |_, _| {
-                let metadata = json!({"outcome": *locked(&outcome), "pre-image-sha256": "aa", "change-sha256": "bb", "post-image-sha256": "cc"});
+                let metadata = json!({"outcome": *locked(&outcome), "pre-image-sha256": "aa", "change-sha256": "bb", "post-image-sha256": "cc", "error": "none"});
                 Ok(json!({"VersionId": "v2", "Metadata": metadata}))
             })
             .on("lambda:Invoke", move |_, parameters| {
@@ -78,24 +82,32 @@ impl Bucket {
                 };
                 Ok(json!({"StatusCode": 200, "Payload": answer.to_string()}))
             });
-        let fake = Fake { hangs: self.hangs.clone(), ..fake };
-        let lab = Lab::with(fake, Options { time_scale: 0.001, ..Options::default() });
-        for name in ["Redress-Control", "Redress-S3.8"] {
-            let content = std::fs::read_to_string(Path::new(DOCUMENTS).join(format!("{name}.json"))).unwrap();
-            // A minute is too long for a test.
-            let content = content.replace("\"timeoutSeconds\": 60", "\"timeoutSeconds\": 1");
-            lab.ssm.put_document(ACCOUNT, REGION, name, &content).unwrap();
-        }
-        lab
+        Fake { hangs: self.hangs.clone(), ..fake }
     }
 }
 
+/// A lab with some of the shipped documents.
+fn with(fake: Fake, names: &[&str]) -> Lab {
+    let lab = Lab::with(fake, Options { time_scale: 0.001, ..Options::default() });
+    for name in names {
+        let content = std::fs::read_to_string(Path::new(DOCUMENTS).join(format!("{name}.json"))).unwrap();
+        // A minute is too long for a test.
+        let content = content.replace("\"timeoutSeconds\": 60", "\"timeoutSeconds\": 1");
+        lab.ssm.put_document(ACCOUNT, REGION, name, &content).unwrap();
+    }
+    lab
+}
+
 async fn control(lab: &Lab, mode: &str) -> Execution {
+    control_of(lab, "S3.8", mode).await
+}
+
+async fn control_of(lab: &Lab, control: &str, mode: &str) -> Execution {
     let parameters = json!({
         "AutomationAssumeRole": [format!("arn:aws:iam::{ACCOUNT}:role/Redress-Control")],
         "RemediationAssumeRole": [format!("arn:aws:iam::{ACCOUNT}:role/Redress-Remediate-S3")],
         "RemediationId": [ID],
-        "Control": ["S3.8"],
+        "Control": [control],
         "ResourceArn": ["arn:aws:s3:::photos"],
         "ResourceName": ["photos"],
         "Mode": [mode],
@@ -139,6 +151,60 @@ async fn every_shipped_document_can_be_run() {
         seen += 1;
     }
     assert!(seen >= 14, "only {seen} documents");
+}
+
+/// No bucket of AWS's can be without a default since January 2023, nor one of the emulators': S3.4 on answers as S3 gave
+/// them before, from bad to fixed to undone, and on a default that is stronger.
+#[tokio::test]
+async fn s3_4_on_recorded_shapes_sets_a_default_undoes_it_and_leaves_a_stronger_one() {
+    let rules = |algorithm: &str| json!({"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm}, "BucketKeyEnabled": false}]});
+    let run = async |before: Option<Value>, mode: &str| {
+        let held = Arc::new(Mutex::new(before));
+        let (read, put, delete) = (held.clone(), held.clone(), held.clone());
+        let none = || {
+            AwsError::new(
+                "ServerSideEncryptionConfigurationNotFoundError",
+                "The server side encryption configuration was not found",
+            )
+        };
+        let fake = Bucket::with(None)
+            .fake()
+            .on("s3:GetBucketEncryption", move |_, parameters| {
+                assert_eq!(parameters, &json!({"Bucket": "photos", "ExpectedBucketOwner": ACCOUNT}));
+                locked(&read).clone().map(|held| json!({"ServerSideEncryptionConfiguration": held})).ok_or_else(none)
+            })
+            .on("s3:PutBucketEncryption", move |_, parameters| {
+                *locked(&put) = Some(parameters["ServerSideEncryptionConfiguration"].clone());
+                Ok(json!({}))
+            })
+            .on("s3:DeleteBucketEncryption", move |_, _| {
+                *locked(&delete) = None;
+                Ok(json!({}))
+            });
+        let lab = with(fake, &["Redress-Control", "Redress-S3.4"]);
+        let done = control_of(&lab, "S3.4", mode).await;
+        let said = outcome(&done).to_owned();
+        let after = locked(&held).clone();
+        (said, after, changes(&lab))
+    };
+    let set = json!({"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]});
+    let (said, after, changed) = run(None, "DryRun").await;
+    assert_eq!((said.as_str(), after, changed.len()), ("Planned", None, 0));
+    let (said, after, changed) = run(None, "Apply").await;
+    assert_eq!(
+        (said.as_str(), after, changed),
+        ("Verified", Some(set.clone()), vec!["s3:PutBucketEncryption".to_owned()])
+    );
+    let (said, after, changed) = run(Some(set), "Restore").await;
+    assert_eq!((said.as_str(), after, changed), ("Restored", None, vec!["s3:DeleteBucketEncryption".to_owned()]));
+    for algorithm in ["AES256", "aws:kms", "aws:kms:dsse"] {
+        let (said, after, changed) = run(Some(rules(algorithm)), "Apply").await;
+        assert_eq!(
+            (said.as_str(), after, changed.len()),
+            ("AlreadyCompliant", Some(rules(algorithm)), 0),
+            "{algorithm}"
+        );
+    }
 }
 
 #[tokio::test]
