@@ -362,7 +362,12 @@ impl Exercise {
                 };
                 let waits = settles(world, names::COMPLETION_ROLE, mark, kept).await;
                 world.bed.lab.faults().remove(rule);
-                Subject { exit: Some(i32::from(!waits)), ..subject(&target.arn) }
+                // What the completion still does would meet the next exercise.
+                let subject = subject(&target.arn);
+                world
+                    .eventually("its end is recorded", async || subject.end(world, |end| end == "Verified").await)
+                    .await;
+                Subject { exit: Some(i32::from(!waits)), ..subject }
             }
             Operated(power) => {
                 let done = world.does(power, &world.member(OLD)).await;
