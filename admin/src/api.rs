@@ -8,7 +8,9 @@ mod answer;
 pub mod campaign;
 pub mod change;
 mod dead_letters;
+mod destination;
 pub mod door;
+pub mod duty;
 pub mod letters;
 pub mod ports;
 
@@ -18,7 +20,6 @@ use redress_common::aws::state_table::{Snapshot, StateKey, Subject};
 use redress_common::contract::Mode;
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::RemediationId;
-use redress_common::items::settings::PolicySetName;
 use redress_common::ledger::{RecordDraft, RemediationType, detail};
 use redress_common::names;
 use redress_common::operate::{Listing, Request};
@@ -40,12 +41,19 @@ const ROUNDS: usize = 5;
 pub struct Api<D> {
     desk: D,
     me: Identity,
+    answering: duty::Answering,
 }
 
 impl<D: Desk> Api<D> {
     /// The function, in this world.
     pub const fn new(desk: D, me: Identity) -> Self {
-        Self { desk, me }
+        Self { desk, me, answering: duty::Answering::Operators }
+    }
+
+    /// The same, with who answers questions.
+    #[must_use]
+    pub fn answered_by(self, answering: duty::Answering) -> Self {
+        Self { answering, ..self }
     }
 
     /// Answers one HTTP request.
@@ -61,6 +69,7 @@ impl<D: Desk> Api<D> {
     }
 
     async fn grant(&self, asked: &Asked, now: Timestamp) -> Result<Value, Refused> {
+        duty::check(&asked.by, &asked.request, self.answering)?;
         match &asked.request {
             Request::Remediate { .. } | Request::Undo { .. } => self.ask(asked).await,
             Request::List { what } => self.list(*what).await,
@@ -68,6 +77,7 @@ impl<D: Desk> Api<D> {
             Request::DlqList { message_id } => self.look(message_id.as_deref()).await,
             Request::DlqRedrive { message_id, reason } => self.redrive(asked, message_id.as_deref(), reason, now).await,
             Request::CampaignPlan { .. } => self.plan_campaign(asked, now).await,
+            Request::NotifyTest { destination, reason } => self.try_out(asked, destination, reason, now).await,
             _ => self.change(asked, now).await,
         }
     }
@@ -93,7 +103,8 @@ impl<D: Desk> Api<D> {
         Err(Refused::conflict("changed-meanwhile", "others change the same all the time; look, and ask again"))
     }
 
-    /// The set that a rollback goes back to: the named version, or the one before the present one.
+    /// The set that a rollback goes back to: the named version, or the one before the present one; none when that was a
+    /// shipped set.
     async fn old_policy(
         &self,
         request: &Request,
@@ -105,12 +116,8 @@ impl<D: Desk> Api<D> {
             None => {
                 let settings = read.settings().map_err(|error| Refused::unavailable(&error))?;
                 let active = read.policy().map_err(|error| Refused::unavailable(&error))?;
-                match active {
-                    Some(active) if settings.policy_set == PolicySetName::Custom && active.version > 1 => {
-                        active.version - 1
-                    }
-                    _ => return Ok(None),
-                }
+                let Some(before) = change::version_before(&settings, active.as_ref()) else { return Ok(None) };
+                before
             }
         };
         let read = self.read(&[StateKey::PolicyVersion(version)]).await?;

@@ -69,7 +69,7 @@ pub enum NotCounted {
     #[error("four eyes: {0} asked for it, so another person has to approve it")]
     FourEyes(String),
     /// Policy does not let this person approve it.
-    #[error("policy does not let {by} approve this: {why}")]
+    #[error("policy does not let {by} approve this: {why}. Who may is said by the set's policies of action `Answer`")]
     NotPermitted {
         /// Who.
         by: String,

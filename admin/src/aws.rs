@@ -9,6 +9,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::RequestId as _;
 use aws_sdk_securityhub::types::{
@@ -26,20 +27,25 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::{Dynamo, Store, StoreError, TransactError, Transaction};
 use redress_common::aws::member_session::{MemberSessions, SessionError};
 use redress_common::aws::state_table::{Expect, Snapshot, StateKey};
-use redress_common::contract::{GuardEvidence, GuardRequest, parameter};
+use redress_common::catalogue::Direct;
+use redress_common::contract::{ContainResponse, GuardEvidence, GuardRequest, parameter};
+use redress_common::external_id::{ExternalIdPrefix, InvalidPrefix};
 use redress_common::finding;
-use redress_common::ids::{AccountId, RemediationId};
+use redress_common::ids::{AccountId, Region, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
 use redress_common::ledger::Record;
+use redress_common::metrics;
 use redress_common::names;
 use redress_common::notification::Notification;
 use redress_common::time::seconds;
 
 use crate::claim::Times;
+use crate::direct;
 use crate::ports::{
     Attributes, Execution, FindingUpdate, Identity, Outside, Place, Start, StartError, Step, Waiting, WorkflowInput,
 };
+use crate::report;
 use backlog::Backlog;
 
 /// The function's environment is not what the template sets.
@@ -58,6 +64,9 @@ pub enum SetupError {
     },
 }
 
+/// How long a member's function may take that runs a playbook: longer than its own time-out, and less than ours.
+const CONTAINED: Duration = Duration::from_secs(45);
+
 /// AWS.
 #[derive(Debug)]
 pub struct Aws {
@@ -68,7 +77,11 @@ pub struct Aws {
     ssm: aws_sdk_ssm::Client,
     /// None for a function that has no business in member accounts.
     sessions: Option<MemberSessions>,
+    /// Our own name.
+    function: String,
     topic: String,
+    /// Our own account and Region.
+    home: (AccountId, Region),
     dead_letters: Option<String>,
     findings: Option<String>,
     completions: Option<String>,
@@ -95,14 +108,20 @@ impl Aws {
         let dynamodb = aws_sdk_dynamodb::Client::new(&base);
         let store = Dynamo::new(dynamodb.clone(), config::variable("STATE_TABLE")?, config::variable("AUDIT_TABLE")?);
         let identity = identity(&topic, &function)?;
+        let sessions = match std::env::var("EXTERNAL_ID") {
+            Ok(prefix) => Some(MemberSessions::new(&base, external_ids(&prefix)?, function.clone())),
+            Err(_) => None,
+        };
         let outside = Self {
             store,
             sns: aws_sdk_sns::Client::new(&base),
             sqs: aws_sdk_sqs::Client::new(&base),
             securityhub: aws_sdk_securityhub::Client::new(&base),
             ssm: aws_sdk_ssm::Client::new(&base),
-            sessions: std::env::var("EXTERNAL_ID").ok().map(|id| MemberSessions::new(&base, id, function)),
+            sessions,
+            function,
             topic,
+            home: (identity.account.clone(), identity.home.clone()),
             dead_letters: std::env::var("FINDINGS_DLQ_URL").ok(),
             findings: std::env::var("FINDINGS_QUEUE_URL").ok(),
             completions: std::env::var("COMPLETIONS_QUEUE_URL").ok(),
@@ -131,7 +150,58 @@ impl Aws {
             return Err(StartError::refused(false, message));
         };
         let session = sessions.credentials(place.partition, &place.account).await;
-        session.map_err(|error: SessionError| StartError::refused(error.is_transient(), error.to_string()))
+        session.map_err(|error: SessionError| {
+            report::metric(&report::not_entered(&self.function, &place.account, &error, Timestamp::now()));
+            StartError::refused(error.is_transient(), error.to_string())
+        })
+    }
+
+    /// Has a member's function run a playbook, or only tell of it, and hands its end to the completion function. Whether it
+    /// began.
+    async fn contain(&self, place: &Place, start: &Start, direct: &Direct, recall: bool) -> Result<bool, StartError> {
+        // What is not known for certain is found out by the same call again, after the lease.
+        let unanswered = |message| StartError { transient: true, unanswered: true, message };
+        let request = direct::request(place, start, direct, recall)?;
+        let payload = serde_json::to_vec(&request).map_err(|error| StartError::refused(false, error.to_string()))?;
+        let region = aws_sdk_lambda::config::Region::new(place.region.as_str().to_owned());
+        let credentials = self.session(place).await?;
+        // A second call while the first still runs would find it half done.
+        let timeouts = aws_sdk_lambda::config::timeout::TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .operation_attempt_timeout(CONTAINED)
+            .operation_timeout(CONTAINED);
+        let within = aws_sdk_lambda::config::Builder::new()
+            .region(region)
+            .credentials_provider(credentials)
+            .timeout_config(timeouts.build())
+            .retry_config(aws_sdk_lambda::config::retry::RetryConfig::disabled());
+        let client = self.lambda.get_or_init(|| aws_sdk_lambda::Client::new(&self.base));
+        let began = Timestamp::now();
+        let asked =
+            client.invoke().function_name(&direct.function).payload(aws_sdk_lambda::primitives::Blob::new(payload));
+        let answer = asked.customize().config_override(within).send().await.map_err(|error| {
+            let failure = AwsFailure::of("lambda:Invoke", &error);
+            let hint = match failure.code() {
+                Some("ResourceNotFoundException") => "; deploy the member stack in this Region",
+                Some("AccessDeniedException") => "; the cross-account role may invoke the functions that contain",
+                _ => "",
+            };
+            StartError { message: format!("{failure}{hint}"), ..StartError::of(&failure) }
+        })?;
+        let text = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
+        if let Some(kind) = answer.function_error() {
+            return Err(unanswered(format!("function {} failed ({kind}); its log says why", direct.function)));
+        }
+        let response: ContainResponse = serde_json::from_slice(text)
+            .map_err(|error| unanswered(format!("the answer of {} is not readable: {error}", direct.function)))?;
+        if response.outcome.is_none() {
+            return Ok(false);
+        }
+        let now = Timestamp::now();
+        let execution = direct::execution(start, direct, &response, (began, now));
+        let event = direct::event((&self.home.0, &self.home.1), place, execution, now);
+        self.tell_end(&event).await.map_err(|error| unanswered(error.to_string()))?;
+        Ok(true)
     }
 
     fn config(&self) -> &aws_sdk_config::Client {
@@ -141,6 +211,12 @@ impl Aws {
     fn unset(operation: &'static str, variable: &str) -> AwsFailure {
         AwsFailure::partial(operation, format!("environment variable `{variable}` is not set"))
     }
+}
+
+/// What the ExternalIds of the member accounts begin with.
+fn external_ids(prefix: &str) -> Result<ExternalIdPrefix, SetupError> {
+    let malformed = |error: InvalidPrefix| SetupError::Malformed { name: "EXTERNAL_ID", reason: error.to_string() };
+    prefix.parse().map_err(malformed)
 }
 
 /// Whether a function's process died, or was never there, before it could answer: Lambda says so itself. What the function
@@ -332,13 +408,23 @@ impl Outside for Aws {
             ("Severity", &attributes.severity),
             ("Control", &attributes.control),
             ("Urgency", urgency),
+            ("Region", &attributes.region),
+            ("Trigger", &attributes.trigger),
+            ("Destination", attributes.destination.as_deref().unwrap_or_default()),
         ] {
+            // SNS takes no empty value.
+            if value.is_empty() {
+                continue;
+            }
             let attribute =
                 aws_sdk_sns::types::MessageAttributeValue::builder().data_type("String").string_value(value);
             let attribute = attribute.build().map_err(|error| AwsFailure::partial(OPERATION, error.to_string()))?;
             request = request.message_attributes(name, attribute);
         }
-        let answer = request.send().await.map_err(|error| AwsFailure::of(OPERATION, &error))?;
+        let answer = request.send().await.map_err(|error| {
+            report::metric(&report::count(&metrics::PUBLISH_FAILURES, &self.function, Timestamp::now()));
+            AwsFailure::of(OPERATION, &error)
+        })?;
         tracing::debug!(message = answer.message_id(), "told");
         Ok(())
     }
@@ -360,6 +446,9 @@ impl Outside for Aws {
     }
 
     async fn start(&self, place: &Place, start: &Start) -> Result<(), StartError> {
+        if let Some(direct) = &start.direct {
+            return self.contain(place, start, direct, false).await.map(drop);
+        }
         let within = self.within(place).await?;
         let parameters: HashMap<String, Vec<String>> =
             start.parameters.iter().map(|(name, value)| ((*name).to_owned(), vec![value.clone()])).collect();
@@ -398,6 +487,13 @@ impl Outside for Aws {
                 Err(StartError { message: format!("{failure}{hint}"), ..StartError::of(&failure) })
             }
         }
+    }
+
+    async fn recall(&self, place: &Place, start: &Start) -> Result<bool, StartError> {
+        let Some(direct) = &start.direct else {
+            return Err(StartError::refused(false, "only a playbook can be recalled".to_owned()));
+        };
+        self.contain(place, start, direct, true).await
     }
 
     async fn execution(&self, place: &Place, id: &str) -> Result<Execution, StartError> {

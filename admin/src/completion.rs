@@ -12,6 +12,8 @@
 //! | `Query`, `SendMessage`, `DeleteItem`, `PutItem` | only when findings wait for the slot that is free now |
 //! | `SendTaskSuccess` | only when a workflow waits |
 //!
+//! The end of a playbook comes with its outcome, from the function that invoked it, and costs the first row less.
+//!
 //! An outcome that comes twice costs the first three, and does again what may be left of the last two: they come after
 //! the transaction, and a worker may die in between. An event that is not the end of a control runbook costs none.
 //!
@@ -34,6 +36,7 @@ use redress_common::ids::{AccountId, ClaimKey, ControlId, Fence, Region, Remedia
 use redress_common::items::approval::Task;
 use redress_common::items::flight::Flight;
 use redress_common::ledger::{RecordDraft, detail};
+use redress_common::metrics;
 use redress_common::names;
 use redress_common::state::State;
 use serde::Deserialize;
@@ -42,7 +45,7 @@ use serde_json::json;
 use crate::breaker::{self, Standing};
 use crate::outcome::{self, Reading, Verdict};
 use crate::ports::{Execution, FindingUpdate, Identity, Outside, Place, StartError};
-use crate::{backlog, claim};
+use crate::{backlog, claim, direct};
 use crate::{report, tell};
 
 /// How often an outcome is recorded anew because somebody else changed its claim, or an item that many share, meanwhile.
@@ -89,9 +92,11 @@ impl Retry {
 #[derive(Debug, Deserialize)]
 struct Event {
     source: String,
+    #[serde(rename = "detail-type", default)]
+    detail_type: String,
     account: AccountId,
     region: Region,
-    detail: EventDetail,
+    detail: serde_json::Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -238,20 +243,15 @@ impl<O: Outside> Completion<O> {
     /// When the message must be brought again.
     pub async fn message(&self, body: &str, now: Timestamp) -> Result<(), Retry> {
         let event: Event = serde_json::from_str(body)?;
-        if event.source != "aws.ssm" || !event.detail.is_the_end() {
-            return Ok(());
-        }
-        let partition = Partition::of_region(&event.region);
-        let place = Place { partition, account: event.account, region: event.region };
-        let execution = self.outside.execution(&place, &event.detail.execution_id).await?;
-        let Some(claimant) = claimant(&place, &event.detail.execution_id, &execution) else {
-            tracing::warn!(execution = event.detail.execution_id, account = %place.account, "an execution that nobody here started");
-            report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
+        let Some((place, name, execution)) = self.ended(event).await? else { return Ok(()) };
+        let Some(claimant) = claimant(&place, &name, &execution) else {
+            tracing::warn!(execution = name, account = %place.account, "an execution that nobody here started");
+            report::metric(&report::count(&metrics::UNCLAIMED_EXECUTIONS, place.account.as_str(), now));
             return Ok(());
         };
         if outcome::overtaken(claimant.fence, &execution) {
             tracing::warn!(remediation = %claimant.id, execution = claimant.execution, "an execution that was overtaken");
-            report::metric(&report::count("OvertakenExecutions", "AccountId", place.account.as_str(), now));
+            report::metric(&report::count(&metrics::OVERTAKEN_EXECUTIONS, place.account.as_str(), now));
             return Ok(());
         }
         let reading = outcome::read(claimant.mode, &execution);
@@ -266,6 +266,28 @@ impl<O: Outside> Completion<O> {
             }
         }
         Ok(())
+    }
+
+    /// What ended where, when an event says so: a runbook, which Systems Manager is asked for, or a playbook, of which our own
+    /// function says it.
+    async fn ended(&self, event: Event) -> Result<Option<(Place, String, Execution)>, Retry> {
+        if event.source == names::EVENT_SOURCE && event.detail_type == names::CONTAINED_DETAIL_TYPE {
+            if event.account != self.me.account {
+                tracing::error!(account = %event.account, "a member account says how a playbook ended");
+                return Ok(None);
+            }
+            let (place, execution) = direct::ended(event.detail)?;
+            let name = execution.steps.first().map(|step| step.name.clone()).unwrap_or_default();
+            return Ok(Some((place, name, execution)));
+        }
+        let detail: EventDetail = serde_json::from_value(event.detail)?;
+        if event.source != "aws.ssm" || !detail.is_the_end() {
+            return Ok(None);
+        }
+        let partition = Partition::of_region(&event.region);
+        let place = Place { partition, account: event.account, region: event.region };
+        let execution = self.outside.execution(&place, &detail.execution_id).await?;
+        Ok(Some((place, detail.execution_id, execution)))
     }
 
     async fn record(
@@ -293,7 +315,7 @@ impl<O: Outside> Completion<O> {
         let (had, stored, evidence_key, successor) = match self.whose(&snapshot, claimant).await? {
             Whose::Nobody => {
                 tracing::warn!(remediation = %claimant.id, "an outcome without a claim");
-                report::metric(&report::count("UnclaimedExecutions", "AccountId", place.account.as_str(), now));
+                report::metric(&report::count(&metrics::UNCLAIMED_EXECUTIONS, place.account.as_str(), now));
                 return self.follow_up(claimant, reading, &around, false, now).await;
             }
             Whose::Ended => {
@@ -313,7 +335,7 @@ impl<O: Outside> Completion<O> {
             None => {
                 let updated =
                     if successor.is_some() { String::new() } else { self.update_finding(&ending, reading).await };
-                let sent = !aside && self.publish(&ending, reading.end.state, now).await;
+                let sent = !aside && self.publish(&ending, reading, now).await;
                 told.insert(Told { fence: ending.fence, sent, updated })
             }
         };
@@ -348,7 +370,7 @@ impl<O: Outside> Completion<O> {
         report::metric(&report::ended(&ending, end, duration, now));
         if let Some(successor) = successor {
             tracing::warn!(remediation = %claimant.id, %successor, "an outcome that came too late");
-            report::metric(&report::count("LateOutcomes", "AccountId", place.account.as_str(), now));
+            report::metric(&report::count(&metrics::LATE_OUTCOMES, place.account.as_str(), now));
         }
         if let Some(opening) = opened {
             tell::opened(&self.outside, &self.me, &opening, now).await?;
@@ -443,8 +465,10 @@ impl<O: Outside> Completion<O> {
     }
 
     /// Whether people were told.
-    async fn publish(&self, claim: &Claim, state: State, now: Timestamp) -> bool {
-        let next = report::next_step(claim, state);
+    async fn publish(&self, claim: &Claim, reading: &Reading, now: Timestamp) -> bool {
+        let state = reading.end.state;
+        let lacks = (state == State::Verified && !reading.error.is_empty()).then(|| reading.error.clone());
+        let next = report::next_step(claim, state).or(lacks);
         tell::publish_with(&self.outside, claim.remediation_id, &claim.subject, state, next, now).await
     }
 

@@ -286,6 +286,7 @@ impl<'a> Desk<'a> {
             return Some(Plan::Duplicate);
         }
         match may_have(self.existing) {
+            Ok(()) if self.is_contained() => Some(Plan::Duplicate),
             Ok(()) => None,
             Err(Refused::Duplicate) => Some(Plan::Duplicate),
             Err(Refused::InProgress(other)) if self.manual => {
@@ -317,6 +318,17 @@ impl<'a> Desk<'a> {
                 Some(Plan::Wait { until: Until::End { of: other, generation }, urgent: false })
             }
         }
+    }
+
+    /// Whether the resource was contained within a day, and nobody has given it back: then GuardDuty's next report of it, which
+    /// comes for as long as the resource does what it did, is none. After a day it is looked at once more.
+    fn is_contained(&self) -> bool {
+        let stands = |claim: &Claim| {
+            claim.status == ClaimStatus::Done
+                && claim.state == State::Verified
+                && self.now.as_millisecond() - claim.generation.0 < WINDOW_MS
+        };
+        self.case.direct.is_some() && !self.manual && self.existing.is_some_and(stands)
     }
 
     fn plan(&self) -> Plan {
@@ -472,12 +484,13 @@ impl<'a> Desk<'a> {
                 return self.tell(State::Notified, "guard-unreadable", reason, basis);
             }
             Lookup::Found(evidence) if !self.manual => {
-                let vouched = evidence.owned_by.as_ref().is_some_and(|owner| owner.vouched);
-                if let Some(stop) = guard::owned(evidence).filter(|_| vouched) {
+                // What is compromised is contained, whoever made it: it is to be given back, not to stay so.
+                let owned = evidence.owned_by.as_ref().filter(|_| case.direct.is_none());
+                if let Some(stop) = guard::owned(evidence).filter(|_| owned.is_some_and(|owner| owner.vouched)) {
                     return self.tell(State::Notified, stop.code(), stop.to_string(), basis);
                 }
                 // Where only a tag says so no rule acts unasked; that it is not even asked about is for no tag to say.
-                asks |= evidence.critical.is_some() || evidence.owned_by.is_some();
+                asks |= evidence.critical.is_some() || owned.is_some();
             }
             _ => {}
         }
@@ -850,6 +863,86 @@ mod tests {
         let plan = silent.decide(&disruptive);
         let Plan::Start { basis, .. } = plan else { panic!("{plan:?}") };
         assert_eq!(basis.impact, "unknown: timed out");
+    }
+
+    /// A finding of GuardDuty's whose playbook is the bucket's.
+    fn threat(score: u8) -> Case {
+        let direct = redress_common::catalogue::Direct {
+            function: "redress-contain-data".to_owned(),
+            native: "contain_s3_bucket".to_owned(),
+            parameters: std::collections::BTreeMap::new(),
+        };
+        Case {
+            control: "Contain.S3Bucket".parse().unwrap(),
+            severity: redress_common::finding::Severity::of_guardduty(score),
+            risk: Risk::Disruptive,
+            direct: Some(direct),
+            ..case(Trigger::GuardDuty)
+        }
+    }
+
+    #[test]
+    fn what_guardduty_calls_high_is_contained_and_of_less_people_are_told() {
+        assert!(matches!(standard().decide(&threat(70)), Plan::Start { .. }));
+        assert!(matches!(standard().decide(&threat(95)), Plan::Start { .. }));
+        for score in [10, 39, 40, 69] {
+            assert_eq!(standard().told(&threat(score)), (State::Notified, "notify"), "{score}");
+        }
+        let observe = Scene::new(PolicySetName::Observe);
+        assert_eq!(observe.told(&threat(95)), (State::Notified, "notify"));
+        let pilot = |own: bool| {
+            let scene = Scene::new(PolicySetName::Pilot);
+            scene.shared(|shared| shared.settings.pilot_accounts.extend(own.then(|| person().account)))
+        };
+        assert!(matches!(pilot(true).decide(&threat(80)), Plan::Start { .. }));
+        assert_eq!(pilot(false).told(&threat(80)), (State::Notified, "notify"));
+        assert_eq!(pilot(true).told(&threat(50)), (State::Notified, "notify"));
+        let asked = Case { trigger: person().trigger, ..threat(1) };
+        assert!(matches!(standard().decide(&asked), Plan::Start { .. }), "a person may, whatever GuardDuty thinks");
+        let destroys = Case { risk: Risk::Destructive, ..threat(95) };
+        assert!(matches!(standard().decide(&destroys), Plan::Ask { asking: Asking { needed: 2, .. }, .. }));
+    }
+
+    #[test]
+    fn containment_asks_first_where_the_resource_is_critical_and_not_where_a_stack_made_it() {
+        let found = |evidence: GuardEvidence| move |facts: &mut Facts| facts.evidence = Lookup::Found(evidence);
+        let critical = GuardEvidence { critical: Some("Criticality=high".to_owned()), ..GuardEvidence::default() };
+        let owned_by = Ownership {
+            manager: "CloudFormation".to_owned(),
+            name: "web".to_owned(),
+            hint: "change stack web".to_owned(),
+            vouched: true,
+        };
+        let owned = GuardEvidence { owned_by: Some(owned_by), ..GuardEvidence::default() };
+        assert!(matches!(standard().facts(found(owned)).decide(&threat(80)), Plan::Start { .. }));
+        for set in [PolicySetName::Standard, PolicySetName::Pilot] {
+            let pilot = |shared: &mut Shared| shared.settings.pilot_accounts = [person().account].into();
+            let scene = Scene::new(set).shared(pilot).facts(found(critical.clone()));
+            assert!(matches!(scene.decide(&threat(80)), Plan::Ask { .. }), "{set:?}");
+        }
+        let silent = standard().facts(|facts| facts.evidence = Lookup::Failed("timed out".to_owned()));
+        assert_eq!(silent.told(&threat(80)), (State::Failed, "guard-unreadable"));
+    }
+
+    #[test]
+    fn what_is_contained_is_not_contained_again_until_a_day_has_passed_or_it_was_given_back() {
+        let now = now().as_millisecond();
+        let contained = |ago: i64, state: State| Claim {
+            status: ClaimStatus::Done,
+            state,
+            generation: Generation(now - ago),
+            ..fixture::claim()
+        };
+        let news = Case { generation: Generation(now), ..threat(80) };
+        assert!(matches!(standard().claim(contained(1000, State::Verified)).decide(&news), Plan::Duplicate));
+        let old = contained(WINDOW_MS, State::Verified);
+        assert!(matches!(standard().claim(old).decide(&news), Plan::Start { .. }));
+        let failed = contained(1000, State::Failed);
+        assert!(matches!(standard().claim(failed).decide(&news), Plan::Start { .. }));
+        let held = Claim { held: true, ..contained(1000, State::RolledBack) };
+        assert_eq!(standard().claim(held).told(&news), (State::Notified, "held"));
+        let asked = Case { trigger: person().trigger, ..news };
+        assert!(matches!(standard().claim(contained(1000, State::Verified)).decide(&asked), Plan::Start { .. }));
     }
 
     #[test]

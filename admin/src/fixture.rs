@@ -91,6 +91,7 @@ fn entry(title: &str, risk: Risk, scope: Scope, kind: &str, pattern: &str, actio
         frameworks: BTreeMap::from([("CIS v3.0.0".to_owned(), vec!["2.1.4".to_owned()])]),
         action: action.to_owned(),
         workflow: None,
+        direct: None,
         guidance: vec![],
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::state_table::{Settings, StateKey, Subject};
-use redress_common::catalogue::{Catalogue, ControlEntry, Risk, Scope, Workflow};
+use redress_common::catalogue::{Catalogue, ControlEntry, Direct, Risk, Scope, Workflow};
 use redress_common::contract::Mode;
 use redress_common::finding::{Check, CustomAction, Finding, Severity, Trigger, WorkflowStatus};
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Generation, Region, RemediationId};
@@ -64,6 +64,8 @@ pub struct Case {
     pub guidance: String,
     /// Set when its fix takes long, and so is made by the workflow, whether people are asked or not.
     pub long: Option<Workflow>,
+    /// Set when it is a playbook.
+    pub direct: Option<Direct>,
     /// For an undo: what is undone.
     pub source: Option<Source>,
     /// Why, in the words of who asked; empty when nobody gave a reason.
@@ -235,9 +237,10 @@ pub const fn asked(trigger: &Trigger) -> Mode {
         Trigger::CustomAction(CustomAction::DryRun) => Mode::DryRun,
         Trigger::CustomAction(CustomAction::Undo) => Mode::Restore,
         Trigger::Operator { mode, .. } => *mode,
-        Trigger::CustomAction(CustomAction::Remediate) | Trigger::Config | Trigger::Import | Trigger::GuardDuty => {
-            Mode::Apply
-        }
+        Trigger::CustomAction(CustomAction::Remediate | CustomAction::Contain)
+        | Trigger::Config
+        | Trigger::Import
+        | Trigger::GuardDuty => Mode::Apply,
     }
 }
 
@@ -280,7 +283,7 @@ fn keys(
 /// When it is none.
 pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase> {
     let (control, entry) = catalogue
-        .resolve(&finding.check)
+        .resolve_on(&finding.check, &finding.resource.arn)
         .ok_or_else(|| NoCase::UnknownControl { check: check_name(&finding.check) })?;
     let arn = &finding.resource.arn;
     if let Some(owner) = arn.account().filter(|owner| **owner != finding.account) {
@@ -323,6 +326,7 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         frameworks: entry.frameworks.keys().cloned().collect(),
         guidance: entry.guidance.join(" "),
         long: entry.workflow,
+        direct: entry.direct.clone(),
         source: None,
         reason: match &finding.trigger {
             Trigger::Operator { reason, .. } => reason.clone(),
@@ -414,6 +418,7 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
         guidance: String::new(),
         // To put something back takes no copies.
         long: None,
+        direct: entry.and_then(|entry| entry.direct.clone()),
         source: Some(Source { remediation: id, evidence_key: text(detail::EVIDENCE_KEY)?.to_owned() }),
         reason: undo.reason.clone(),
         account,
@@ -476,6 +481,7 @@ fn check_name(check: &Check) -> String {
     match check {
         Check::Control(id) => id.to_string(),
         Check::ConfigRule(name) | Check::GuardDutyType(name) => cut(name),
+        Check::Containment => "containment".to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! `orchestrator`: [`intake`] (what is it about) → [`decide`] ([`policy`], [`guard`], [`claim`]) → [`orchestrate`].
 //! `completion`: [`outcome`] (what does it mean) → [`completion`].
 //! `workflow`: [`workflow`], step by step; people answer by [`approval`]. All of them drive [`ports::Outside`], which is all
-//! that they see of AWS; [`aws`] is the real one. Nothing here knows what a control does to a resource.
+//! that they see of AWS; [`aws`] is the real one. `notifier`: [`notify`], which hears of the topic only. Nothing here knows what a control does to a resource.
 
 pub mod api;
 pub mod approval;
@@ -15,8 +15,10 @@ pub mod claim;
 pub mod completion;
 mod context;
 pub mod decide;
+pub mod direct;
 pub mod guard;
 pub mod intake;
+pub mod notify;
 pub mod orchestrate;
 pub mod outcome;
 pub mod policy;

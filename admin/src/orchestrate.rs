@@ -5,6 +5,7 @@
 //! | path | calls |
 //! |---|---|
 //! | start | `BatchGetItem`, `Invoke` of the member's guard, `TransactWriteItems` (Planned, Claimed, claim, chain head, flight, counts), `AssumeRole` (kept per account), `StartAutomationExecution` |
+//! | playbook | the same, with `Invoke` of the member's function for the last, which waits for its end, and `SendMessage` of that to the completion |
 //! | approval, or a control that takes long | the same, with `StartExecution` of the workflow for the last |
 //! | duplicate | `BatchGetItem` |
 //! | the same again | `BatchGetItem`: people were told so within a day |
@@ -43,6 +44,7 @@ use redress_common::finding::{Finding, Inbound, ParseError, SeverityLabel, Trigg
 use redress_common::ids::{AccountId, Generation, RemediationId};
 use redress_common::items::flight::Flight;
 use redress_common::ledger::{Head, RecordDraft, detail};
+use redress_common::metrics;
 use redress_common::names;
 use redress_common::state::State;
 
@@ -342,7 +344,7 @@ impl<O: Outside> Orchestrator<O> {
             Plan::Later(other) => return Err(Retry::Telling(other)),
             Plan::Repeated(code) => {
                 tracing::info!(remediation = %case.id, code, "told before");
-                report::metric(&report::count("Repeated", "Code", code, now));
+                report::metric(&report::count(&metrics::REPEATED, code, now));
                 return Ok(Round::Done);
             }
             Plan::Open(opening) => {
@@ -402,7 +404,7 @@ impl<O: Outside> Orchestrator<O> {
         let marked = Also::put(flight, &shared.flight.marked(true), read).map_err(StoreError::from)?;
         let records = superseded.into_iter().chain([planned]).collect();
         append_with(&self.outside, &case.account, head, records, Some(write), vec![marked]).await?;
-        report::metric(&report::count("Decisions", "Code", "waiting", now));
+        report::metric(&report::count(&metrics::DECISIONS, "waiting", now));
         Ok(())
     }
 
@@ -753,7 +755,7 @@ impl<O: Outside> Orchestrator<O> {
             let write = ClaimWrite { key, condition: taken, claim: finished };
             let records = superseded.into_iter().chain([record(state)]).collect();
             append(&self.outside, &account, head, records, Some(write)).await?;
-            report::metric(&report::count("Decisions", "Code", code, now));
+            report::metric(&report::count(&metrics::DECISIONS, code, now));
             return Ok(());
         }
         // The claim is taken before anybody is told, so that a storm of the same event is one message.
@@ -774,7 +776,7 @@ impl<O: Outside> Orchestrator<O> {
         last.notification_sent = tell::publish_as(&self.outside, id, &subject, state, said, now).await;
         let write = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: finished };
         append(&self.outside, &account, head, vec![last], Some(write)).await?;
-        report::metric(&report::count("Decisions", "Code", code, now));
+        report::metric(&report::count(&metrics::DECISIONS, code, now));
         Ok(())
     }
 
@@ -785,7 +787,7 @@ impl<O: Outside> Orchestrator<O> {
     /// Security Hub's own. When a person asks for it, they get an answer.
     async fn no_case(&self, body: &str, finding: &Finding, error: &NoCase, now: Timestamp) -> Result<(), Retry> {
         if let (NoCase::UnknownControl { check }, false) = (error, finding.trigger.is_manual()) {
-            report::metric(&report::count("UnknownChecks", "Check", check, now));
+            report::metric(&report::count(&metrics::UNKNOWN_CHECKS, check, now));
             return Ok(());
         }
         let mut subject = intake::subject_of(finding);
@@ -901,6 +903,7 @@ fn workflow_of(case: &Case, start: Start, asking: Option<Asking>, times: claim::
         snapshot: long.snapshot,
         snapshot_seconds: SNAPSHOT_SECONDS,
         run_seconds: u32::try_from(times.run_ms / 1000).unwrap_or(u32::MAX),
+        direct: start.direct,
         parameters: start.parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
@@ -955,5 +958,6 @@ pub fn start_of(me: &Identity, case: &Case, granted: &Claim) -> Start {
         (parameter::EVIDENCE_BUCKET, names::evidence_bucket(&case.account, &me.home)),
     ]);
     // SSM refuses empty values; an absent parameter has the document's default, which says that there is none.
-    Start { id: case.id, parameters: parameters.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
+    let parameters = parameters.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    Start { id: case.id, parameters, direct: case.direct.clone() }
 }

@@ -106,6 +106,11 @@ pub fn read(mode: Mode, execution: &Execution) -> Reading {
                 &execution.failure,
             )
         }
+        // A playbook that did what it is for, and not all that goes with it.
+        (State::Verified, Some(Outcome::Verified)) => match reason(&sent(output::ERROR), "") {
+            lacks if lacks.is_empty() => lacks,
+            lacks => joined("it was done and verified, but not all that goes with it", &lacks),
+        },
         _ => String::new(),
     };
     let detail = report::details([

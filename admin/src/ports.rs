@@ -8,6 +8,7 @@ use std::future::Future;
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::aws::ledger_store::Store;
+use redress_common::catalogue::Direct;
 use redress_common::contract::{GuardEvidence, GuardRequest};
 use redress_common::finding::WorkflowStatus;
 use redress_common::ids::{AccountId, Region, RemediationId};
@@ -43,13 +44,15 @@ pub struct Identity {
     pub times: Times,
 }
 
-/// The start of the control runbook.
+/// The start of the control runbook, or of a playbook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// The remediation: also the client token, so that a repeated start is the first one.
     pub id: RemediationId,
     /// The runbook's parameters, by [`redress_common::contract::parameter`].
     pub parameters: BTreeMap<&'static str, String>,
+    /// Set when it is a playbook.
+    pub direct: Option<Direct>,
 }
 
 /// The runbook was not started.
@@ -79,7 +82,8 @@ impl StartError {
 }
 
 /// An execution of the control runbook, as SSM tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Execution {
     /// `Success`, `Failed`, `TimedOut`, `Cancelled`, or one that is not the end.
     pub status: String,
@@ -94,7 +98,7 @@ pub struct Execution {
 }
 
 /// A step of an execution.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Step {
     /// Its name.
@@ -134,6 +138,15 @@ pub struct Attributes {
     pub control: String,
     /// A threat list names the resource, or the other side.
     pub urgent: bool,
+    /// The Region in which the remediation runs; empty when there is none.
+    #[serde(default)]
+    pub region: String,
+    /// What asked for it: the kind of trigger, or `Person`.
+    #[serde(default)]
+    pub trigger: String,
+    /// The one destination that it is for ([`redress_common::items::destination`]); `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
 }
 
 /// What a finding's approval, or its long remediation, is started with: the input of the state machine.
@@ -158,6 +171,9 @@ pub struct WorkflowInput {
     pub snapshot_seconds: u32,
     /// How long each runbook may take, seconds: then it is stopped. Longer than the runbook's own time-out.
     pub run_seconds: u32,
+    /// Set when it is a playbook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Direct>,
     /// The parameters of the control runbook for `Apply`, or `Restore` for an undo, by [`redress_common::contract::parameter`].
     pub parameters: BTreeMap<String, String>,
 }
@@ -259,8 +275,12 @@ pub trait Outside: Store {
     /// Keep an input that cannot be handled.
     fn dead_letter(&self, body: &str, code: &str, reason: &str) -> impl Future<Output = Result<(), AwsFailure>> + Send;
 
-    /// Start the control runbook. The start of one that was started already succeeds.
+    /// Start the control runbook. The start of one that was started already succeeds. A playbook is run, and its end handed to
+    /// the completion function; one that ran already is not run again, and only its end is told.
     fn start(&self, place: &Place, start: &Start) -> impl Future<Output = Result<(), StartError>> + Send;
+
+    /// Have the end of a playbook told once more; one that was cut off is ended. Whether it ever began: then its end is told.
+    fn recall(&self, place: &Place, start: &Start) -> impl Future<Output = Result<bool, StartError>> + Send;
 
     /// Ask for an execution.
     fn execution(&self, place: &Place, id: &str) -> impl Future<Output = Result<Execution, StartError>> + Send;

@@ -49,6 +49,7 @@ use redress_common::finding::SeverityLabel;
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::items::reconciler::Progress;
 use redress_common::ledger::{RecordDraft, RemediationType, detail};
+use redress_common::metrics;
 use redress_common::state::State;
 use serde::Deserialize;
 use serde_json::json;
@@ -258,7 +259,7 @@ impl<W: Watch> Reconciler<W> {
         }
         let done: u32 = all.done.values().sum();
         tracing::info!(done, failed = all.failed, repairs = %json!(all.done), "reconciled");
-        report::metric(&report::count("ReconcilerRuns", "Function", redress_common::names::RECONCILER_FUNCTION, now));
+        report::metric(&report::count(&metrics::RECONCILER_RUNS, redress_common::names::RECONCILER_FUNCTION, now));
         all.finished()
     }
 
@@ -287,7 +288,7 @@ impl<W: Watch> Reconciler<W> {
             }
         };
         for (what, count) in &counts.done {
-            report::metric(&report::many("Repairs", *count, "Repair", what, now));
+            report::metric(&report::many(&metrics::REPAIRS, *count, what, now));
         }
         all.and(counts)
     }

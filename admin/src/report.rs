@@ -5,15 +5,17 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use redress_common::aws::member_session::SessionError;
 use redress_common::aws::state_table::{Claim, ClaimStatus, Subject};
 use redress_common::contract::Mode;
 use redress_common::finding::SeverityLabel;
-use redress_common::ids::{Fence, Generation, RemediationId};
+use redress_common::ids::{AccountId, Fence, Generation, RemediationId};
 use redress_common::ledger::{Record, RecordDraft, detail};
+use redress_common::metrics::{self, Metric};
 use redress_common::notification::{Notification, status_of};
 use redress_common::state::State;
 use redress_common::time::seconds;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::decide::{Basis, REQUEST_SECONDS};
 use crate::ports::{Attributes, Identity};
@@ -152,8 +154,17 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         severity: subject.severity.as_str().to_owned(),
         control: control(subject),
         urgent: false,
+        region: subject.region.as_ref().map(ToString::to_string).unwrap_or_default(),
+        trigger: trigger(subject),
+        destination: None,
     };
     (message, attributes)
+}
+
+/// What asked, for people who filter: who it was is for the ledger.
+fn trigger(subject: &Subject) -> String {
+    let is_kind = !subject.requested_by.is_empty() && subject.requested_by.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_kind { subject.requested_by.clone() } else { "Person".to_owned() }
 }
 
 /// What people should do about a runbook that ended, when there is something to do.
@@ -188,52 +199,66 @@ fn control(subject: &Subject) -> String {
 #[must_use]
 pub fn ended(claim: &Claim, state: State, duration_ms: i64, now: Timestamp) -> String {
     let subject = &claim.subject;
-    json!({
-        "_aws": {
-            "Timestamp": now.as_millisecond(),
-            "CloudWatchMetrics": [{
-                "Namespace": "Redress",
-                "Dimensions": [["Status"], ["Control", "Status"], ["AccountId", "Status"]],
-                "Metrics": [
-                    { "Name": "Remediations", "Unit": "Count" },
-                    { "Name": "Duration", "Unit": "Milliseconds" },
-                ],
-            }],
-        },
+    let measured = [(&metrics::REMEDIATIONS, 1), (&metrics::DURATION, duration_ms)];
+    let told = json!({
         "Status": state.as_str(),
         "Control": control(subject),
         "AccountId": subject.account,
         "Mode": claim.mode.as_str(),
         "Severity": subject.severity.as_str(),
+        "ResourceType": subject.resource_type,
+        "RemediationType": subject.remediation_type,
         "RemediationId": claim.remediation_id,
-        "Remediations": 1,
-        "Duration": duration_ms,
-    })
-    .to_string()
+    });
+    embedded(&measured, told, now)
+}
+
+/// A message that reached a destination, or did not.
+#[must_use]
+pub fn delivered(function: &str, destination: &str, is_there: bool, now: Timestamp) -> String {
+    let told = json!({ "Function": function, "Destination": destination });
+    let measured = if is_there { (&metrics::DELIVERIES, 1) } else { (&metrics::DELIVERY_FAILURES, 1) };
+    embedded(&[measured], told, now)
 }
 
 /// One of something, as a line of CloudWatch's embedded metric format, with one dimension.
 #[must_use]
-pub fn count(name: &str, dimension: &str, value: &str, now: Timestamp) -> String {
-    many(name, 1, dimension, value, now)
+pub fn count(metric: &Metric, value: &str, now: Timestamp) -> String {
+    many(metric, 1, value, now)
 }
 
 /// So many of something, in the same way.
 #[must_use]
-pub fn many(name: &str, number: u32, dimension: &str, value: &str, now: Timestamp) -> String {
-    json!({
-        "_aws": {
-            "Timestamp": now.as_millisecond(),
-            "CloudWatchMetrics": [{
-                "Namespace": "Redress",
-                "Dimensions": [[dimension]],
-                "Metrics": [{ "Name": name, "Unit": "Count" }],
-            }],
-        },
-        dimension: value,
-        name: number,
-    })
-    .to_string()
+pub fn many(metric: &Metric, number: u32, value: &str, now: Timestamp) -> String {
+    embedded(&[(metric, i64::from(number))], json!({ metric.dimension(): value }), now)
+}
+
+/// A member account that this function could not enter. The error's text, which names the role, is in the log beside it.
+#[must_use]
+pub fn not_entered(function: &str, account: &AccountId, error: &SessionError, now: Timestamp) -> String {
+    let reason = match error {
+        SessionError::Denied { .. } => "Denied",
+        SessionError::Failed { .. } => "Failed",
+        SessionError::WrongAccount { .. } => "WrongAccount",
+        SessionError::NoCredentials { .. } => "NoCredentials",
+    };
+    let told = json!({ "Function": function, "AccountId": account, "Reason": reason });
+    embedded(&[(&metrics::ASSUME_ROLE_FAILURES, 1)], told, now)
+}
+
+/// Metrics of the same dimensions as one line. What is told beside them must hold every dimension.
+fn embedded(measured: &[(&Metric, i64)], mut told: Value, now: Timestamp) -> String {
+    let dimensions = measured.first().map(|(metric, _)| metric.dimensions).unwrap_or_default();
+    let named: Vec<Value> =
+        measured.iter().map(|(metric, _)| json!({ "Name": metric.name, "Unit": metric.unit })).collect();
+    told["_aws"] = json!({
+        "Timestamp": now.as_millisecond(),
+        "CloudWatchMetrics": [{ "Namespace": metrics::NAMESPACE, "Dimensions": dimensions, "Metrics": named }],
+    });
+    for (metric, number) in measured {
+        told[metric.name] = json!(number);
+    }
+    told.to_string()
 }
 
 /// Write a metric line where CloudWatch finds it: standard output.
@@ -245,6 +270,10 @@ pub fn metric(line: &str) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use redress_common::aws::failure::AwsFailure;
+
     use super::*;
     use crate::fixture;
 
@@ -258,20 +287,111 @@ mod tests {
         assert_eq!(names, ["RemediationId", "Status", "Account", "Resource", "Action", "ExecutedAt", "Finding"]);
         assert_eq!((json["Status"].as_str(), json["ExecutedAt"].as_str()), (Some("Success"), Some(fixture::T0)));
         assert_eq!((attributes.severity.as_str(), attributes.control.as_str()), ("HIGH", "S3.8"));
+        assert_eq!((attributes.region.as_str(), attributes.trigger.as_str()), ("eu-central-1", "Import"));
         let failed = notification(RemediationId::of_rejected(b"x"), &fixture::subject(), State::Failed, now).0;
         assert_eq!(failed.status, "Failed");
     }
 
     #[test]
+    fn who_asked_is_not_in_a_message_and_one_that_waits_since_an_older_release_is_read() {
+        let by = "arn:aws:sts::999999999999:assumed-role/Redress-Operator/jo".to_owned();
+        let asked = Subject { requested_by: by, region: None, ..fixture::subject() };
+        let now = fixture::T0.parse().unwrap();
+        let (message, attributes) = notification(RemediationId::of_rejected(b"x"), &asked, State::Failed, now);
+        assert_eq!((attributes.region.as_str(), attributes.trigger.as_str()), ("", "Person"));
+        assert!(!json!([message, attributes]).to_string().contains("jo\""));
+        let old = json!({ "Status": "Failed", "Account": "1", "Severity": "HIGH", "Control": "S3.8", "Urgent": false });
+        let old: Attributes = serde_json::from_value(old).unwrap();
+        assert_eq!((old.region.as_str(), old.trigger.as_str(), old.destination), ("", "", None));
+    }
+
+    #[test]
     fn metrics_are_one_line_with_their_dimensions() {
-        let line = ended(&fixture::claim(), State::Verified, 1234, fixture::T0.parse().unwrap());
-        assert!(!line.contains('\n'));
-        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let metrics = &json["_aws"]["CloudWatchMetrics"][0];
-        for dimension in metrics["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap()) {
-            assert!(json[dimension.as_str().unwrap()].is_string(), "{dimension}");
+        let now = fixture::T0.parse().unwrap();
+        let role = || "r".to_owned();
+        let source = || AwsFailure::partial("sts:AssumeRole", "not authorized");
+        let errors = [
+            SessionError::Denied { role: role(), source: source() },
+            SessionError::Failed { role: role(), source: source() },
+            SessionError::NoCredentials { role: role() },
+            SessionError::WrongAccount { wanted: fixture::subject().account, got: role() },
+        ];
+        let mut lines = vec![ended(&fixture::claim(), State::Verified, 1234, now)];
+        let counted = metrics::ALL.iter().filter(|metric| metric.dimensions.concat().len() == 1);
+        lines.extend(counted.map(|metric| count(metric, "x", now)));
+        lines.extend(
+            errors.iter().map(|error| not_entered("redress-orchestrator", &fixture::subject().account, error, now)),
+        );
+        lines.extend([true, false].map(|is_there| delivered("redress-notifier", "soc", is_there, now)));
+        let mut written = BTreeSet::new();
+        for line in lines {
+            assert!(!line.contains('\n'));
+            let json: Value = serde_json::from_str(&line).unwrap();
+            let told = &json["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(
+                (&told["Namespace"], &json["_aws"]["Timestamp"]),
+                (&json!("Redress"), &json!(now.as_millisecond()))
+            );
+            for dimension in told["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap()) {
+                assert!(json[dimension.as_str().unwrap()].is_string(), "{dimension}");
+            }
+            for metric in told["Metrics"].as_array().unwrap() {
+                let name = metric["Name"].as_str().unwrap();
+                assert!(json[name].is_number(), "{line}");
+                written.insert(name.to_owned());
+            }
         }
-        assert_eq!(json["Duration"], 1234);
+        assert_eq!(written, metrics::ALL.iter().map(|metric| metric.name.to_owned()).collect());
+    }
+
+    #[test]
+    fn what_the_dashboards_ask_of_a_log_line_is_in_it() {
+        let line = ended(&fixture::claim(), State::Verified, 1234, fixture::T0.parse().unwrap());
+        let json: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&json["Duration"], &json["Remediations"]), (&json!(1234), &json!(1)));
+        assert!(json["ResourceType"].is_string() && json["RemediationType"].is_string(), "{line}");
+    }
+
+    #[test]
+    fn an_account_that_could_not_be_entered_is_counted_by_function_and_by_account() {
+        let error = SessionError::Denied {
+            role: "r".to_owned(),
+            source: AwsFailure::partial("sts:AssumeRole", "not authorized"),
+        };
+        let account = fixture::subject().account;
+        let line = not_entered("redress-orchestrator", &account, &error, fixture::T0.parse().unwrap());
+        let json: Value = serde_json::from_str(&line).unwrap();
+        let told = &json["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(told["Dimensions"], json!([["Function"], ["AccountId"]]));
+        assert_eq!((&json["AssumeRoleFailures"], &json["Function"]), (&json!(1), &json!("redress-orchestrator")));
+        assert_eq!((&json["AccountId"], &json["Reason"]), (&json!(account), &json!("Denied")));
+        assert!(!line.contains("not authorized"));
+    }
+
+    /// A metric that nobody writes is one that no alarm may wait for.
+    #[test]
+    fn every_metric_is_written_somewhere() {
+        let mut sources = String::new();
+        let mut folders = vec![std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if let Ok(text) = std::fs::read_to_string(entry.path()) {
+                    sources.push_str(text.split("#[cfg(test)]").next().unwrap_or_default());
+                }
+            }
+        }
+        for metric in metrics::ALL {
+            let mut constant = String::new();
+            for (index, letter) in metric.name.char_indices() {
+                if index > 0 && letter.is_uppercase() {
+                    constant.push('_');
+                }
+                constant.extend(letter.to_uppercase());
+            }
+            assert!(sources.contains(&format!("&metrics::{constant},")), "{constant}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use redress_common::finding::SeverityLabel;
 use redress_common::ids::RemediationId;
 use redress_common::items::breaker::BreakerScope;
 use redress_common::ledger::{RemediationType, detail};
+use redress_common::metrics;
 use redress_common::notification::Notification;
 use redress_common::state::State;
 
@@ -112,7 +113,7 @@ pub async fn opened<O: Outside>(
     last.timestamp += 1;
     last.notification_sent = publish(outside, id, &subject, State::Notified, now).await;
     append(outside, &subject.account, head, vec![last], None).await?;
-    report::metric(&report::count("BreakersOpened", "Scope", &opening.scope.to_string(), now));
+    report::metric(&report::count(&metrics::BREAKERS_OPENED, &opening.scope.to_string(), now));
     Ok(())
 }
 

@@ -31,6 +31,7 @@ use crate::claim::{self, Bid, End, Purpose};
 use crate::completion;
 use crate::context;
 use crate::decide::REQUEST_SECONDS;
+use crate::direct;
 use crate::orchestrate::pause;
 use crate::policy::{Asked, Calendar, Disposition};
 use crate::ports::{Asking, Identity, Outside, Place, Start, StartError, WorkflowInput};
@@ -610,6 +611,15 @@ impl<O: Outside> Workflow<O> {
         // It starts after its claim was granted: without that there is nothing to look for.
         let is_granted = |claim: &&Claim| claim.state == State::Claimed || is_ending(claim);
         let granted = held.as_ref().filter(|claim| claim.remediation_id == id).filter(is_granted);
+        if let (Some(claim), Some(direct)) = (granted, &case.input.direct) {
+            let start = direct::again(&self.me, &self.outside.records(id).await?, claim, direct);
+            let start =
+                start.ok_or_else(|| Failure::Refused(format!("remediation {id} has no record of its start")))?;
+            if self.outside.recall(&case.place, &start).await? {
+                return Err(Failure::StillRunning(direct.function.clone()));
+            }
+            return self.never_started(case, what, &snapshot, held, told, now).await;
+        }
         let found = match granted {
             Some(claim) => self.outside.find_execution(&case.place, id, self.since(case, what, claim)).await?,
             None => None,
@@ -1240,7 +1250,7 @@ fn start(me: &Identity, case: &Case<'_>, what: What, granted: &Claim, given: &Gi
         parameters.insert(parameter::SOURCE_EVIDENCE_KEY, source);
     }
     parameters.retain(|_, value| !value.is_empty());
-    Start { id, parameters }
+    Start { id, parameters, direct: case.input.direct.clone() }
 }
 
 /// The question about a plan.

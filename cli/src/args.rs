@@ -8,6 +8,8 @@ use redress_common::arn::Arn;
 use redress_common::ids::{AccountId, ControlId, Region, RemediationId};
 use serde::Serialize;
 
+use crate::deploy::doctor::CheckId;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -15,7 +17,8 @@ Exit codes:
   2  usage: the command line is not understood
   3  refused: AWS or policy said no; nothing was changed
   4  not found: there is no such remediation, control or lab
-  5  no answer in time: it was asked for, and may still happen";
+  5  no answer in time: it was asked for, and may still happen
+  6  not known: nothing wrong was seen, and not everything could be looked at";
 
 const START: &str = "\
 Examples:
@@ -67,9 +70,15 @@ pub(crate) enum Command {
     /// A whole organisation on this machine: try Redress without an AWS account.
     #[command(subcommand)]
     Lab(Lab),
+    /// Rolls Redress out over an organisation, upgrades it, and takes it away again.
+    #[command(subcommand)]
+    Deploy(Deploy),
     /// What was done, from the audit ledger.
     #[command(subcommand)]
     Audit(Audit),
+    /// What the ledger says of a period: rates, times to fix, targets, and the evidence per framework.
+    #[command(after_help = crate::report::options::EXAMPLES)]
+    Report(Box<crate::report::options::Report>),
     /// Why a remediation happened, or did not: policy, trigger, who asked.
     #[command(
         after_help = "Example:\n  redress why 3f2b6c1e-8a57-5d0c-9f5e-1d2c3b4a5968\n  redress why <RemediationId> --json | jq .Policies"
@@ -90,6 +99,14 @@ pub(crate) enum Command {
 
 Without --resource, the account itself is the resource.")]
     Remediate(Remediate),
+    /// Asks for the containment of a compromised resource. Policy still decides; `redress undo` gives it back.
+    #[command(after_help = "Examples:
+  redress contain arn:aws:ec2:eu-central-1:111122223333:instance/i-0abc --reason \"beacons to 198.51.100.7\" --wait
+  redress contain arn:aws:s3:::my-bucket --account 111122223333 --reason \"INC-4711\" --dry-run --wait")]
+    Contain(Contain),
+    /// Incidents: what GuardDuty reported of a resource, what was done about it, and what an investigator takes along.
+    #[command(subcommand)]
+    Case(Case),
     /// What waits for a person's yes: the exact change, and the answer.
     #[command(subcommand)]
     Approvals(Approvals),
@@ -114,6 +131,9 @@ Without --resource, the account itself is the resource.")]
     /// The old findings of a control, remediated at a pace that you choose.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// Where people are told: chats, pagers, tickets.
+    #[command(subcommand)]
+    Notify(Notify),
     /// Stops everything, or one account, unit or control: findings are told, nothing is started. In effect within seconds, and audited.
     #[command(after_help = "Examples:
   redress off --reason \"incident 4711\"
@@ -144,12 +164,164 @@ What failed while it was off is a backlog: it is told, not acted on. `redress ca
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Deploy {
+    /// Asks what is not given, and writes the settings file redress.toml.
+    #[command(
+        after_help = "Examples:\n  redress deploy init\n  redress deploy init --yes --organization o-abcdefghij --administrator 111122223333 --home-region us-east-1 --target-unit r-abcd --release redress-0.1.0"
+    )]
+    Init(DeployInit),
+    /// What `apply` would do, where, and what it costs a month. Changes nothing.
+    #[command(after_help = "Examples:\n  redress deploy plan\n  redress deploy plan --json | jq .Changes")]
+    Plan(DeployPlace),
+    /// Brings the release about: administrator account, pilot unit, everyone. Goes on where it stopped.
+    #[command(after_help = "Example:\n  redress deploy apply")]
+    Apply(DeployPlace),
+    /// Every account and Region, and whether the release is there. Ends with 1 when something is not current.
+    #[command(
+        after_help = "Examples:\n  redress deploy status\n  redress deploy status --json | jq '.[] | select(.IsCurrent | not)'"
+    )]
+    Status(DeployPlace),
+    /// The same as `apply` with another release, which the settings name then.
+    #[command(after_help = "Example:\n  redress deploy upgrade --release redress-0.2.0")]
+    Upgrade {
+        /// The new release's folder.
+        #[arg(long)]
+        release: PathBuf,
+        #[command(flatten)]
+        place: DeployPlace,
+    },
+    /// Takes Redress from every account. Keeps the ledger, the evidence and the keys.
+    #[command(
+        after_help = "Examples:\n  redress deploy destroy\n  redress deploy destroy --confirm o-abcdefghij\n  redress deploy destroy --delete-evidence"
+    )]
+    Destroy(DeployDestroy),
+    /// Finds what is missing or wrong in a deployment: where, why it matters, what to do. Changes nothing.
+    #[command(after_help = "Examples:
+  redress deploy doctor                                   every account of the organisation
+  redress deploy doctor --account 111122223333 --json | jq '.Findings[].Code'
+  redress deploy doctor --only roles --only forwarding
+  redress deploy doctor --list
+
+Ends with 0 when all is well, 1 when something is wrong, 6 when nothing wrong was seen but not everything could be looked at.
+It needs rights to read in the administrator account, and a role to read with in each member account (docs/doctor.md).")]
+    Doctor(Doctor),
+}
+
+/// Where the settings are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeployPlace {
+    /// The settings file; by default redress.toml in this folder.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployInit {
+    #[command(flatten)]
+    pub(crate) place: DeployPlace,
+    /// Ask nothing.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The organisation's id.
+    #[arg(long)]
+    pub(crate) organization: Option<String>,
+    /// The administrator account.
+    #[arg(long)]
+    pub(crate) administrator: Option<AccountId>,
+    /// Where the hub is, and every account's evidence.
+    #[arg(long)]
+    pub(crate) home_region: Option<Region>,
+    /// Where accounts are watched as well; may be given again.
+    #[arg(long)]
+    pub(crate) further_region: Vec<Region>,
+    /// A unit whose accounts get Redress; may be given again.
+    #[arg(long)]
+    pub(crate) target_unit: Vec<String>,
+    /// The unit that goes first.
+    #[arg(long)]
+    pub(crate) pilot_unit: Option<String>,
+    /// What the ExternalIds begin with; by default 32 random characters.
+    #[arg(long, env = "REDRESS_EXTERNAL_ID", hide_env_values = true)]
+    pub(crate) external_id_prefix: Option<String>,
+    /// The release's folder.
+    #[arg(long)]
+    pub(crate) release: Option<PathBuf>,
+    /// The functions' processor.
+    #[arg(long)]
+    pub(crate) architecture: Option<Processor>,
+    /// What may be done at first.
+    #[arg(long)]
+    pub(crate) policy_set: Option<PolicySet>,
+    /// For how many days the functions' logs are kept.
+    #[arg(long, default_value_t = 90)]
+    pub(crate) log_retention_days: u16,
+    /// Let the tables be deleted, for trials.
+    #[arg(long)]
+    pub(crate) no_deletion_protection: bool,
+    /// Who is told by e-mail.
+    #[arg(long)]
+    pub(crate) notify_email: Option<String>,
+    /// An aggregator of AWS Config in the administrator account.
+    #[arg(long)]
+    pub(crate) config_aggregator: Option<String>,
+    /// Self-managed stack sets: the ARN of the administration role.
+    #[arg(long)]
+    pub(crate) administration_role: Option<String>,
+    /// Self-managed stack sets: the name of the role in each account.
+    #[arg(long)]
+    pub(crate) execution_role: Option<String>,
+}
+
+/// A Lambda function's processor.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Processor {
+    /// The cheaper one.
+    #[value(name = "arm64")]
+    Arm64,
+    /// Intel and AMD.
+    #[value(name = "x86_64")]
+    X86,
+}
+
+impl Processor {
+    pub(crate) const fn architecture(self) -> crate::deploy::settings::Architecture {
+        match self {
+            Self::Arm64 => crate::deploy::settings::Architecture::Arm64,
+            Self::X86 => crate::deploy::settings::Architecture::X86,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployDestroy {
+    #[command(flatten)]
+    pub(crate) place: DeployPlace,
+    /// The organisation's id, instead of typing it when asked.
+    #[arg(long, value_name = "ORGANIZATION")]
+    pub(crate) confirm: Option<String>,
+    /// Delete ledger and evidence, too.
+    #[arg(long)]
+    pub(crate) delete_evidence: bool,
+    /// `delete evidence of <organisation>`, instead of typing it when asked.
+    #[arg(long, value_name = "SENTENCE", requires = "delete_evidence")]
+    pub(crate) confirm_evidence: Option<String>,
+    /// The role of each account with which its evidence is deleted.
+    #[arg(long, default_value = "OrganizationAccountAccessRole", requires = "delete_evidence")]
+    pub(crate) member_role: String,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Lab {
     /// Shows the main job: six bad resources in three accounts, six repairs, one undo. Stops what it started.
     #[command(after_help = "Examples:\n  redress lab demo\n  redress lab demo --json > demo.json")]
     Demo,
     /// Starts a lab organisation and keeps it running until Ctrl-C.
-    #[command(after_help = "Examples:\n  redress lab up\n  redress lab up --members 5 --port 4570")]
+    #[command(
+        after_help = "Examples:\n  redress lab up\n  redress lab up --members 5 --port 4570\n  redress lab up --empty"
+    )]
     Up {
         /// How many member accounts.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
@@ -157,6 +329,9 @@ pub(crate) enum Lab {
         /// The port on 127.0.0.1 at which every AWS client finds the lab.
         #[arg(long, default_value_t = 4566)]
         port: u16,
+        /// An organisation without Redress, to try `redress deploy` on.
+        #[arg(long)]
+        empty: bool,
     },
     /// Makes a resource bad and lets the lab's AWS Config notice.
     #[command(
@@ -252,13 +427,53 @@ pub(crate) enum Audit {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Case {
+    /// Incidents, the one last heard of first.
+    #[command(
+        after_help = "Examples:\n  redress case list\n  redress case list --account 111122223333 --since 30d --json"
+    )]
+    List {
+        /// Only incidents of this account. Without it the whole ledger is read.
+        #[arg(long)]
+        account: Option<AccountId>,
+        /// Only what was heard since then: `24h`, `7d`, or a time such as `2026-03-01T00:00:00Z`.
+        #[arg(long, default_value = "7d", value_parser = since)]
+        since: Timestamp,
+    },
+    /// What was reported and done, in order.
+    #[command(after_help = "Example:\n  redress case show <CaseId>")]
+    Show {
+        /// The case; the id of any of its remediations does as well.
+        id: RemediationId,
+    },
+    /// Writes a folder: the case, its ledger records, its evidence in the clear, their SHA-256, and who took them.
+    #[command(after_help = "Examples:
+  redress case export <CaseId> --to case-4711
+  redress case export <CaseId> --to case-4711 --without-evidence
+
+The evidence is written in the clear, and needs the role Redress-Evidence-Reader: keep the folder as you would keep the account.")]
+    Export {
+        /// The case; the id of any of its remediations does as well.
+        id: RemediationId,
+        /// The folder, which must not exist.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// Leaves pre-images, changes and post-images out.
+        #[arg(long)]
+        without_evidence: bool,
+        #[command(flatten)]
+        reader: Reader,
+    },
+}
+
 /// How the evidence is read.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Reader {
     /// The role in the member account that may read and decrypt evidence.
     #[arg(long, default_value = "Redress-Evidence-Reader")]
     pub(crate) reader_role: String,
-    /// The ExternalId that the role's trust policy asks for.
+    /// What the ExternalIds of your organisation begin with: the administrator stack's ExternalId. The account's id is put behind it.
     #[arg(long, env = "REDRESS_EXTERNAL_ID", hide_env_values = true)]
     pub(crate) external_id: Option<String>,
     /// The member's home Region, where its evidence bucket is; by default the connection's.
@@ -298,6 +513,26 @@ pub(crate) struct Remediate {
     pub(crate) resource_region: Option<Region>,
     /// Why; goes into the ledger.
     #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Only say what would be changed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Contain {
+    /// The resource, by its ARN.
+    pub(crate) resource: Arn,
+    /// The account that holds it, when its ARN does not say, as a bucket's.
+    #[arg(long)]
+    pub(crate) account: Option<AccountId>,
+    /// The resource's Region, when its ARN does not say; by default the connection's.
+    #[arg(long)]
+    pub(crate) resource_region: Option<Region>,
+    /// Why; goes into the ledger.
+    #[arg(long)]
     pub(crate) reason: String,
     /// Only say what would be changed.
     #[arg(long)]
@@ -537,6 +772,37 @@ pub(crate) enum Breaker {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Notify {
+    /// The destinations, and what each gets. Secrets are in AWS Secrets Manager; here is only where they lie.
+    #[command(after_help = "Examples:\n  redress notify list\n  redress notify list --json > destinations.json")]
+    List,
+    /// Reads a list without setting it: what is wrong is said by entry and field.
+    #[command(after_help = "Example:\n  redress notify check destinations.yaml")]
+    Check {
+        /// A list in YAML or JSON; docs/notifications.md says what is in it.
+        file: PathBuf,
+    },
+    /// Sets the whole list.
+    #[command(after_help = "Example:\n  redress notify set destinations.yaml --reason \"the team moved to Teams\"")]
+    Set {
+        /// A list in YAML or JSON; docs/notifications.md says what is in it.
+        file: PathBuf,
+        /// Why; goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Sends a marked test message to one destination, whatever it filters.
+    #[command(after_help = "Example:\n  redress notify test soc-slack --reason \"set up today\"")]
+    Test {
+        /// The destination's name.
+        destination: String,
+        /// Why; goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Dlq {
     /// Every message that waits in a dead-letter queue, and those that were parked.
     #[command(
@@ -552,15 +818,43 @@ pub(crate) enum Dlq {
     /// Sends messages back to the queue that they came from. One that came back three times is parked.
     #[command(after_help = "Examples:
   redress dlq redrive --reason \"the role is mended\"
-  redress dlq redrive --id 3f2b6c1e-8a57-4d0c-9f5e-1d2c3b4a5968 --reason \"the control is deployed now\"")]
+  redress dlq redrive 3f2b6c1e-8a57-4d0c-9f5e-1d2c3b4a5968 --reason \"the control is deployed now\"")]
     Redrive {
-        /// Only this message.
-        #[arg(long)]
+        /// Only this message, by its id from `redress dlq list`.
         id: Option<String>,
         /// Why; goes into the ledger.
         #[arg(long)]
         reason: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Only this member account; may be given more than once. By default all of the organisation, or else those that Redress has seen.
+    #[arg(long = "account")]
+    pub(crate) accounts: Vec<AccountId>,
+    /// Only this check; may be given more than once.
+    #[arg(long, value_name = "CHECK", value_enum, hide_possible_values = true)]
+    pub(crate) only: Vec<CheckId>,
+    /// Lists the checks, and looks at nothing.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Also expect Redress in this Region of each member account; may be given more than once. Regions that one account has are
+    /// expected of all.
+    #[arg(long = "member-region", value_name = "REGION")]
+    pub(crate) member_regions: Vec<Region>,
+    /// The role to read with in the member accounts.
+    #[arg(long, value_name = "ROLE", default_value = "OrganizationAccountAccessRole")]
+    pub(crate) member_role: String,
+    /// The ExternalId that this role asks for, if it does.
+    #[arg(long, value_name = "ID", env = "REDRESS_MEMBER_ROLE_EXTERNAL_ID", hide_env_values = true)]
+    pub(crate) member_external_id: Option<String>,
+    /// Reads every document's content and not only that of Redress-Control: some 150 calls more an account and Region.
+    #[arg(long)]
+    pub(crate) contents: bool,
+    /// How many member accounts to look at side by side.
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(crate) parallel: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -774,7 +1068,7 @@ pub(crate) enum PolicySet {
 }
 
 /// A time, or how long ago.
-fn since(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }

@@ -173,7 +173,7 @@ async fn play(host: &Host, people: &People, name: &str, case: &Case, output: Out
     expect(is(&dry, Outcome::Planned), "the dry run is not `Planned`", &ended(&dry));
     let reader = Reader {
         reader_role: names::EVIDENCE_READER_ROLE.to_owned(),
-        external_id: Some(organisation.external_id.clone()),
+        external_id: Some(organisation.external_ids.reveal().to_owned()),
         home_region: None,
     };
     let opened = evidence::read(&dry, &reader, connection).await?;

@@ -54,6 +54,14 @@ impl Connection {
         Partition::of_region(&self.region)
     }
 
+    /// Who asks, by ARN.
+    pub(crate) async fn caller(&self) -> Result<String, Problem> {
+        let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await;
+        let answer = answer
+            .map_err(|error| Problem::aws("find out who asks", &AwsFailure::of("sts:GetCallerIdentity", &error)))?;
+        Ok(answer.arn().unwrap_or_default().to_owned())
+    }
+
     /// The same connection as a role in a member account, in that Region.
     pub(crate) async fn in_member(
         &self,

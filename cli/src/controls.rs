@@ -84,7 +84,10 @@ fn explain(catalogue: &Catalogue, check: &str, style: Style) -> Result<Answer, P
         return Err(problem.help("give a Security Hub control id, the name of a Config rule or a GuardDuty type"));
     };
     let becomes = if entry.guidance.is_empty() {
-        let runbook = redress_common::names::control_document(control);
+        let runbook = match &entry.direct {
+            Some(direct) => format!("function {}", direct.function),
+            None => redress_common::names::control_document(control),
+        };
         let harm = match entry.risk {
             Risk::Reversible => "can be undone, and interrupts nothing",
             Risk::Disruptive => "can be undone, but may interrupt service",

@@ -261,7 +261,7 @@ fn shown(cases: &[Case]) -> Option<(usize, RemediationId)> {
 fn reader(host: &Host) -> Reader {
     Reader {
         reader_role: names::EVIDENCE_READER_ROLE.to_owned(),
-        external_id: Some(host.organisation.external_id.clone()),
+        external_id: Some(host.organisation.external_ids.reveal().to_owned()),
         home_region: None,
     }
 }

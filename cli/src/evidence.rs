@@ -2,6 +2,7 @@
 
 use redress_common::aws::evidence::{EvidenceStore, s3_client};
 use redress_common::contract::{Before, Image, Outcome};
+use redress_common::external_id::{ExternalId, ExternalIdPrefix};
 use redress_common::ids::Region;
 use redress_common::ledger::{Record, detail};
 use redress_common::names;
@@ -37,7 +38,15 @@ pub(crate) async fn read(records: &[Record], reader: &Reader, connection: &Conne
     let account = &last.draft.account_id;
     let home: &Region = reader.home_region.as_ref().unwrap_or(&connection.region);
     let bucket = newest(detail::EVIDENCE_BUCKET).map_or_else(|| names::evidence_bucket(account, home), str::to_owned);
-    let member = connection.in_member(account, home, &reader.reader_role, reader.external_id.as_deref()).await?;
+    let external_id = match &reader.external_id {
+        None => None,
+        Some(prefix) => {
+            let prefix: ExternalIdPrefix = prefix.parse().map_err(|error| Problem::aws("use --external-id", &error))?;
+            Some(prefix.of(account))
+        }
+    };
+    let external_id = external_id.as_ref().map(ExternalId::reveal);
+    let member = connection.in_member(account, home, &reader.reader_role, external_id).await?;
     let location = format!("s3://{bucket}/{key}");
     let failed = |error: &dyn std::error::Error| {
         Problem::aws(&format!("{doing} {location} as {} in {account}", reader.reader_role), error)

@@ -17,7 +17,8 @@ pub(crate) fn account() -> AccountId {
     "222222222222".parse().unwrap()
 }
 
-fn draft(at: i64, state: State, details: &[(&str, &str)]) -> RecordDraft {
+/// A record's draft, so many milliseconds after nine in the morning.
+pub(crate) fn draft(at: i64, state: State, details: &[(&str, &str)]) -> RecordDraft {
     let common = [
         (detail::CONTROL, "S3.8"),
         (detail::REGION, "eu-central-1"),
@@ -85,7 +86,7 @@ pub(crate) fn failed() -> Vec<Record> {
     sealed(vec![planned, failed])
 }
 
-fn sealed(drafts: Vec<RecordDraft>) -> Vec<Record> {
+pub(crate) fn sealed(drafts: Vec<RecordDraft>) -> Vec<Record> {
     chain(&account(), &Head::default(), drafts).0
 }
 

@@ -29,6 +29,9 @@ use crate::timeline::Step;
 /// What member accounts are called, in order.
 const NAMES: [&str; 3] = ["payments", "web", "data"];
 
+/// The second Region of an organisation without Redress.
+const FURTHER: &str = "eu-west-1";
+
 /// Who works with it.
 const OPERATOR: &str = "operator";
 
@@ -51,24 +54,30 @@ impl Host {
         controls: Option<&[Control]>,
         progress: Progress,
     ) -> Result<Self, Problem> {
+        started(Self::bed(Self::options(members, port, progress)?, controls).await)
+    }
+
+    /// An organisation in two Regions, without Redress.
+    async fn start_empty(members: u8, port: u16, progress: Progress) -> Result<Self, Problem> {
+        let options = Self::options(members, port, progress)?;
+        let names: Vec<&str> = options.members.iter().map(String::as_str).collect();
+        let plan = Plan::of(&options.root, &names, options.progress.clone());
+        let mut plan = plan.map_err(|error| Problem::aws("start the lab", &error))?;
+        plan.further_regions = vec![FURTHER.parse().map_err(|error| Problem::aws("choose a second Region", &error))?];
+        started(Bed::start_empty(options, plan).await)
+    }
+
+    fn options(members: u8, port: u16, progress: Progress) -> Result<BedOptions, Problem> {
         let name =
             |index| NAMES.get(index).map_or_else(|| format!("member-{}", index + 1), |name: &&str| (*name).to_owned());
         let here = std::env::current_exe().map_err(|error| Problem::aws("find the functions' binaries", &error))?;
-        let options = BedOptions {
+        Ok(BedOptions {
             root: root(),
             binaries: here.parent().map(Path::to_owned).unwrap_or_default(),
             port,
             members: (0..usize::from(members)).map(name).collect(),
             progress,
-        };
-        let bed = Self::bed(options, controls).await.map_err(|error| match error {
-            BedError::NotBuilt(path) => {
-                Problem::not_found(format!("a function's binary is not there: {}", path.display()))
-                    .help("build everything first: cargo build --workspace --all-targets")
-            }
-            other => Problem::aws("start the lab", &other),
-        })?;
-        Ok(Self { lab: bed.lab, organisation: bed.organisation })
+        })
     }
 
     async fn bed(options: BedOptions, controls: Option<&[Control]>) -> Result<Bed, BedError> {
@@ -139,21 +148,34 @@ impl Host {
             region: self.organisation.region.clone(),
             administrator: self.organisation.administrator.id.clone(),
             members: self.organisation.members.iter().map(|member| member.id.clone()).collect(),
-            external_id: self.organisation.external_id.clone(),
+            external_id: self.organisation.external_ids.reveal().to_owned(),
         }
     }
 }
 
+fn started(bed: Result<Bed, BedError>) -> Result<Host, Problem> {
+    let bed = bed.map_err(|error| match error {
+        BedError::NotBuilt(path) => Problem::not_found(format!("a function's binary is not there: {}", path.display()))
+            .help("build everything first: cargo build --workspace --all-targets"),
+        other => Problem::aws("start the lab", &other),
+    })?;
+    Ok(Host { lab: bed.lab, organisation: bed.organisation })
+}
+
 /// Starts a lab and keeps it until somebody ends it.
-pub(crate) async fn up(members: u8, port: u16, output: Output) -> Result<Answer, Problem> {
+pub(crate) async fn up(members: u8, port: u16, empty: bool, output: Output) -> Result<Answer, Problem> {
     if let Ok(other) = Running::find()
         && other.status().await.is_ok()
     {
         return Err(Problem::refused(format!("a lab is running already, at {}", other.endpoint))
             .help("use it, or end it first: redress lab down"));
     }
-    let mut host =
-        Host::start(members, port, Arc::new(move |text: &str| output.progress(&format!("  {text}")))).await?;
+    let progress: Progress = Arc::new(move |text: &str| output.progress(&format!("  {text}")));
+    let mut host = if empty {
+        Host::start_empty(members, port, progress).await?
+    } else {
+        Host::start(members, port, progress).await?
+    };
     host.lab.run_schedules();
     let host = Arc::new(host);
     let control = control::Control::serve(host.clone())
@@ -164,7 +186,7 @@ pub(crate) async fn up(members: u8, port: u16, output: Output) -> Result<Answer,
     if output.is_json() {
         output.answer(&Answer::new(&running, String::new())?);
     } else {
-        output.say(&welcome(&host.organisation, &running));
+        output.say(&if empty { invitation(&host).await? } else { welcome(&host.organisation, &running) });
     }
     tokio::select! {
         () = control.stopped() => {}
@@ -232,6 +254,51 @@ Ctrl-C ends it.
         alias()
     ));
     text
+}
+
+/// How to deploy Redress into an organisation that has none: a release of this repository, and the commands.
+async fn invitation(host: &Host) -> Result<String, Problem> {
+    let (organisation, folder) = (&host.organisation, root().join(".lab/release"));
+    // What an earlier lab wrote there may have files that this one's list does not know.
+    let _ = std::fs::remove_dir_all(&folder);
+    redress_lab::release::write(&root(), &folder, env!("CARGO_PKG_VERSION"))
+        .map_err(|error| Problem::aws("write the lab's release", &error))?;
+    let administrator = &organisation.administrator.id;
+    let failed = |error: AwsError| Problem::aws("read the lab's organisation", &error);
+    let roots = host.as_root(administrator, "organizations", "ListRoots", json!({})).await.map_err(failed)?;
+    let top = roots["Roots"][0]["Id"].as_str().unwrap_or_default();
+    let listed = async |parent: &str| {
+        let asked = json!({ "ParentId": parent });
+        host.as_root(administrator, "organizations", "ListOrganizationalUnitsForParent", asked).await.map_err(failed)
+    };
+    let workloads = listed(top).await?["OrganizationalUnits"][0]["Id"].as_str().unwrap_or_default().to_owned();
+    let below = listed(&workloads).await?;
+    let pilot =
+        below["OrganizationalUnits"].as_array().into_iter().flatten().find(|unit| unit["Name"] == "Development");
+    let pilot = pilot.and_then(|unit| unit["Id"].as_str());
+    let pilot = pilot.map(|unit| format!(" --pilot-unit {unit}")).unwrap_or_default();
+    Ok(format!(
+        r#"
+The lab runs at {endpoint}: an organisation in {home} and {FURTHER}, without Redress.
+
+In another terminal, in a folder of your own:
+{alias}  eval "$(redress lab env --account {administrator})"
+  redress deploy init --yes --organization {id} --administrator {administrator} --home-region {home} \
+    --further-region {FURTHER} --target-unit {workloads}{pilot} --policy-set standard \
+    --architecture {architecture} --no-deletion-protection --release {folder}
+  redress deploy plan
+  redress deploy apply
+  redress deploy status
+
+Then it is a lab as any other: redress lab break, redress audit list. Ctrl-C ends it.
+"#,
+        endpoint = host.lab.endpoint(),
+        home = organisation.region,
+        id = organisation.id,
+        alias = alias(),
+        architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" },
+        folder = folder.display(),
+    ))
 }
 
 /// A session of a role of the lab's, for a client outside this process.

@@ -19,7 +19,7 @@ pub(crate) async fn run(command: Lab, output: Output) -> Result<Answer, Problem>
     match command {
         Lab::Demo => demo::run(output).await,
         Lab::Try { control } => attempt::run(&control, output).await,
-        Lab::Up { members, port } => host::up(members, port, output).await,
+        Lab::Up { members, port, empty } => host::up(members, port, empty, output).await,
         Lab::Break { scenario, account } => {
             let broken = Running::find()?.break_it(&scenario, account.as_ref()).await?;
             let text = format!("{}what follows: redress lab status, redress audit list\n", fields(&broken, style));

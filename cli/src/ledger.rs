@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use redress_common::aws::failure::AwsFailure;
-use redress_common::aws::ledger_store::{Dynamo, Store as _, decode_record};
+use redress_common::aws::ledger_store::{ACCOUNT_INDEX, Dynamo, Store as _, decode_record};
 use redress_common::aws::state_table::StateKey;
 use redress_common::ids::{AccountId, RemediationId};
 use redress_common::ledger::{Head, Record};
@@ -78,6 +78,67 @@ impl Ledger {
             records.push(decode_record(&item).map_err(|error| failed(&error))?);
         }
         Ok(records)
+    }
+
+    /// Hands on each record of an account, or of all, since then or ever, in no order. None is kept.
+    pub(crate) async fn each(
+        &self,
+        account: Option<&AccountId>,
+        since_ms: Option<i64>,
+        with: &mut dyn FnMut(Record),
+    ) -> Result<(), Problem> {
+        let failed = |error: &dyn std::error::Error| Problem::aws(READ, error);
+        let mut from = None;
+        loop {
+            let (items, last) = match account {
+                Some(account) => {
+                    let mut asked = self
+                        .client
+                        .query()
+                        .table_name(names::AUDIT_TABLE)
+                        .index_name(ACCOUNT_INDEX)
+                        .expression_attribute_names("#a", "AccountId")
+                        .expression_attribute_values(":a", AttributeValue::S(account.to_string()));
+                    let mut condition = "#a = :a".to_owned();
+                    if let Some(since) = since_ms {
+                        condition.push_str(" AND #t >= :since");
+                        asked = asked
+                            .expression_attribute_names("#t", "Timestamp")
+                            .expression_attribute_values(":since", AttributeValue::N(since.to_string()));
+                    }
+                    let asked = asked.key_condition_expression(condition).set_exclusive_start_key(from);
+                    let answer = asked.send().await;
+                    let answer = answer.map_err(|error| failed(&AwsFailure::of("dynamodb:Query", &error)))?;
+                    (answer.items, answer.last_evaluated_key)
+                }
+                None => {
+                    let mut asked = self.client.scan().table_name(names::AUDIT_TABLE).set_exclusive_start_key(from);
+                    if let Some(since) = since_ms {
+                        asked = asked
+                            .filter_expression("#t >= :since")
+                            .expression_attribute_names("#t", "Timestamp")
+                            .expression_attribute_values(":since", AttributeValue::N(since.to_string()));
+                    }
+                    let answer = asked.send().await;
+                    let answer = answer.map_err(|error| failed(&AwsFailure::of("dynamodb:Scan", &error)))?;
+                    (answer.items, answer.last_evaluated_key)
+                }
+            };
+            for item in items.unwrap_or_default() {
+                with(decode_record(&item).map_err(|error| failed(&error))?);
+            }
+            from = last;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where the chain of an account ends.
+    pub(crate) async fn head(&self, account: &AccountId) -> Result<Head, Problem> {
+        let failed = |error: &dyn std::error::Error| Problem::aws(READ, error);
+        let snapshot = self.store.read(&[StateKey::Chain(account.clone())]).await.map_err(|error| failed(&error))?;
+        snapshot.head(account).map_err(|error| failed(&error))
     }
 
     /// The chain of an account by `Seq`, and where it must end.

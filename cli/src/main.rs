@@ -1,7 +1,8 @@
 //! `redress`: the operator's command.
 //!
 //! It reads the ledger, asks the api for what is to be changed, and runs the lab. It changes no resource and no
-//! setting itself and assumes no role that could: what it asks for goes the same way as any finding.
+//! setting itself and assumes no role that could: what it asks for goes the same way as any finding. What rolls Redress
+//! out is apart ([`deploy`]), with the credentials of whoever may do that.
 
 mod api;
 mod approvals;
@@ -12,8 +13,10 @@ mod author;
 mod aws;
 mod breaker;
 mod campaign;
+mod case;
 mod controls;
 mod demo;
+mod deploy;
 mod dlq;
 mod evidence;
 mod exemption;
@@ -22,9 +25,11 @@ mod fixture;
 mod host;
 mod lab;
 mod ledger;
+mod notify;
 mod output;
 mod policy;
 mod problem;
+mod report;
 mod request;
 mod running;
 mod settings;
@@ -63,14 +68,19 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
         Command::Controls(command) => controls::run(&command, style),
         Command::Completion { shell } => completion(shell),
         Command::Audit(command) => audit::run(command, &Connection::new(global).await?, style).await,
+        Command::Case(command) => case::run(command, &Connection::new(global).await?, output).await,
+        Command::Report(asked) => report::run(*asked, global, output).await,
         Command::Why { id } => why::run(id, &Connection::new(global).await?, style).await,
         Command::Undo(undo) => request::undo(undo, &Connection::new(global).await?, output).await,
+        Command::Contain(contain) => request::contain(contain, &Connection::new(global).await?, output).await,
         Command::Remediate(remediate) => request::remediate(remediate, &Connection::new(global).await?, output).await,
         Command::Settings(command) => settings::run(command, &Connection::new(global).await?, style).await,
         Command::Policy(command) => policy::run(command, global, style).await,
         Command::Exemption(command) => exemption::run(command, &Connection::new(global).await?, style).await,
         Command::Dlq(command) => dlq::run(command, &Connection::new(global).await?, style).await,
         Command::Campaign(command) => campaign::run(command, &Connection::new(global).await?, style).await,
+        Command::Notify(command) => notify::run(command, global, style).await,
+        Command::Deploy(command) => deploy::run(command, global, output).await,
         Command::Breaker(command) => breaker::run(command, &Connection::new(global).await?, style).await,
         Command::Off(what) => settings::switch(Switch::Off, what, &Connection::new(global).await?, style).await,
         Command::On(what) => settings::switch(Switch::On, what, &Connection::new(global).await?, style).await,

@@ -12,6 +12,7 @@ pub(crate) enum Exit {
     Refused = 3,
     NotFound = 4,
     TimedOut = 5,
+    Unseen = 6,
 }
 
 /// A command that did not do what it was asked to.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::contract::{Mode, Outcome};
+use redress_common::finding::Check;
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Region, RemediationId};
 use redress_common::ledger::{Record, RecordDraft, detail};
 use redress_common::operate::Request;
@@ -15,9 +16,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::api;
-use crate::args::{Reader, Remediate, Undo, Wait};
+use crate::args::{Contain, Reader, Remediate, Undo, Wait};
 use crate::audit::indented;
 use crate::aws::Connection;
+use crate::controls;
 use crate::evidence;
 use crate::ledger::{Ledger, unknown};
 use crate::output::{Answer, Output, Style, Tone};
@@ -104,6 +106,24 @@ pub(crate) async fn remediate(asked: Remediate, connection: &Connection, output:
     let mode = if asked.dry_run { Mode::DryRun } else { Mode::Apply };
     let region = asked.resource_region.as_ref().or(resource.region()).unwrap_or(&connection.region).clone();
     let target = Target { control: asked.control, account: asked.account, region, resource };
+    let asked_for = ask_remediation(&target, mode, &asked.reason, connection).await?;
+    answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
+}
+
+/// Containment is the remediation by the playbook of the resource's type.
+pub(crate) async fn contain(asked: Contain, connection: &Connection, output: Output) -> Result<Answer, Problem> {
+    let (resource, catalogue) = (asked.resource, controls::catalogue()?);
+    let Some((control, _)) = catalogue.resolve_on(&Check::Containment, &resource) else {
+        let problem = Problem::not_found(format!("no playbook contains `{resource}`"));
+        return Err(problem.help("`redress controls search Contain` shows what can be contained"));
+    };
+    let account = asked.account.as_ref().or(resource.account()).cloned();
+    let account = account.ok_or_else(|| {
+        Problem::refused(format!("the arn of `{resource}` does not say whose it is")).help("say it with --account")
+    })?;
+    let mode = if asked.dry_run { Mode::DryRun } else { Mode::Apply };
+    let region = asked.resource_region.as_ref().or(resource.region()).unwrap_or(&connection.region).clone();
+    let target = Target { control: control.clone(), account, region, resource };
     let asked_for = ask_remediation(&target, mode, &asked.reason, connection).await?;
     answer(asked_for, &asked.wait, &Ledger::new(connection), output).await
 }
@@ -197,7 +217,7 @@ async fn answer(asked: Asked, wait: &Wait, ledger: &Ledger, output: Output) -> R
 }
 
 /// The member account's own word for how it ended.
-fn said(records: &[Record]) -> Option<&str> {
+pub(crate) fn said(records: &[Record]) -> Option<&str> {
     records.last()?.detail(detail::OUTCOME)
 }
 

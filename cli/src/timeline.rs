@@ -222,6 +222,10 @@ fn of_record(record: &Record) -> Vec<Entry> {
     );
     match draft.execution_status {
         State::Received => Vec::new(),
+        // Once decided, it is planned once more: what exactly is asked about is known then.
+        State::Planned if of(detail::POLICY_SET).is_empty() && !of(detail::PLAN_SHA256).is_empty() => {
+            vec![entry(at, Stage::Outcome, format!("Planned, SHA-256 {}", short(of(detail::PLAN_SHA256))))]
+        }
         State::Planned => vec![entry(at, Stage::Decided, decision(record))],
         State::Claimed => {
             let who = if draft.remediation_type == RemediationType::Manual { "for a person" } else { "for a rule" };
@@ -380,6 +384,14 @@ mod tests {
         let assumed = timeline.entries.iter().find(|entry| entry.stage == Stage::Assumed).unwrap();
         assert_eq!(assumed.offset, 80, "it is used when the runbook is started");
         assert!(assumed.what.ends_with("session kept since 2026-03-01T08:59:00.000Z"), "{}", assumed.what);
+    }
+
+    #[test]
+    fn a_plan_that_is_made_for_an_approval_is_no_second_decision() {
+        let plan = [(detail::PLAN_SHA256, "0123456789abcdef"), (detail::POLICIES, "standard.ask")];
+        let timeline = of(&fixture::sealed(vec![fixture::draft(50, State::Planned, &plan)]));
+        let told: Vec<_> = timeline.entries.iter().map(|entry| (entry.stage, entry.what.as_str())).collect();
+        assert_eq!(told[1..], [(Stage::Outcome, "Planned, SHA-256 0123456789ab")]);
     }
 
     #[test]

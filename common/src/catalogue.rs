@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::arn::Arn;
 use crate::finding::Check;
 use crate::ids::ControlId;
 
@@ -53,6 +55,19 @@ pub struct Workflow {
     pub roll_back: bool,
 }
 
+/// A playbook: the orchestrator invokes a function of the member account, and no runbook of Systems Manager's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Direct {
+    /// The member's Lambda function.
+    pub function: String,
+    /// What it runs: a name of the member's playbooks.
+    pub native: String,
+    /// The control's parameters, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, Value>,
+}
+
 /// One control, as the orchestrator needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -80,6 +95,9 @@ pub struct ControlEntry {
     /// Set when it goes through the state machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Workflow>,
+    /// Set when it is a playbook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Direct>,
     /// The steps that a person takes, where no machine may or can: then nothing is ever changed by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guidance: Vec<String>,
@@ -104,13 +122,35 @@ impl Catalogue {
                 let names = rule_names(name);
                 self.0.iter().find(|(_, entry)| entry.config_rules.iter().any(|rule| names.contains(rule)))
             }
-            Check::GuardDutyType(given) => self.0.iter().find(|(_, entry)| {
-                entry.guardduty_types.iter().any(|known| match known.strip_suffix('*') {
-                    Some(start) => given.starts_with(start),
-                    None => known == given,
-                })
-            }),
+            Check::GuardDutyType(given) => self.0.iter().find(|(_, entry)| entry.is_reported_as(given)),
+            Check::Containment => None,
         }
+    }
+
+    /// The control that a check speaks of on a resource. A type of GuardDuty's may be reported of several types of resource,
+    /// and what is to be contained is known by its resource alone.
+    #[must_use]
+    pub fn resolve_on(&self, check: &Check, resource: &Arn) -> Option<(&ControlId, &ControlEntry)> {
+        match check {
+            Check::GuardDutyType(given) => {
+                self.0.iter().find(|(_, entry)| entry.is_reported_as(given) && entry.fits(resource))
+            }
+            Check::Containment => self.0.iter().find(|(_, entry)| entry.direct.is_some() && entry.fits(resource)),
+            Check::Control(_) | Check::ConfigRule(_) => self.resolve(check),
+        }
+    }
+}
+
+impl ControlEntry {
+    fn is_reported_as(&self, guardduty_type: &str) -> bool {
+        self.guardduty_types.iter().any(|known| match known.strip_suffix('*') {
+            Some(start) => guardduty_type.starts_with(start),
+            None => known == guardduty_type,
+        })
+    }
+
+    fn fits(&self, resource: &Arn) -> bool {
+        self.arn_patterns.iter().any(|pattern| resource.capture(pattern).is_some())
     }
 }
 
@@ -149,6 +189,7 @@ mod tests {
             frameworks: BTreeMap::new(),
             action: String::new(),
             workflow: None,
+            direct: None,
             guidance: Vec::new(),
         };
         let entries = [
@@ -204,5 +245,28 @@ mod tests {
         assert_eq!(guardduty("Recon:EC2/PortProbeUnprotectedPort").as_deref(), Some("EC2.13"));
         assert_eq!(guardduty("Policy:S3/BucketAnonymousAccessGranted").as_deref(), Some("S3.8"));
         assert_eq!(guardduty("Policy:S3/BucketAnonymousAccessGranted2"), None);
+    }
+
+    #[test]
+    fn of_a_type_that_several_resources_have_the_resource_decides() {
+        let playbook = |pattern: &str| ControlEntry {
+            arn_patterns: vec![pattern.to_owned()],
+            guardduty_types: vec!["Execution:Runtime/*".to_owned()],
+            direct: Some(Direct { function: "f".to_owned(), native: "n".to_owned(), parameters: BTreeMap::new() }),
+            ..catalogue().0.into_values().next().unwrap()
+        };
+        let entries = [("Contain.A", playbook("arn:*:ec2:*:*:instance/{}")), ("Contain.B", playbook("arn:*:s3:::{}"))];
+        let entries = entries.into_iter().map(|(id, entry)| (id.parse().unwrap(), entry));
+        let catalogue = Catalogue(catalogue().0.into_iter().chain(entries).collect());
+        let on =
+            |check: Check, arn: &str| catalogue.resolve_on(&check, &arn.parse().unwrap()).map(|(id, _)| id.to_string());
+        let runtime = || Check::GuardDutyType("Execution:Runtime/NewBinaryExecuted".to_owned());
+        let instance = "arn:aws:ec2:eu-central-1:111122223333:instance/i-1";
+        assert_eq!(on(runtime(), instance).as_deref(), Some("Contain.A"));
+        assert_eq!(on(runtime(), "arn:aws:s3:::a-bucket").as_deref(), Some("Contain.B"));
+        assert_eq!(on(runtime(), "arn:aws:iam::111122223333:role/r"), None);
+        assert_eq!(on(Check::Containment, instance).as_deref(), Some("Contain.A"));
+        assert_eq!(on(Check::Containment, "arn:aws:iam::111122223333:role/r"), None);
+        assert_eq!(on(Check::Control("KMS.4".parse().unwrap()), instance).as_deref(), Some("KMS.4"));
     }
 }

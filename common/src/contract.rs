@@ -303,6 +303,54 @@ pub struct RemediateResponse {
     pub made: String,
 }
 
+/// The input of the member's functions that run playbooks, sent by the administrator account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainRequest {
+    /// What a runbook would send.
+    #[serde(flatten)]
+    pub request: RemediateRequest,
+    /// Only tell what became of it, and end it where it was cut off; what never began is not begun.
+    #[serde(default)]
+    pub recall: bool,
+}
+
+/// What became of a playbook's run, by the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainResponse {
+    /// How it ended; `None` when it never began, and was only to be told of.
+    pub outcome: Option<Outcome>,
+    /// What failed; of what is [`Outcome::Verified`], what was to be done besides and could not.
+    pub error: String,
+    /// The fence of the worker that wrote the evidence.
+    pub fence: String,
+    /// Version of the evidence object; empty where there is none.
+    pub version_id: String,
+    /// Hash of the pre-image; empty where there is no evidence.
+    pub pre_image_sha256: String,
+    /// Hash of the change.
+    pub change_sha256: String,
+    /// Hash of the post-image.
+    pub post_image_sha256: String,
+}
+
+impl ContainResponse {
+    /// The answer of what was refused before anything was recorded.
+    #[must_use]
+    pub const fn without_evidence(outcome: Option<Outcome>, error: String, fence: String) -> Self {
+        Self {
+            outcome,
+            error,
+            fence,
+            version_id: String::new(),
+            pre_image_sha256: String::new(),
+            change_sha256: String::new(),
+            post_image_sha256: String::new(),
+        }
+    }
+}
+
 /// The decision with which a runbook goes on.
 pub const PROCEED: &str = "Proceed";
 

@@ -71,6 +71,8 @@ pub enum Check {
     ConfigRule(String),
     /// A GuardDuty finding type, such as `Recon:EC2/PortProbeUnprotectedPort`.
     GuardDutyType(String),
+    /// None: a person asks to contain the resource, whatever was found.
+    Containment,
 }
 
 /// The resource of a finding.
@@ -210,4 +212,6 @@ pub enum CustomAction {
     DryRun,
     /// `RedressUndo`: put back what the last remediation of this resource changed.
     Undo,
+    /// `RedressContain`: contain the resource.
+    Contain,
 }

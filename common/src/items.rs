@@ -7,6 +7,8 @@ pub mod account;
 pub mod approval;
 pub mod breaker;
 pub mod campaign;
+pub mod deployment;
+pub mod destination;
 pub mod exemption;
 pub mod flight;
 pub mod policy;

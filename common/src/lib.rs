@@ -9,11 +9,14 @@
 pub mod arn;
 pub mod aws;
 pub mod catalogue;
+pub mod containable;
 pub mod contract;
+pub mod external_id;
 pub mod finding;
 pub mod ids;
 pub mod items;
 pub mod ledger;
+pub mod metrics;
 pub mod names;
 pub mod notification;
 pub mod operate;

@@ -36,8 +36,18 @@ pub const RECONCILER_FUNCTION: &str = "redress-reconciler";
 pub const API_ROLE: &str = "Redress-Api";
 /// The role of [`WORKFLOW_FUNCTION`].
 pub const WORKFLOW_ROLE: &str = "Redress-Workflow";
+/// Runs of [`RECONCILER_FUNCTION`] and events for it that could not be dealt with.
+pub const RECONCILER_DLQ: &str = "redress-reconciler-dlq";
 /// The role of [`RECONCILER_FUNCTION`].
 pub const RECONCILER_ROLE: &str = "Redress-Reconciler";
+/// The function that tells people where they are beside the topic: chats, pagers, tickets.
+pub const NOTIFIER_FUNCTION: &str = "redress-notifier";
+/// The role of [`NOTIFIER_FUNCTION`].
+pub const NOTIFIER_ROLE: &str = "Redress-Notifier";
+/// What [`NOTIFIER_FUNCTION`] reads: every message of [`NOTIFICATIONS_TOPIC`].
+pub const NOTIFICATIONS_QUEUE: &str = "redress-notifications";
+/// Messages that a destination refused, each with the destination and the reason.
+pub const NOTIFICATIONS_DLQ: &str = "redress-notifications-dlq";
 /// The Step Functions state machine for what needs an approval, or takes long.
 pub const WORKFLOW_STATE_MACHINE: &str = "Redress-Workflow";
 /// The role of [`WORKFLOW_STATE_MACHINE`].
@@ -58,7 +68,11 @@ pub const ORCHESTRATOR_ROLE: &str = "Redress-Orchestrator";
 pub const COMPLETION_ROLE: &str = "Redress-Completion";
 /// The role, in the administrator account, that people use the `redress` command with.
 pub const OPERATOR_ROLE: &str = "Redress-Operator";
-/// The role, in a member account, with which [`OPERATOR_ROLE`] reads evidence; asks for the ExternalId.
+/// The role, in the administrator account, of people who answer questions and change nothing else.
+pub const APPROVER_ROLE: &str = "Redress-Approver";
+/// The role, in the administrator account, of people who read everything and change nothing.
+pub const AUDITOR_ROLE: &str = "Redress-Auditor";
+/// The role, in a member account, with which people read evidence; asks for the ExternalId.
 pub const EVIDENCE_READER_ROLE: &str = "Redress-Evidence-Reader";
 /// The role with which EventBridge forwards to [`HUB_BUS`].
 pub const EVENT_FORWARDER_ROLE: &str = "Redress-Event-Forwarder";
@@ -96,6 +110,17 @@ pub const ACTION_REMEDIATE: &str = "RedressRemediate";
 pub const ACTION_DRY_RUN: &str = "RedressDryRun";
 /// The custom action that asks to put back what was changed.
 pub const ACTION_UNDO: &str = "RedressUndo";
+/// The custom action that asks to contain a resource.
+pub const ACTION_CONTAIN: &str = "RedressContain";
+/// The `detail-type` of how a playbook ended, on the completions queue. It comes from the function that invoked it.
+pub const CONTAINED_DETAIL_TYPE: &str = "Redress Containment Ended";
+/// The custom actions of Security Hub: id, name in the console, description.
+pub const ACTIONS: [(&str, &str, &str); 4] = [
+    (ACTION_REMEDIATE, "Redress: fix", "Fix the chosen findings with Redress"),
+    (ACTION_DRY_RUN, "Redress: dry run", "Show what Redress would change"),
+    (ACTION_UNDO, "Redress: undo", "Put back what Redress changed last"),
+    (ACTION_CONTAIN, "Redress: contain", "Contain the resource of the chosen findings"),
+];
 /// Every session that Redress opens in a member account starts with this; the loop guard looks for it.
 pub const SESSION_PREFIX: &str = "redress-";
 
@@ -110,13 +135,45 @@ pub fn control_document(control: &ControlId) -> String {
 const SHARED: [(&str, &[&str]); 6] = [
     ("Analytics", &["Athena", "EMR", "ES", "Kinesis", "Redshift"]),
     ("Audit", &["Account", "CloudTrail", "CloudWatch", "Config", "GuardDuty", "Macie"]),
-    ("Build", &["CloudFormation", "CodeBuild", "ElasticBeanstalk"]),
     ("Containers", &["ECR", "ECS", "EKS"]),
     ("Delivery", &["ACM", "APIGateway", "CloudFront"]),
+    ("Deployment", &["AutoScaling", "CloudFormation", "CodeBuild", "ElasticBeanstalk"]),
     ("Messaging", &["SNS", "SQS", "StepFunctions"]),
 ];
 
-/// The service family of a control, as its role and its template are named: `S3`.
+/// Service families whose controls are all native: their runbooks invoke [`REMEDIATE_FUNCTION`] and may do nothing else, so
+/// that one execution role for them all is no wider than one for each.
+const NATIVE_FAMILIES: [&str; 5] = ["Delivery", "Deployment", "Messaging", "SecretsManager", "Tag"];
+
+/// The member's functions that run playbooks: what their names and their roles' names end in, and the resources of each. A
+/// role has the rights of its resources' playbooks only.
+pub const CONTAIN: [(&str, &[&str]); 4] = [
+    ("Compute", &["AWS::EKS::", "AWS::Lambda::"]),
+    ("Data", &["AWS::RDS::", "AWS::S3::"]),
+    ("EC2", &["AWS::EC2::"]),
+    ("IAM", &["AWS::IAM::"]),
+];
+
+/// Which of [`CONTAIN`] a playbook of this resource type belongs to.
+#[must_use]
+pub fn contain_family(resource_type: &str) -> Option<&'static str> {
+    let is_of = |(_, services): &&(&str, &[&str])| services.iter().any(|service| resource_type.starts_with(service));
+    CONTAIN.iter().find(is_of).map(|(family, _)| *family)
+}
+
+/// The function that runs the playbooks of one of [`CONTAIN`].
+#[must_use]
+pub fn contain_function(family: &str) -> String {
+    format!("redress-contain-{}", family.to_ascii_lowercase())
+}
+
+/// Its role.
+#[must_use]
+pub fn contain_role(family: &str) -> String {
+    format!("Redress-Contain-{family}")
+}
+
+/// The service family of a control, as its template is named, and its role but for [`NATIVE_FAMILIES`]: `S3`.
 #[must_use]
 pub fn family(control: &ControlId) -> &str {
     let shared = SHARED.iter().find(|(_, families)| families.contains(&control.family()));
@@ -126,7 +183,9 @@ pub fn family(control: &ControlId) -> &str {
 /// The execution role of a control's service family, such as `Redress-Remediate-S3`.
 #[must_use]
 pub fn family_role(control: &ControlId) -> String {
-    format!("Redress-Remediate-{}", family(control))
+    let family = family(control);
+    let family = if NATIVE_FAMILIES.contains(&family) { "Native" } else { family };
+    format!("Redress-Remediate-{family}")
 }
 
 /// A role ARN in an account.
@@ -139,6 +198,19 @@ pub fn role_arn(partition: Partition, account: &AccountId, role: &str) -> String
 #[must_use]
 pub fn evidence_bucket(account: &AccountId, home: &Region) -> String {
     format!("security-remediation-logs-{account}-{home}")
+}
+
+/// What the names of the buckets with the functions' packages begin with; a Region follows. They belong to the account that
+/// deploys.
+#[must_use]
+pub fn artifact_bucket_prefix(administrator: &AccountId) -> String {
+    format!("redress-artifacts-{administrator}")
+}
+
+/// The bucket with the functions' packages in a Region: Lambda takes them from the function's own Region only.
+#[must_use]
+pub fn artifact_bucket(administrator: &AccountId, region: &Region) -> String {
+    format!("{}-{region}", artifact_bucket_prefix(administrator))
 }
 
 /// The bucket of the threat list, in the administrator account and the members' home region.

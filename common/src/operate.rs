@@ -181,6 +181,20 @@ pub enum Request {
         /// What is listed.
         what: Listing,
     },
+    /// `redress notify set`: the whole list of [`crate::items::destination`].
+    Destinations {
+        /// The destinations.
+        list: Vec<serde_json::Value>,
+        /// Why.
+        reason: String,
+    },
+    /// `redress notify test`: a marked message to one destination.
+    NotifyTest {
+        /// Its name.
+        destination: String,
+        /// Why.
+        reason: String,
+    },
     /// `redress campaign start|pause`.
     CampaignRun {
         /// Its name.

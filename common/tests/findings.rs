@@ -239,6 +239,55 @@ fn guardduty_severity_has_its_four_bands_and_an_attack_sequence_is_always_critic
     assert_eq!(finding(&fixture("guardduty-attack-sequence")).severity.label, SeverityLabel::Critical);
 }
 
+/// CloudTrail's kinds of identities, with the keys that they have. A session of a user is the user's, also where its key is
+/// a temporary one.
+#[test]
+fn the_principal_behind_an_access_key_is_told_by_its_kind() {
+    let mut event = fixture("guardduty-access-key-user");
+    for (kind, key, name, wanted) in [
+        ("IAMUser", "AKIAIOSFODNN7EXAMPLE", "ann", "AWS::IAM::User ann arn:aws:iam::111122223333:user/ann"),
+        ("IAMUser", "ASIAIOSFODNN7EXAMPLE", "ann", "AWS::IAM::User ann arn:aws:iam::111122223333:user/ann"),
+        (
+            "AssumedRole",
+            "ASIAIOSFODNN7EXAMPLE",
+            "deploy",
+            "AWS::IAM::Role deploy arn:aws:iam::111122223333:role/deploy",
+        ),
+        ("Role", "ASIAIOSFODNN7EXAMPLE", "deploy", "AWS::IAM::Role deploy arn:aws:iam::111122223333:role/deploy"),
+        (
+            "FederatedUser",
+            "ASIAIOSFODNN7EXAMPLE",
+            "bob",
+            "AWS::STS::FederatedUser bob arn:aws:sts::111122223333:federated-user/bob",
+        ),
+        ("Root", "AKIAIOSFODNN7EXAMPLE", "Root", "AWS::::Account 111122223333 arn:aws:iam::111122223333:root"),
+        ("AWSAccount", "", "", "AWS::::Account 111122223333 arn:aws:iam::111122223333:root"),
+        ("AWSService", "", "", "AWS::::Account 111122223333 arn:aws:iam::111122223333:root"),
+    ] {
+        event["detail"]["resource"]["accessKeyDetails"] = json!({
+            "accessKeyId": key, "principalId": "AIDACKCEVSQ6C2EXAMPLE", "userType": kind, "userName": name,
+        });
+        let found = finding(&event).resource;
+        assert_eq!(format!("{} {} {}", found.kind, found.name, found.arn), wanted, "{kind}");
+        let never = ["FederatedUser", "Root", "AWSAccount", "AWSService"].contains(&kind);
+        assert_eq!(redress_common::containable::refusal(&found.arn).is_some(), never, "{kind}");
+    }
+    event["detail"]["resource"]["accessKeyDetails"]["userType"] = json!("WebIdentityUser");
+    assert_eq!(refusal(&event).code(), "unsupported-resource");
+}
+
+#[test]
+fn a_finding_of_a_version_of_a_function_is_of_the_function() {
+    let mut event = fixture("guardduty-instance");
+    for (given, wanted) in [("resize", "resize"), ("resize:7", "resize"), ("resize:$LATEST", "resize")] {
+        let arn = format!("arn:aws:lambda:eu-central-1:111122223333:function:{given}");
+        event["detail"]["resource"] = json!({ "resourceType": "Lambda", "lambdaDetails": { "functionArn": arn } });
+        let found = finding(&event).resource;
+        assert_eq!((found.kind.as_str(), found.name.as_str()), ("AWS::Lambda::Function", wanted), "{given}");
+        assert!(found.arn.as_str().ends_with(":function:resize"), "{}", found.arn);
+    }
+}
+
 #[test]
 fn ocsf_severities_have_security_hubs_labels() {
     use SeverityLabel::{Critical, High, Informational, Low, Medium};

@@ -4,15 +4,16 @@ Applied once, before the first request. An amendment goes when a newer MiniStack
 """
 
 import dataclasses
+import functools
 import json
 import os
 import time
 import urllib.parse
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.core.responses import get_account_id, get_region
+from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.core.router import extract_access_key_id, extract_region
-from ministack.services import cloudformation, config, dynamodb, ecs, elasticache, eventbridge, iam, kms, lambda_svc, organizations, s3, secretsmanager, sns, tagging
+from ministack.services import cloudformation, cloudwatch, config, dynamodb, ecs, elasticache, eventbridge, iam, kms, lambda_svc, organizations, s3, secretsmanager, sns, sts, tagging
 from ministack.services.cloudformation import handlers, provisioners
 
 
@@ -24,14 +25,17 @@ def all_of_it():
     judge_roots_in_other_accounts()
     give_functions_urls_of_the_gateway()
     keep_dead_letter_queues_of_functions()
+    leave_packages_unread()
+    keep_alarms_of_stacks()
     leave_documents_to_the_lab()
+    read_templates_and_packages_of_other_accounts()
     know_the_members_of_an_organisation()
+    name_the_role_behind_a_session()
     name_batches_by_their_action()
     name_log_streams_within_their_group()
     name_the_user_of_an_access_key()
     name_the_resources_that_actions_are_for()
     name_the_alarms_of_a_request()
-    judge_aliases_by_their_keys()
     tell_policies_what_is_attached()
     keep_topics_of_stacks()
     ask_s3_before_tagging_its_buckets()
@@ -51,6 +55,8 @@ def all_of_it():
     forget_emptied_attributes_of_topics()
     judge_aliases_by_their_keys()
     name_service_linked_roles()
+    keep_sessions()
+    read_a_condition_once()
 
 
 def leave_delivery_to_the_gateway():
@@ -152,6 +158,42 @@ def keep_dead_letter_queues_of_functions():
     handlers["create"] = create_whole
 
 
+def leave_packages_unread():
+    """A function's new package may be any file: the lab runs the binaries of this machine. MiniStack wants to unpack it."""
+    update = lambda_svc._update_code
+
+    def updated(name, data):
+        return update(name, {key: value for key, value in data.items() if not key.startswith("S3")})
+
+    lambda_svc._update_code = updated
+
+
+def keep_alarms_of_stacks():
+    """MiniStack's CloudFormation refuses alarms over expressions, and alarms over alarms. Nothing raises the former."""
+    record = provisioners._cw_metric_alarm_record
+
+    def kept(name, properties):
+        expression = properties.get("Metrics")
+        if not expression:
+            return record(name, properties)
+        alarm = record(name, {**properties, "Metrics": None, "MetricName": "-", "Namespace": "-"})
+        for single in ("MetricName", "Namespace", "Statistic", "Period", "Dimensions", "Unit"):
+            alarm.pop(single)
+        return {**alarm, "Metrics": expression}
+
+    def create(logical_id, properties, stack):
+        status, _, body = cloudwatch._put_composite_alarm({}, properties, False, True)
+        if status != 200:
+            raise ValueError(body.decode())
+        name = properties["AlarmName"]
+        return name, {"Arn": cloudwatch._composite_alarms[name]["AlarmArn"]}
+
+    provisioners._cw_metric_alarm_record = kept
+    provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::CompositeAlarm"] = {
+        "create": create, "update": lambda physical_id, *rest: (physical_id, {}),
+        "delete": lambda physical_id, properties: cloudwatch._composite_alarms.pop(physical_id, None)}
+
+
 def leave_documents_to_the_lab():
     """MiniStack's CloudFormation refuses `AWS::SSM::Document`; the lab's own SSM takes what the template holds."""
 
@@ -160,6 +202,18 @@ def leave_documents_to_the_lab():
 
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = {
         "create": create, "update": lambda physical_id, *rest: (physical_id, {}), "delete": lambda *rest: None}
+
+
+def read_templates_and_packages_of_other_accounts():
+    """A stack's template and a function's package may lie in another account. MiniStack looks in the caller's buckets only."""
+    read = s3._get_object_data
+
+    def read_any(bucket, *rest):
+        owner = next((account for account, name in list(s3._buckets._data) if name == bucket), get_account_id())
+        with request_scope(owner, get_region()):
+            return read(bucket, *rest)
+
+    s3._get_object_data = read_any
 
 
 def know_the_members_of_an_organisation():
@@ -173,6 +227,20 @@ def know_the_members_of_an_organisation():
         return of_management(account_id)
 
     iam_evaluator._principal_org_id = of_any
+
+
+def name_the_role_behind_a_session():
+    """`aws:PrincipalArn` of a session is the ARN of its role; MiniStack tells the session's."""
+    resolve = iam_evaluator._resolve_condition_key
+
+    def resolved(key, context):
+        arn = context.principal_arn
+        if key.lower() != "aws:principalarn" or ":assumed-role/" not in arn:
+            return resolve(key, context)
+        role = iam._roles.get_scoped(arn.split(":")[4], None, iam_evaluator._role_name_from_assumed_arn(arn))
+        return role["Arn"] if role else arn
+
+    iam_evaluator._resolve_condition_key = resolved
 
 
 def name_batches_by_their_action():
@@ -227,31 +295,38 @@ def know_the_policy_of_support_roles():
         "AWSSupportAccess", json.dumps(policy), "Access to AWS Support.")
 
 
-def name_log_streams_within_their_group():
-    """What is done with a log stream is judged by the stream's ARN, which is longer than its group's."""
+def judge_by(named):
+    """Lets `named` say by which resource a call is judged: it is given the service, MiniStack's answer, headers and body."""
     resource_of = iam_actions.extract_resource_arn
 
-    def named(service, method, path, headers, body, *rest):
-        resource = resource_of(service, method, path, headers, body, *rest)
+    def judged(service, method, path, headers, body, *rest):
+        return named(service, resource_of(service, method, path, headers, body, *rest), headers, body)
+
+    iam_actions.extract_resource_arn = judged
+
+
+def name_log_streams_within_their_group():
+    """What is done with a log stream is judged by the stream's ARN, which is longer than its group's."""
+
+    def named(service, resource, _, body):
         if service == "logs" and resource.count(":") == 6:
             resource += ":log-stream:" + json.loads(body or b"{}").get("logStreamName", "")
         return resource
 
-    iam_actions.extract_resource_arn = named
+    judge_by(named)
 
 
 def name_the_user_of_an_access_key():
     """When a key was used last is judged by its user's ARN; MiniStack finds none in the request."""
-    resource_of = iam_actions.extract_resource_arn
 
-    def named(service, method, path, headers, body, *rest):
+    def named(service, resource, _, body):
         asked = urllib.parse.parse_qs(body.decode()) if service == "iam" and body else {}
         key = iam._access_keys.get(asked.get("AccessKeyId", [""])[0])
         if asked.get("Action") == ["GetAccessKeyLastUsed"] and key:
             return iam._users[key["UserName"]]["Arn"]
-        return resource_of(service, method, path, headers, body, *rest)
+        return resource
 
-    iam_actions.extract_resource_arn = named
+    judge_by(named)
 
 
 def name_the_resources_that_actions_are_for():
@@ -307,41 +382,29 @@ def name_the_resources_that_actions_are_for():
 
 def name_the_alarms_of_a_request():
     """What is done with alarms is judged by their ARNs; MiniStack finds them in the older of CloudWatch's protocols only."""
-    resource_of = iam_actions.extract_resource_arn
 
-    def named(service, method, path, headers, body, *rest):
+    def named(service, resource, headers, body):
         if service == "monitoring" and headers.get("x-amz-target"):
             asked = json.loads(body or b"{}")
             name = asked.get("AlarmName") or next(iter(asked.get("AlarmNames", [])), None)
             if name:
                 return f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{name}"
-        return resource_of(service, method, path, headers, body, *rest)
-
-    iam_actions.extract_resource_arn = named
-
-
-def judge_aliases_by_their_keys():
-    """What is asked of a key by its alias is judged by the key's ARN; MiniStack takes the alias's."""
-    resource_of = iam_actions.extract_resource_arn
-
-    def named(service, method, path, headers, body, *rest):
-        resource = resource_of(service, method, path, headers, body, *rest)
-        if service == "kms" and ":alias/" in resource and not headers.get("x-amz-target", "").endswith("Alias"):
-            key = kms._resolve_key(resource)
-            return key["Arn"] if key else resource
         return resource
 
-    iam_actions.extract_resource_arn = named
+    judge_by(named)
 
 
 def tell_policies_what_is_attached():
-    """`iam:PolicyARN` is a condition key of attaching and detaching a managed policy."""
+    """`iam:PolicyARN` is a condition key of attaching and detaching a managed policy, `iam:PermissionsBoundary` of making a role."""
     context_of = iam_actions.request_tag_context
 
     def named(service, iam_action, body, params):
         context = context_of(service, iam_action, body, params)
         if iam_action in ("iam:AttachRolePolicy", "iam:DetachRolePolicy"):
             context["iam:policyarn"] = iam_actions._query_param(params, "PolicyArn")
+        boundary = iam_actions._query_param(params, "PermissionsBoundary")
+        if iam_action == "iam:CreateRole" and boundary:
+            context["iam:permissionsboundary"] = boundary
         return context
 
     iam_actions.request_tag_context = named
@@ -611,28 +674,36 @@ def forget_emptied_attributes_of_topics():
 
 def judge_aliases_by_their_keys():
     """What is done with a key that is named by an alias is judged by the key's ARN; MiniStack takes the alias."""
-    resource_of = iam_actions.extract_resource_arn
 
-    def named(service, method, path, headers, body, *rest):
-        resource = resource_of(service, method, path, headers, body, *rest)
+    def named(service, resource, headers, _):
         place, found, _ = resource.partition(":alias/")
-        of_key = headers.get("x-amz-target", "").rpartition(".")[2] == "DescribeKey"
+        of_key = headers.get("x-amz-target", "").rpartition(".")[2] in ("DescribeKey", "GenerateDataKey", "Decrypt")
         if service != "kms" or not found or not of_key:
             return resource
         # AWS looks for the alias first, whoever asks.
         return f"{place}:key/{kms._aliases.get(resource, 'of-no-alias')}"
 
-    iam_actions.extract_resource_arn = named
+    judge_by(named)
 
 
 def name_service_linked_roles():
     """What is done with a service-linked role is judged by its ARN, which has a path; MiniStack leaves it out."""
-    resource_of = iam_actions.extract_resource_arn
 
-    def named(service, method, path, headers, body, *rest):
-        resource = resource_of(service, method, path, headers, body, *rest)
+    def named(service, resource, *_):
         place, found, name = resource.partition(":role/AWSServiceRoleFor")
         role = service == "iam" and found and iam._roles.get("AWSServiceRoleFor" + name)
         return role["Arn"] if role else resource
 
-    iam_actions.extract_resource_arn = named
+    judge_by(named)
+
+
+def keep_sessions():
+    """MiniStack looks through all sessions for expired ones whenever one is made, while other threads make theirs: Python
+    refuses that, the call fails, and a thread of a state machine dies of it. An expired session is refused all the same."""
+    sts._evict_expired_sessions = lambda: None
+
+
+def read_a_condition_once():
+    """No departure: the same few hundred conditions come thousands of times, and reading one takes longer than the write
+    that it guards."""
+    dynamodb._condition_syntax_error = functools.lru_cache(maxsize=4096)(dynamodb._condition_syntax_error)

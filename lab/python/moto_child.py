@@ -1,6 +1,7 @@
 """moto's server, mended where the catalogue needs it. It ends when the lab does: the lab holds its standard input open."""
 
 import datetime
+import gc
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from moto.ec2.exceptions import InvalidNetworkAclIdError, InvalidTransitGatewayI
 from moto.ec2.models import iam_instance_profile, network_acls
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.models.transit_gateway import TransitGatewayBackend
@@ -300,6 +302,19 @@ def keep_other_metadata_options():
     InstanceBackend.modify_instance_metadata_options = modified
 
 
+def keep_the_groups_of_interfaces():
+    """moto adds the groups that an instance began with to those that its interfaces have now; EC2 does not."""
+    modify = InstanceBackend.modify_instance_security_groups
+
+    def modified(backend, *given, **named):
+        instance = modify(backend, *given, **named)
+        instance.nics[0]._group_set = list(instance.security_groups)
+        return instance
+
+    NetworkInterface.group_set = property(lambda interface: interface._group_set)
+    InstanceBackend.modify_instance_security_groups = modified
+
+
 def name_missing_transit_gateways():
     """moto lists none where EC2 says that there is none of the id."""
     listed = TransitGatewayBackend.describe_transit_gateways
@@ -371,9 +386,13 @@ say_that_databases_are_not_monitored()
 take_policies_with_their_target()
 tag_detectors()
 keep_other_metadata_options()
+keep_the_groups_of_interfaces()
 deny_access_to_macie_where_it_is_off()
 name_missing_transit_gateways()
 list_public_snapshots()
 age_stops()
 threading.Thread(target=exit_with_parent, daemon=True).start()
+# As in base.py.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
 main(sys.argv[1:])

@@ -109,8 +109,18 @@ def add_invitations_and_delegates():
                  if wanted is None or wanted in services]
         return organizations._json(200, {"DelegatedAdministrators": found})
 
+    def remove(data):
+        organizations._ensure_org()
+        member = data.get("AccountId")
+        if member not in organizations._accounts or member == get_account_id():
+            return error_response_json("AccountNotFoundException", "The account is not in the organization.", 400)
+        del organizations._accounts[member]
+        organizations._tags.pop(member, None)
+        delegated.get(get_account_id(), {}).pop(member, None)
+        return organizations._json(200, {})
+
     organizations._DISPATCH.update({
-        "InviteAccountToOrganization": invite, "AcceptHandshake": accept,
+        "InviteAccountToOrganization": invite, "AcceptHandshake": accept, "RemoveAccountFromOrganization": remove,
         "RegisterDelegatedAdministrator": register, "ListDelegatedAdministrators": delegates})
 
 
@@ -125,7 +135,9 @@ def describe_accounts_and_units_by_path():
         return f"{start}{record['Id']}/"
 
     def public_account(record):
-        told = {**account_of(record), "State": record.get("State") or record.get("Status"), "Paths": [path(record)]}
+        # Closing one sets the other.
+        state = "SUSPENDED" if "SUSPENDED" in (record.get("State"), record.get("Status")) else "ACTIVE"
+        told = {**account_of(record), "State": state, "Paths": [path(record)]}
         told.pop("Status", None)
         told.pop("Path", None)
         return told

@@ -181,6 +181,9 @@ def make_call(resource, effective, task, execution):
                     "taskSubmittedEventDetails": {"resourceType": "lambda", "resource": resource}})
     except Error as error:
         finish(task, error={"Error": error.error, "Cause": error.cause})
+    except Exception as error:
+        # Whatever goes wrong in the emulator: a task that nobody will ever end is worse than one that failed.
+        finish(task, error={"Error": "Lambda.SdkClientException", "Cause": repr(error)})
 
 
 def seconds(state, field):

@@ -2,9 +2,10 @@
 //!
 //! Knows `lab/python/base.py` and nothing of routing. It decides nothing itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::resources::Parsed;
@@ -33,6 +34,25 @@ pub(crate) struct PolicyQuestion<'a> {
     pub(crate) resource: &'a str,
     /// Condition keys.
     pub(crate) context: Value,
+}
+
+/// A request that nobody makes, to be judged by the policies that are deployed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Supposed {
+    /// A session's ARN of a role that is there, or a service: `ssm.amazonaws.com`.
+    pub who: String,
+    /// `s3:PutObject`.
+    pub action: String,
+    /// The resource's ARN.
+    pub resource: String,
+    /// The account of the resource.
+    pub owner: String,
+    /// Where it is asked.
+    pub region: String,
+    /// The resource's own policy, or the role's trust policy, as it is deployed: JSON as text.
+    pub policy: Option<String>,
+    /// Condition keys of the request.
+    pub context: BTreeMap<String, String>,
 }
 
 impl Authority {
@@ -96,14 +116,17 @@ impl Authority {
         serde_json::from_value(answer).map_err(|error| unintelligible("request", &error))
     }
 
-    /// A session of a role for a service.
+    /// A session of a role for a service, in the name of one of its resources.
     pub(crate) async fn session(
         &self,
         role_arn: &str,
         name: &str,
         service_principal: &str,
+        source_arn: Option<&str>,
     ) -> Result<Credentials, AwsError> {
-        let question = json!({ "role_arn": role_arn, "session_name": name, "service_principal": service_principal });
+        let question = json!({
+            "role_arn": role_arn, "session_name": name, "service_principal": service_principal, "source_arn": source_arn,
+        });
         let answer = self.ask("session", question).await?;
         serde_json::from_value(answer).map_err(|error| unintelligible("session", &error))
     }
@@ -127,6 +150,11 @@ impl Authority {
             "action": asked.action, "resource": asked.resource, "context": asked.context,
         });
         self.ask("check", question).await.map(|_| ())
+    }
+
+    /// Whether a request would be allowed.
+    pub(crate) async fn judge(&self, supposed: &Supposed) -> Result<bool, AwsError> {
+        Ok(self.ask("judge", json!(supposed)).await?["allowed"] == true)
     }
 
     /// One API call against `endpoint`.

@@ -13,18 +13,24 @@ use crate::organisation::{Organisation, Plan, PlanError};
 use crate::services::config::Config;
 use crate::services::securityhub::SecurityHub;
 use crate::services::ssm::{Options, Ssm};
+use crate::services::stacksets::StackSets;
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 8] = [
+const FUNCTIONS: [(&str, &str); 13] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::API_FUNCTION, "api"),
     (names::WORKFLOW_FUNCTION, "workflow"),
     (names::RECONCILER_FUNCTION, "reconciler"),
+    (names::NOTIFIER_FUNCTION, "notifier"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),
     (names::GUARD_FUNCTION, "guard"),
+    ("redress-contain-compute", "contain"),
+    ("redress-contain-data", "contain"),
+    ("redress-contain-ec2", "contain"),
+    ("redress-contain-iam", "contain"),
 ];
 
 /// A running organisation.
@@ -87,17 +93,38 @@ impl Bed {
     /// # Errors
     /// As [`Bed::start`].
     pub async fn start_planned(options: BedOptions, plan: Plan) -> Result<Self, BedError> {
+        Self::start_with(options, plan, true).await
+    }
+
+    /// The organisation as a customer has it, without Redress: for `redress deploy`.
+    ///
+    /// # Errors
+    /// As [`Bed::start`].
+    pub async fn start_empty(options: BedOptions, plan: Plan) -> Result<Self, BedError> {
+        Self::start_with(options, plan, false).await
+    }
+
+    async fn start_with(options: BedOptions, plan: Plan, deployed: bool) -> Result<Self, BedError> {
         let security_hub = Arc::new(SecurityHub::default());
         let ssm = Arc::new(Ssm::new(Options::default()));
         let lab = Lab::start(LabOptions {
             root: options.root.clone(),
             port: options.port,
             functions: functions(&options.binaries)?,
-            services: vec![ssm.clone(), security_hub.clone(), Arc::new(Config::new(security_hub.clone()))],
+            services: vec![
+                ssm.clone(),
+                security_hub.clone(),
+                Arc::new(Config::new(security_hub.clone())),
+                Arc::new(if deployed { StackSets::new(&ssm) } else { StackSets::new(&ssm).completing() }),
+            ],
             progress: options.progress,
         })
         .await?;
-        match deploy::organisation(lab.aws(), &ssm, &plan).await {
+        let ready = match deployed {
+            true => deploy::organisation(lab.aws(), &ssm, &plan).await,
+            false => deploy::ground(lab.aws(), &plan).await,
+        };
+        match ready {
             Ok(organisation) => Ok(Self { lab, organisation, security_hub, ssm }),
             Err(error) => {
                 lab.stop().await;

@@ -32,7 +32,17 @@ impl Aws for Cloud {
         session_name: &str,
         service_principal: &str,
     ) -> Result<Credentials, AwsError> {
-        self.shared.authority.session(role_arn, session_name, service_principal).await
+        self.shared.authority.session(role_arn, session_name, service_principal, None).await
+    }
+
+    async fn session_of(
+        &self,
+        role_arn: &str,
+        session_name: &str,
+        service_principal: &str,
+        source_arn: &str,
+    ) -> Result<Credentials, AwsError> {
+        self.shared.authority.session(role_arn, session_name, service_principal, Some(source_arn)).await
     }
 
     async fn call(

@@ -2,15 +2,14 @@
 //! catalogue and settings, Security Hub and the Config rules. Every step is an AWS call of an account's
 //! administrator, as a person's would be; what the emulator's CloudFormation leaves out is added by [`complete`].
 
-mod complete;
 mod units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redress_common::aws::state_table::CatalogueItem;
-use redress_common::ids::AccountId;
+use redress_common::ids::{AccountId, Region};
 use redress_common::names;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::organisation::{Organisation, Plan, Source};
 use crate::service::{Aws, AwsError, Credentials};
 use crate::services::ssm::Ssm;
+use crate::stack::{Place, StackError, Wanted};
 use crate::template::{Stack, TemplateError};
 
 /// An organisation could not be deployed.
@@ -34,16 +34,14 @@ pub enum DeployError {
         source: AwsError,
     },
     /// A stack was not created.
-    #[error("stack {stack} in account {account} ended as {status}: {reasons}")]
+    #[error("stack {stack} in account {account}: {source}")]
     Stack {
         /// Which one.
         stack: String,
         /// Where.
         account: AccountId,
-        /// `ROLLBACK_COMPLETE` and the like.
-        status: String,
-        /// What CloudFormation says of each failed resource.
-        reasons: String,
+        /// Why.
+        source: Box<StackError>,
     },
     /// A template cannot be resolved.
     #[error("stack {stack}: {source}")]
@@ -68,11 +66,6 @@ pub enum DeployError {
     #[error("the deployment of a member account was cut off: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
-
-/// Stacks are given this long; the emulator needs a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a stack.
-const PAUSE: Duration = Duration::from_millis(25);
 
 /// The architecture that the lab's functions run on: this machine's.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
@@ -119,17 +112,48 @@ pub(crate) fn config_rule_name(identifier: &str) -> Option<&'static str> {
     CONFIG_RULES.iter().find(|rule| rule.identifier == identifier).map(|rule| rule.name)
 }
 
-/// Security Hub's custom actions: id, name in the console, description.
-const ACTION_TARGETS: [(&str, &str, &str); 3] = [
-    (names::ACTION_REMEDIATE, "Redress: fix", "Fix the chosen findings with Redress"),
-    (names::ACTION_DRY_RUN, "Redress: dry run", "Show what Redress would change"),
-    (names::ACTION_UNDO, "Redress: undo", "Put back what Redress changed last"),
-];
-
 /// The Config aggregator of the administrator account.
 const AGGREGATOR: &str = "redress";
 /// Config's role to see the organisation's accounts.
 const AGGREGATOR_ROLE: &str = "ConfigAggregator";
+
+/// Sets the organisation up as a customer has it, without Redress: units, accounts, Security Hub, Config and its rules.
+///
+/// # Errors
+/// When a call fails; what was done until then stays.
+pub async fn ground(aws: Arc<dyn Aws>, plan: &Plan) -> Result<Organisation, DeployError> {
+    let plan = Arc::new(plan.clone());
+    let deployer = |account: &AccountId, region: &Region| Deployer {
+        aws: aws.clone(),
+        plan: plan.clone(),
+        account: account.clone(),
+        region: region.clone(),
+    };
+    (plan.progress)("setting up the organisation");
+    let administrator = deployer(&plan.administrator.id, &plan.region);
+    let id = administrator.ground().await?;
+    let mut members = JoinSet::new();
+    for member in &plan.members {
+        for region in std::iter::once(&plan.region).chain(&plan.further_regions) {
+            let deployer = deployer(&member.id, region);
+            members.spawn(async move { deployer.watch().await });
+        }
+    }
+    while let Some(watched) = members.join_next().await {
+        watched??;
+    }
+    Ok(of(&plan, id))
+}
+
+fn of(plan: &Plan, id: String) -> Organisation {
+    Organisation {
+        id,
+        administrator: plan.administrator.clone(),
+        members: plan.members.clone(),
+        region: plan.region.clone(),
+        external_ids: plan.external_ids.clone(),
+    }
+}
 
 /// Deploys the plan.
 ///
@@ -138,14 +162,20 @@ const AGGREGATOR_ROLE: &str = "ConfigAggregator";
 pub async fn organisation(aws: Arc<dyn Aws>, ssm: &Ssm, plan: &Plan) -> Result<Organisation, DeployError> {
     let started = Instant::now();
     let plan = Arc::new(plan.clone());
-    let administrator = Deployer { aws: aws.clone(), plan: plan.clone(), account: plan.administrator.id.clone() };
+    let deployer = |account: &AccountId| Deployer {
+        aws: aws.clone(),
+        plan: plan.clone(),
+        account: account.clone(),
+        region: plan.region.clone(),
+    };
+    let administrator = deployer(&plan.administrator.id);
     (plan.progress)("deploying the administrator account");
     let id = administrator.administrator().await?;
 
     let mut members = JoinSet::new();
     for member in &plan.members {
         (plan.progress)(&format!("deploying member account {} ({})", member.name, member.id));
-        let deployer = Deployer { aws: aws.clone(), plan: plan.clone(), account: member.id.clone() };
+        let deployer = deployer(&member.id);
         members.spawn(async move { deployer.member().await });
     }
     while let Some(deployed) = members.join_next().await {
@@ -153,13 +183,7 @@ pub async fn organisation(aws: Arc<dyn Aws>, ssm: &Ssm, plan: &Plan) -> Result<O
     }
     runbooks(ssm, &plan)?;
     (plan.progress)(&format!("organisation deployed in {:.1} s", started.elapsed().as_secs_f64()));
-    Ok(Organisation {
-        id,
-        administrator: plan.administrator.clone(),
-        members: plan.members.clone(),
-        region: plan.region.clone(),
-        external_id: plan.external_id.clone(),
-    })
+    Ok(of(&plan, id))
 }
 
 /// The runbooks of all members. CloudFormation would create them; the emulator's refuses the type, so the lab's own SSM
@@ -174,17 +198,21 @@ fn runbooks(ssm: &Ssm, plan: &Plan) -> Result<(), DeployError> {
         let name = properties["Name"].as_str().unwrap_or_default();
         let content = &properties["Content"];
         let content = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
-        ssm.deploy_document(&members, plan.region.as_str(), name, &content)
-            .map_err(|source| DeployError::Runbook { name: name.to_owned(), source })?;
+        for region in std::iter::once(&plan.region).chain(&plan.further_regions) {
+            ssm.deploy_document(&members, region.as_str(), name, &content)
+                .map_err(|source| DeployError::Runbook { name: name.to_owned(), source })?;
+        }
     }
     Ok(())
 }
 
 /// Deploys one account, as its administrator.
+#[derive(Clone)]
 struct Deployer {
     aws: Arc<dyn Aws>,
     plan: Arc<Plan>,
     account: AccountId,
+    region: Region,
 }
 
 impl Deployer {
@@ -200,7 +228,7 @@ impl Deployer {
         parameters: Value,
     ) -> Result<Value, DeployError> {
         let credentials = Credentials::root(account.as_str());
-        let answer = self.aws.call(&credentials, self.plan.region.as_str(), service, operation, parameters).await;
+        let answer = self.aws.call(&credentials, self.region.as_str(), service, operation, parameters).await;
         answer.map_err(|source| DeployError::Call {
             operation: format!("{service}:{operation}"),
             account: account.clone(),
@@ -208,18 +236,29 @@ impl Deployer {
         })
     }
 
-    /// The organisation's id, once the administrator account is complete.
-    async fn administrator(&self) -> Result<String, DeployError> {
+    /// What the organisation has without Redress. Its id.
+    async fn ground(&self) -> Result<String, DeployError> {
         let described = self.call("organizations", "DescribeOrganization", json!({})).await?;
         let id = described["Organization"]["Id"].as_str().unwrap_or_default().to_owned();
-
         self.units().await?;
+        self.aggregator().await?;
+        self.call("securityhub", "EnableSecurityHub", json!({})).await?;
+        self.call("securityhub", "EnableOrganizationAdminAccount", json!({ "AdminAccountId": self.account })).await?;
+        let members = self.plan.members.iter().map(|member| json!({ "AccountId": member.id }));
+        let details: Vec<Value> = members.collect();
+        self.call("securityhub", "CreateMembers", json!({ "AccountDetails": details })).await?;
+        Ok(id)
+    }
+
+    /// The organisation's id, once the administrator account is complete.
+    async fn administrator(&self) -> Result<String, DeployError> {
+        let id = self.ground().await?;
         let bucket = self.artifacts("redress-administrator", &self.plan.administrator_stack).await?;
         let members: Vec<&str> = self.plan.members.iter().map(|member| member.id.as_str()).collect();
         let mut parameters = vec![
             ("OrganizationId", id.clone()),
             ("MemberAccountIds", members.join(",")),
-            ("ExternalId", self.plan.external_id.clone()),
+            ("ExternalId", self.plan.external_ids.reveal().to_owned()),
             ("ArtifactBucket", bucket),
             ("Architecture", ARCHITECTURE.to_owned()),
             ("DeletionProtection", "false".to_owned()),
@@ -228,16 +267,12 @@ impl Deployer {
         let more = self.plan.administrator_parameters.iter().map(|(name, value)| (name.as_str(), value.clone()));
         parameters.extend(more);
         self.stack("redress-administrator", &self.plan.administrator_stack, &parameters).await?;
+        self.stack("redress-administrator-monitoring", &self.plan.administrator_monitoring, &[]).await?;
 
         for item in [self.settings(), catalogue_item(&CatalogueItem::of(&self.plan.catalogue)?)] {
             self.call("dynamodb", "PutItem", json!({ "TableName": names::STATE_TABLE, "Item": item })).await?;
         }
-        self.aggregator().await?;
-        self.call("securityhub", "EnableSecurityHub", json!({})).await?;
-        self.call("securityhub", "EnableOrganizationAdminAccount", json!({ "AdminAccountId": self.account })).await?;
-        let details: Vec<Value> = members.iter().map(|id| json!({ "AccountId": id })).collect();
-        self.call("securityhub", "CreateMembers", json!({ "AccountDetails": details })).await?;
-        for (id, name, description) in ACTION_TARGETS {
+        for (id, name, description) in names::ACTIONS {
             self.call(
                 "securityhub",
                 "CreateActionTarget",
@@ -267,14 +302,36 @@ impl Deployer {
         let bucket = self.artifacts("redress-member", &self.plan.member_stack).await?;
         let parameters = [
             ("AdministratorAccountId", self.plan.administrator.id.to_string()),
-            ("ExternalId", self.plan.external_id.clone()),
+            ("ExternalIdPrefix", self.plan.external_ids.reveal().to_owned()),
             ("ArtifactBucket", bucket),
             ("Architecture", ARCHITECTURE.to_owned()),
         ];
         self.stack("redress-member", &self.plan.member_stack, &parameters).await?;
-        let evidence = names::evidence_bucket(&self.account, &self.plan.region);
-        self.stack("redress-member-roles", &self.plan.member_roles, &[("EvidenceBucket", evidence)]).await?;
+        self.stack("redress-member-roles", &self.plan.member_roles, &[]).await?;
 
+        self.watch().await?;
+        for region in &self.plan.further_regions {
+            self.further_region(region).await?;
+        }
+        Ok(())
+    }
+
+    /// What a member has beside its home Region: the functions and the way to the hub, and who finds something there.
+    async fn further_region(&self, region: &Region) -> Result<(), DeployError> {
+        let there = Self { region: region.clone(), ..self.clone() };
+        there.artifacts("redress-member-region", &self.plan.member_region).await?;
+        let parameters = [
+            ("AdministratorAccountId", self.plan.administrator.id.to_string()),
+            ("HomeRegion", self.plan.region.to_string()),
+            ("ArtifactBucketPrefix", names::artifact_bucket_prefix(&self.account)),
+            ("Architecture", ARCHITECTURE.to_owned()),
+        ];
+        there.stack("redress-member-region", &self.plan.member_region, &parameters).await?;
+        there.watch().await
+    }
+
+    /// Security Hub and Config in this Region.
+    async fn watch(&self) -> Result<(), DeployError> {
         self.call("securityhub", "EnableSecurityHub", json!({})).await?;
         self.good_order().await?;
         for ConfigRule { name, identifier, parameters, scope } in CONFIG_RULES {
@@ -305,7 +362,7 @@ impl Deployer {
     }
 
     fn artifact_bucket(&self) -> String {
-        format!("redress-artifacts-{}-{}", self.account, self.plan.region)
+        names::artifact_bucket(&self.account, &self.region)
     }
 
     /// The bucket with the packages of a template's functions. The lab runs the binaries that were built on this machine, so a
@@ -313,8 +370,8 @@ impl Deployer {
     async fn artifacts(&self, stack: &str, source: &Source) -> Result<String, DeployError> {
         let bucket = self.artifact_bucket();
         let mut creation = json!({ "Bucket": bucket });
-        if self.plan.region.as_str() != "us-east-1" {
-            creation["CreateBucketConfiguration"] = json!({ "LocationConstraint": self.plan.region });
+        if self.region.as_str() != "us-east-1" {
+            creation["CreateBucketConfiguration"] = json!({ "LocationConstraint": self.region });
         }
         self.call("s3", "CreateBucket", creation).await?;
         let defaults = source.template.defaults().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -330,90 +387,31 @@ impl Deployer {
 
     /// Creates a stack, waits for it, and adds what the emulator left out.
     async fn stack(&self, name: &str, source: &Source, given: &[(&str, String)]) -> Result<(), DeployError> {
-        let parameters: Vec<Value> =
-            given.iter().map(|(key, value)| json!({ "ParameterKey": key, "ParameterValue": value })).collect();
         // A template may be longer than a request takes.
         let (bucket, key) = (self.artifact_bucket(), format!("{name}.yaml"));
-        let url = format!("https://s3.{}.amazonaws.com/{bucket}/{key}", self.plan.region);
+        let url = format!("https://s3.{}.amazonaws.com/{bucket}/{key}", self.region);
         self.call("s3", "PutObject", json!({ "Bucket": bucket, "Key": key, "Body": source.text })).await?;
-        let creation = json!({
-            "StackName": name, "TemplateURL": url, "Parameters": parameters, "Capabilities": ["CAPABILITY_NAMED_IAM"],
-        });
-        self.call("cloudformation", "CreateStack", creation).await?;
-        let begun = Instant::now();
-        loop {
-            let described = self.call("cloudformation", "DescribeStacks", json!({ "StackName": name })).await?;
-            match described["Stacks"][0]["StackStatus"].as_str().unwrap_or_default() {
-                "CREATE_COMPLETE" => break,
-                status if status.ends_with("_IN_PROGRESS") && begun.elapsed() < PATIENCE => {
-                    tokio::time::sleep(PAUSE).await
-                }
-                status => return Err(self.stack_failed(name, status).await),
-            }
-        }
-        let stack = self.references(name, source, given).await?;
-        for call in complete::calls(&source.template, &stack)
-            .map_err(|source| DeployError::Template { stack: name.to_owned(), source })?
-        {
-            self.call(call.service, call.operation, call.parameters).await?;
-        }
-        Ok(())
-    }
-
-    async fn stack_failed(&self, name: &str, status: &str) -> DeployError {
-        let events =
-            self.call("cloudformation", "DescribeStackEvents", json!({ "StackName": name })).await.unwrap_or_default();
-        let reasons = events["StackEvents"].as_array().into_iter().flatten().filter_map(|event| {
-            let failed = event["ResourceStatus"].as_str().is_some_and(|status| status.ends_with("_FAILED"));
-            let (id, reason) = (event["LogicalResourceId"].as_str()?, event["ResourceStatusReason"].as_str()?);
-            failed.then(|| format!("{id}: {reason}"))
-        });
-        DeployError::Stack {
+        let wanted = Wanted {
+            name: name.to_owned(),
+            source: Arc::new(source.clone()),
+            template_url: Some(url),
+            parameters: given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            capabilities: vec!["CAPABILITY_NAMED_IAM".to_owned()],
+            tags: BTreeMap::new(),
+        };
+        let place = Place {
+            aws: self.aws.as_ref(),
+            credentials: Credentials::root(self.account.as_str()),
+            account: self.account.as_str(),
+            region: self.region.as_str(),
+            documents: None,
+        };
+        let failed = |source| DeployError::Stack {
             stack: name.to_owned(),
             account: self.account.clone(),
-            status: status.to_owned(),
-            reasons: reasons.collect::<Vec<_>>().join("; "),
-        }
-    }
-
-    /// What `Ref` and `GetAtt` give in a stack that was created.
-    async fn references(&self, name: &str, source: &Source, given: &[(&str, String)]) -> Result<Stack, DeployError> {
-        let region = &self.plan.region;
-        let partition = redress_common::arn::Partition::of_region(region);
-        let suffix =
-            if partition == redress_common::arn::Partition::China { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let mut parameters: BTreeMap<String, String> =
-            source.template.defaults().map(|(key, value)| (key.to_owned(), value)).collect();
-        parameters.extend(given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        parameters.extend(
-            [
-                ("AWS::AccountId", self.account.to_string()),
-                ("AWS::Partition", partition.to_string()),
-                ("AWS::Region", region.to_string()),
-                ("AWS::URLSuffix", suffix.to_owned()),
-            ]
-            .map(|(key, value)| (key.to_owned(), value)),
-        );
-        let described = self.call("cloudformation", "DescribeStackResources", json!({ "StackName": name })).await?;
-        let mut stack = Stack { parameters, ..Stack::default() };
-        for resource in described["StackResources"].as_array().into_iter().flatten() {
-            let text = |field: &str| resource[field].as_str().unwrap_or_default();
-            let (logical, physical) = (text("LogicalResourceId").to_owned(), text("PhysicalResourceId").to_owned());
-            let place = |service: &str, resource: &str| {
-                format!("arn:{partition}:{service}:{region}:{}:{resource}", self.account)
-            };
-            let arn = match text("ResourceType") {
-                "AWS::KMS::Key" => Some(place("kms", &format!("key/{physical}"))),
-                "AWS::S3::Bucket" => Some(format!("arn:{partition}:s3:::{physical}")),
-                "AWS::DynamoDB::Table" => Some(place("dynamodb", &format!("table/{physical}"))),
-                _ => None,
-            };
-            if let Some(arn) = arn {
-                stack.arns.insert(logical.clone(), arn);
-            }
-            stack.resources.insert(logical, physical);
-        }
-        Ok(stack)
+            source: Box::new(source),
+        };
+        place.create(&wanted).await.map(|_| ()).map_err(failed)
     }
 
     fn settings(&self) -> Value {
@@ -425,5 +423,7 @@ fn catalogue_item(item: &CatalogueItem) -> Value {
     json!({ "Key": { "S": "catalogue" }, "Catalogue": { "S": item.catalogue }, "Sha256": { "S": item.sha256 } })
 }
 
+#[cfg(test)]
+mod monitoring_tests;
 #[cfg(test)]
 mod tests;

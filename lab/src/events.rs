@@ -263,7 +263,7 @@ impl Events {
             json!({ "events:eventBusInvocation": "true", "aws:SourceArn": rule_arn, "aws:SourceAccount": from });
         let caller = match target["RoleArn"].as_str() {
             Some(role_arn) => {
-                let session = self.shared.authority.session(role_arn, "events", PRINCIPAL).await?;
+                let session = self.shared.authority.session(role_arn, "events", PRINCIPAL, Some(rule_arn)).await?;
                 let caller = self.shared.authority.caller(&session.access_key_id).await?;
                 self.shared.authority.check(&caller.arn, "events:PutEvents", arn_text, by_rule.clone()).await?;
                 Some(caller)

@@ -26,6 +26,8 @@ use crate::record::{Call, Check, Fault, Verdict};
 use crate::resources::{self, Actions, Family, Place, Server};
 use crate::service::{Aws, AwsError, Caller, Request, Service};
 
+mod query;
+
 const LARGEST_BODY: usize = 64 << 20;
 /// Said by one side of a connection to the other, not by the client to the service.
 const HOP_BY_HOP: [&str; 6] = ["connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade"];
@@ -161,12 +163,26 @@ impl Gateway {
         };
         outcome.fault = fault.as_ref().map(|hit| Fault { rule: hit.rule, action: hit.action.clone(), performed });
         self.note(incoming, &outcome, answer.as_ref(), arrived);
+        self.tell(incoming, &outcome, answer.as_ref());
         if let Some(hit) = fault.filter(|_| performed)
             && let Step::Cut = hit.at(Moment::After).await
         {
             return None;
         }
         answer
+    }
+
+    /// Tells the lab's own services of a call to another one that was performed.
+    fn tell(&self, incoming: &Incoming, outcome: &Outcome, answer: Option<&Answer>) {
+        if !answer.is_some_and(|answer| answer.status.is_success()) {
+            return;
+        }
+        let Some(operation) = outcome.operation() else { return };
+        let service = incoming.scope.service.as_str();
+        for own in self.services.iter().filter(|own| own.minds(service, &operation)) {
+            let account = outcome.checks.first().map_or("", |noted| &noted.account);
+            own.happened(account, &operation, self.cloud.clone());
+        }
     }
 
     async fn perform(&self, incoming: &Incoming, outcome: &mut Outcome) -> Answer {
@@ -279,7 +295,7 @@ impl Gateway {
     ) -> Result<Answer, AwsError> {
         let caller = self.cloud.shared.authority.caller(&incoming.scope.access_key_id).await?;
         let action = format!("{}:{operation}", own.name());
-        let request = incoming.for_service(caller, operation);
+        let request = incoming.for_service(caller, operation.clone());
         let mut resources = own.resources(&request);
         if resources.is_empty() {
             resources.push("*".to_owned());
@@ -301,7 +317,7 @@ impl Gateway {
             operation: None,
             check,
         }));
-        Ok(json_answer(StatusCode::OK, &answer?, incoming))
+        Ok(incoming.answer(&operation, &answer?))
     }
 
     async fn put_events(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {
@@ -593,7 +609,7 @@ impl Incoming {
             return Some(action.clone());
         }
         if self.is_form() {
-            return form(&String::from_utf8_lossy(&self.body)).remove("Action");
+            return self.form().remove("Action");
         }
         None
     }
@@ -603,6 +619,10 @@ impl Incoming {
         let body = String::from_utf8_lossy(&self.body);
         let body = if self.is_form() { decoded(&body, true) } else { body.into_owned() };
         format!("{}\n{body}", decoded(&self.raw_path_and_query, true))
+    }
+
+    fn form(&self) -> BTreeMap<String, String> {
+        form(&String::from_utf8_lossy(&self.body))
     }
 
     fn is_form(&self) -> bool {
@@ -652,8 +672,21 @@ impl Incoming {
             method: self.method.to_string(),
             path: self.path.clone(),
             query: self.query.clone(),
-            body: self.json(),
+            body: if self.is_form() { query::parameters(&self.form()) } else { self.json() },
         }
+    }
+
+    /// What a service of the lab's own answers, in the protocol of the request.
+    fn answer(&self, operation: &str, body: &Value) -> Answer {
+        if !self.is_form() {
+            return json_answer(StatusCode::OK, body, self);
+        }
+        let version = self.form().remove("Version").unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id());
+        let text = query::answer(operation, &self.scope.service, &version, body);
+        Answer { status: StatusCode::OK, headers, body: Bytes::from(text) }
     }
 }
 

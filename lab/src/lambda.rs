@@ -290,7 +290,7 @@ impl Functions {
     }
 
     async fn session(&self, configuration: &Configuration) -> Result<Credentials, AwsError> {
-        let session = self.shared.authority.session(&configuration.role, &configuration.name, PRINCIPAL).await;
+        let session = self.shared.authority.session(&configuration.role, &configuration.name, PRINCIPAL, None).await;
         session.map_err(|error| AwsError {
             status: 403,
             code: "AccessDeniedException".to_owned(),

@@ -23,14 +23,17 @@ mod gateway;
 mod lambda;
 pub mod organisation;
 pub mod record;
+pub mod release;
 mod resources;
 pub mod scenario;
 pub mod service;
 pub mod services;
 mod shared;
+pub mod stack;
 pub mod template;
 mod venv;
 
+pub use authority::Supposed;
 use cloud::Cloud;
 use emulator::Emulator;
 use faults::{Deliveries, Faults};
@@ -218,6 +221,14 @@ impl Lab {
         let body = answer["body"].as_str().unwrap_or_default().to_owned();
         let status = answer["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or_default();
         Ok(Fetched { status, body })
+    }
+
+    /// Whether a request that nobody makes would be allowed.
+    ///
+    /// # Errors
+    /// When the base emulator does not answer.
+    pub async fn judge(&self, supposed: &Supposed) -> Result<bool, service::AwsError> {
+        self.cloud.shared.authority.judge(supposed).await
     }
 
     /// Everything that happened.

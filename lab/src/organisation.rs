@@ -11,6 +11,7 @@ use rand::RngExt;
 use redress_common::arn::Partition;
 use redress_common::aws::state_table::PolicySetName;
 use redress_common::catalogue::Catalogue;
+use redress_common::external_id::{ExternalId, ExternalIdPrefix, InvalidPrefix};
 use redress_common::ids::{AccountId, InvalidId, Region};
 use redress_common::names;
 use redress_runbooks::{CompileError, Control, compile_all};
@@ -46,16 +47,22 @@ pub struct Plan {
     /// The home Region of all of them. IAM's controls run in the partition's global Region, so keep it to that
     /// one unless they are not used.
     pub region: Region,
-    /// What the members' roles ask for.
-    pub external_id: String,
+    /// Where the members are watched and repaired as well. Each costs as much time to deploy as a member.
+    pub further_regions: Vec<Region>,
+    /// What the members' roles ask for, before the account's id.
+    pub external_ids: ExternalIdPrefix,
     /// The policy set that decides.
     pub policy_set: PolicySetName,
     /// Parameters of the administrator stack beyond those that every deployment gives: other than its defaults.
     pub administrator_parameters: BTreeMap<String, String>,
     /// `stacksets/administrator-stack.yaml`.
     pub administrator_stack: Source,
+    /// `stacksets/administrator-monitoring.yaml`.
+    pub administrator_monitoring: Source,
     /// `stacksets/member-stack.yaml`.
     pub member_stack: Source,
+    /// `stacksets/member-region.yaml`.
+    pub member_region: Source,
     /// `stacksets/member-roles.yaml`.
     pub member_roles: Source,
     /// `stacksets/member-documents/`, in the order of their names.
@@ -102,6 +109,9 @@ pub enum PlanError {
     /// An id that the lab made up is none.
     #[error(transparent)]
     Id(#[from] InvalidId),
+    /// Neither is the ExternalIds' prefix.
+    #[error(transparent)]
+    ExternalId(#[from] InvalidPrefix),
 }
 
 /// Member accounts get the ids 222222222222 to 999999999999, then 200000000000 and on.
@@ -126,11 +136,14 @@ impl Plan {
             administrator: Account { id: "111111111111".parse()?, name: "administrator".to_owned() },
             members: members.iter().enumerate().map(account).collect::<Result<_, _>>()?,
             region: "us-east-1".parse()?,
-            external_id: hex::encode(rand::rng().random::<[u8; 16]>()),
+            further_regions: Vec::new(),
+            external_ids: hex::encode(rand::rng().random::<[u8; 16]>()).parse()?,
             policy_set: PolicySetName::Standard,
             administrator_parameters: BTreeMap::new(),
             administrator_stack: stack("administrator-stack.yaml")?,
+            administrator_monitoring: stack("administrator-monitoring.yaml")?,
             member_stack: stack("member-stack.yaml")?,
+            member_region: stack("member-region.yaml")?,
             member_roles: stack("member-roles.yaml")?,
             member_documents: sources(&root.join("stacksets").join("member-documents"))?,
             catalogue: serde_json::from_str(&read(&catalogue)?)
@@ -198,8 +211,8 @@ pub struct Organisation {
     pub members: Vec<Account>,
     /// The Region of all of them.
     pub region: Region,
-    /// What the members' roles ask for. Whoever runs the `redress` command needs it to read evidence.
-    pub external_id: String,
+    /// What the members' roles ask for, before the account's id. Whoever runs the `redress` command needs it to read evidence.
+    pub external_ids: ExternalIdPrefix,
 }
 
 impl Organisation {
@@ -231,6 +244,12 @@ impl Organisation {
     #[must_use]
     pub fn topic_arn(&self) -> String {
         format!("arn:{}:sns:{}:{}:{}", self.partition(), self.region, self.administrator.id, names::NOTIFICATIONS_TOPIC)
+    }
+
+    /// What the roles of an account ask for.
+    #[must_use]
+    pub fn external_id(&self, account: &AccountId) -> ExternalId {
+        self.external_ids.of(account)
     }
 
     /// The member of this name.

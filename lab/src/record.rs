@@ -144,7 +144,13 @@ impl Record {
     /// The calls from a [`Record::mark`] on.
     #[must_use]
     pub fn calls_since(&self, mark: u64) -> Vec<Call> {
-        held(&self.calls).iter().filter(|call| call.seq >= mark).cloned().collect()
+        from(&held(&self.calls), mark).to_vec()
+    }
+
+    /// Whether one of the calls from a [`Record::mark`] on is such a one.
+    #[must_use]
+    pub fn has_since(&self, mark: u64, holds: impl FnMut(&Call) -> bool) -> bool {
+        from(&held(&self.calls), mark).iter().any(holds)
     }
 
     /// Every Lambda invocation.
@@ -172,6 +178,11 @@ impl Record {
     pub(crate) fn add_delivery(&self, delivery: Delivery) {
         held(&self.deliveries).push(delivery);
     }
+}
+
+/// A call's `seq` is its place.
+fn from(calls: &[Call], mark: u64) -> &[Call] {
+    usize::try_from(mark).ok().and_then(|mark| calls.get(mark..)).unwrap_or_default()
 }
 
 fn held<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {

@@ -35,7 +35,7 @@ pub struct Request {
     pub path: String,
     /// Query parameters.
     pub query: BTreeMap<String, String>,
-    /// The body, parsed; `null` when empty or not JSON.
+    /// The body, parsed, in which a form's scalars are texts; `null` when empty or neither JSON nor a form.
     pub body: Value,
 }
 
@@ -90,6 +90,17 @@ pub trait Aws: Send + Sync {
         service_principal: &str,
     ) -> Result<Credentials, AwsError>;
 
+    /// The same in the name of one of the service's resources, which the trust policy may ask for as `aws:SourceArn`.
+    async fn session_of(
+        &self,
+        role_arn: &str,
+        session_name: &str,
+        service_principal: &str,
+        _source_arn: &str,
+    ) -> Result<Credentials, AwsError> {
+        self.session(role_arn, session_name, service_principal).await
+    }
+
     /// One AWS API call with these credentials, through the gateway: signed, authorised and recorded like any client's.
     /// `service` and `operation` are botocore's names (`s3`, `PutPublicAccessBlock`), `parameters` the API's.
     /// Blobs in the answer are base64, times RFC 3339. An S3 body or Lambda payload is returned as text.
@@ -130,6 +141,14 @@ pub trait Service: Send + Sync {
     /// The ARNs to authorise the request's action on (all must be allowed); empty for an action without resource-level permissions.
     fn resources(&self, request: &Request) -> Vec<String>;
 
-    /// Answer it. JSON for every service the lab answers itself.
+    /// Answer it. The gateway writes the answer in the protocol of the request: JSON, or the query protocol's XML.
     async fn handle(&self, request: Request, aws: std::sync::Arc<dyn Aws>) -> Result<Value, AwsError>;
+
+    /// Whether it wants to know that this operation of another service was performed.
+    fn minds(&self, _service: &str, _operation: &str) -> bool {
+        false
+    }
+
+    /// An operation that it minds was performed for this account.
+    fn happened(&self, _account: &str, _operation: &str, _aws: std::sync::Arc<dyn Aws>) {}
 }

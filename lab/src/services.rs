@@ -5,3 +5,4 @@ pub mod config;
 pub(crate) mod fake;
 pub mod securityhub;
 pub mod ssm;
+pub mod stacksets;

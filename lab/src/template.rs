@@ -36,7 +36,7 @@ pub struct Stack {
     pub parameters: BTreeMap<String, String>,
     /// Physical ids, by logical id: what `Ref` gives.
     pub resources: BTreeMap<String, String>,
-    /// ARNs, by logical id: what `GetAtt …Arn` gives.
+    /// ARNs, by logical id: what `GetAtt …Arn` gives. Other attributes by `id.Attribute`.
     pub arns: BTreeMap<String, String>,
 }
 
@@ -69,6 +69,11 @@ impl Template {
             Value::Null => None,
             default => Some((name.as_str(), scalar(default))),
         })
+    }
+
+    /// The names of its parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.0["Parameters"].as_object().into_iter().flatten().map(|(name, _)| name.as_str())
     }
 
     /// Whether the template has this parameter.
@@ -119,6 +124,16 @@ impl Template {
                 }
                 _ => Err(unsupported()),
             },
+            ("Fn::Join", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(separator), items] => match self.resolve(items, stack)? {
+                    Some(Value::Array(items)) => {
+                        let items: Vec<String> = items.iter().map(scalar).collect();
+                        Ok(Some(items.join(separator).into()))
+                    }
+                    _ => Err(unsupported()),
+                },
+                _ => Err(unsupported()),
+            },
             ("Fn::Split", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(separator), text] => match self.resolve(text, stack)? {
                     Some(Value::String(text)) => Ok(Some(text.split(separator.as_str()).map(Value::from).collect())),
@@ -149,9 +164,9 @@ fn lookup(name: &str, stack: &Stack) -> Result<String, TemplateError> {
     found.cloned().ok_or_else(|| TemplateError::Unknown(name.to_owned()))
 }
 
-/// `GetAtt`, of which the lab knows `Arn`.
+/// `GetAtt`.
 fn attribute(path: &str, stack: &Stack) -> Result<String, TemplateError> {
-    let found = path.strip_suffix(".Arn").and_then(|id| stack.arns.get(id));
+    let found = path.strip_suffix(".Arn").and_then(|id| stack.arns.get(id)).or_else(|| stack.arns.get(path));
     found.cloned().ok_or_else(|| TemplateError::Unknown(path.to_owned()))
 }
 
@@ -254,6 +269,10 @@ impl<'de> Visitor<'de> for Anything {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
+mod partitions;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use redress_common::names;
     use serde_json::json;
@@ -262,6 +281,7 @@ mod tests {
 
     const ADMINISTRATOR: &str = include_str!("../../stacksets/administrator-stack.yaml");
     const MEMBER: &str = include_str!("../../stacksets/member-stack.yaml");
+    const REGION: &str = include_str!("../../stacksets/member-region.yaml");
 
     fn named(template: &Template, kind: &str, property: &str) -> Vec<String> {
         let mut found: Vec<String> = template
@@ -297,7 +317,9 @@ mod tests {
                 names::COMPLETIONS_QUEUE,
                 names::COMPLETIONS_DLQ,
                 names::PARKED_QUEUE,
-                "redress-reconciler-dlq",
+                names::RECONCILER_DLQ,
+                names::NOTIFICATIONS_QUEUE,
+                names::NOTIFICATIONS_DLQ,
             ])
         );
         assert_eq!(
@@ -308,6 +330,7 @@ mod tests {
                 names::API_FUNCTION,
                 names::WORKFLOW_FUNCTION,
                 names::RECONCILER_FUNCTION,
+                names::NOTIFIER_FUNCTION,
             ])
         );
         assert_eq!(
@@ -319,7 +342,10 @@ mod tests {
                 names::WORKFLOW_ROLE,
                 names::STATE_MACHINE_ROLE,
                 names::RECONCILER_ROLE,
+                names::NOTIFIER_ROLE,
                 names::OPERATOR_ROLE,
+                names::APPROVER_ROLE,
+                names::AUDITOR_ROLE,
                 names::EVENT_FORWARDER_ROLE
             ])
         );
@@ -331,7 +357,15 @@ mod tests {
         assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::MEMBER_KEY_ALIAS]);
         assert_eq!(
             named(&template, "AWS::Lambda::Function", "FunctionName"),
-            sorted(&[names::GUARD_FUNCTION, names::RECORDER_FUNCTION, names::REMEDIATE_FUNCTION])
+            sorted(&[
+                names::GUARD_FUNCTION,
+                names::RECORDER_FUNCTION,
+                names::REMEDIATE_FUNCTION,
+                &names::contain_function("Compute"),
+                &names::contain_function("Data"),
+                &names::contain_function("EC2"),
+                &names::contain_function("IAM"),
+            ])
         );
         assert_eq!(
             named(&template, "AWS::IAM::Role", "RoleName"),
@@ -343,9 +377,15 @@ mod tests {
                 names::RECORDER_ROLE,
                 names::REMEDIATE_ROLE,
                 names::EVENT_FORWARDER_ROLE,
+                &names::contain_role("Compute"),
+                &names::contain_role("Data"),
+                &names::contain_role("EC2"),
+                &names::contain_role("IAM"),
                 // Given to resources: the control files name these.
                 "Redress-Flow-Logs",
-                "Redress-Managed-Instance"
+                "Redress-Managed-Instance",
+                "redress-cloudtrail-logs",
+                "redress-sns-logs"
             ])
         );
         let stack = Stack {
@@ -376,6 +416,7 @@ mod tests {
             names::ACTION_REMEDIATE,
             names::ACTION_DRY_RUN,
             names::ACTION_UNDO,
+            names::ACTION_CONTAIN,
             names::CONTROL_DOCUMENT,
         ] {
             assert!(patterns.contains(name), "no rule of the hub mentions {name}");
@@ -406,15 +447,29 @@ mod tests {
     }
 
     #[test]
+    fn a_further_region_has_the_members_functions_and_forwards_the_same_events() {
+        let (home, further) = (Template::parse(MEMBER).unwrap(), Template::parse(REGION).unwrap());
+        for (kind, property) in [("AWS::Lambda::Function", "FunctionName"), ("AWS::Events::Rule", "Name")] {
+            assert_eq!(named(&home, kind, property), named(&further, kind, property));
+        }
+        let patterns = |template: &Template| -> Vec<Value> {
+            let rules = template.resources().filter(|(_, kind, _)| *kind == "AWS::Events::Rule");
+            rules.map(|(_, _, rule)| rule["EventPattern"].clone()).collect()
+        };
+        assert_eq!(patterns(&home), patterns(&further));
+        assert_eq!(named(&further, "AWS::IAM::Role", "RoleName"), Vec::<String>::new(), "roles are there once");
+    }
+
+    #[test]
     fn no_template_names_a_partition() {
-        for template in [ADMINISTRATOR, MEMBER] {
+        for template in [ADMINISTRATOR, MEMBER, REGION] {
             assert!(!template.contains("arn:aws"), "write arn:${{AWS::Partition}}");
         }
     }
 
     #[test]
     fn what_holds_data_survives_its_stack() {
-        for (name, text) in [("administrator", ADMINISTRATOR), ("member", MEMBER)] {
+        for (name, text) in [("administrator", ADMINISTRATOR), ("member", MEMBER), ("region", REGION)] {
             let template = Template::parse(text).unwrap();
             for (id, kind, _) in template.resources() {
                 if ["AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::S3::Bucket", "AWS::Logs::LogGroup"].contains(&kind) {
@@ -428,7 +483,7 @@ mod tests {
 
     #[test]
     fn every_target_of_a_rule_has_a_dead_letter_queue() {
-        for text in [ADMINISTRATOR, MEMBER] {
+        for text in [ADMINISTRATOR, MEMBER, REGION] {
             for (id, kind, properties) in Template::parse(text).unwrap().resources() {
                 if kind == "AWS::Events::Rule" {
                     let targets = properties["Targets"].as_array().unwrap();

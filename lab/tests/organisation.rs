@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 struct Bed {
     lab: Lab,
     organisation: Organisation,
-    external_id: String,
+    external_ids: redress_common::external_id::ExternalIdPrefix,
 }
 
 impl Bed {
@@ -32,7 +32,7 @@ impl Bed {
         let lab = Lab::start(options).await.unwrap();
         let plan = Plan::of(root, &["payments", "web"], Arc::new(|_| ())).unwrap();
         let organisation = deploy::organisation(lab.aws(), &ssm, &plan).await.unwrap_or_else(|error| panic!("{error}"));
-        Self { lab, organisation, external_id: plan.external_id }
+        Self { lab, organisation, external_ids: plan.external_ids }
     }
 
     async fn as_root(
@@ -171,7 +171,8 @@ async fn the_deployed_organisation_lets_in_whom_it_should_and_nobody_else() {
     for wrong in [None, Some("wrong-external-id-0000")] {
         assert_eq!(bed.assume(&operator, &reader, wrong).await.unwrap_err().code, "AccessDenied");
     }
-    let reader = bed.assume(&operator, &reader, Some(&bed.external_id)).await.unwrap();
+    let id = bed.external_ids.of(&member);
+    let reader = bed.assume(&operator, &reader, Some(id.reveal())).await.unwrap();
     let bucket = names::evidence_bucket(&member, &bed.organisation.region);
     let evidence = json!({ "Bucket": bucket, "Key": "year=2026/x.json", "Body": "{}" });
     assert_eq!(bed.call(&reader, "s3", "PutObject", evidence.clone()).await.unwrap_err().code, "AccessDenied");
@@ -187,10 +188,7 @@ async fn the_deployed_organisation_lets_in_whom_it_should_and_nobody_else() {
         "only the functions write evidence"
     );
     assert_eq!(
-        bed.assume(&operator, &role(&member, names::CROSS_ACCOUNT_ROLE), Some(&bed.external_id))
-            .await
-            .unwrap_err()
-            .code,
+        bed.assume(&operator, &role(&member, names::CROSS_ACCOUNT_ROLE), Some(id.reveal())).await.unwrap_err().code,
         "AccessDenied"
     );
 

@@ -64,12 +64,14 @@ pub struct Guard {
 
 impl Guard {
     /// From the function's environment: `CRITICAL_TAGS` and `TERRAFORM_TAGS`, both `key=value,key,…`, and
-    /// `THREAT_LIST_BUCKET` with `THREAT_LIST_OWNER`, its account, when there is such a list.
+    /// `THREAT_LIST_BUCKET` with `THREAT_LIST_OWNER`, its account, when there is such a list, and `THREAT_LIST_REGION` when it
+    /// is in another Region than the function.
     #[must_use]
     pub fn new(config: SdkConfig, variable: impl Fn(&str) -> Option<String>) -> Self {
         let list = |name| variable(name).unwrap_or_default();
         let labels = Labels::new(&list("CRITICAL_TAGS"), &list("TERRAFORM_TAGS"));
-        let home = config.region().and_then(|region| region.as_ref().parse::<Region>().ok());
+        let home = variable("THREAT_LIST_REGION").or_else(|| config.region().map(ToString::to_string));
+        let home = home.and_then(|region| region.parse::<Region>().ok());
         let threats = home.zip(variable("THREAT_LIST_BUCKET").zip(variable("THREAT_LIST_OWNER")));
         let threats = threats.map(|(home, (bucket, owner))| ThreatList::new(s3_client(&config, &home), bucket, owner));
         Self { clients: Clients::default(), config, labels, threats }

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::alarms::Alarms;
 use crate::place::Place;
+use crate::playbook::PLAYBOOKS;
 use crate::remediate::{self, RemediateError};
 use crate::wire::Wire;
 
@@ -41,7 +42,7 @@ pub mod lambda_policy;
 pub mod load_balancer_attribute;
 mod log_bucket;
 mod policy_text;
-mod rds;
+pub(crate) mod rds;
 pub mod rds_unencrypted_instance;
 pub mod rds_unencrypted_snapshot;
 pub mod required_tags;
@@ -113,6 +114,17 @@ pub trait Native: Send + Sync {
     /// Makes one of the planned calls.
     async fn call(&self, call: &Call) -> Result<(), NativeError>;
 
+    /// Looks once more, right before the calls, whether anything has changed since `found`: less has to be read for that
+    /// than for a pre-image.
+    async fn look_again(&self, _found: &Image) -> Result<Option<Image>, NativeError> {
+        self.inspect().await
+    }
+
+    /// Whether the remediation goes on when this call fails: what failed is told with its end.
+    fn may_fail(&self, _call: &Call) -> bool {
+        false
+    }
+
     /// How long to wait between read-backs after a change.
     fn pace(&self) -> &'static [Duration] {
         &remediate::PACE
@@ -157,10 +169,10 @@ pub struct Declared {
     /// The actions that change.
     pub changes: &'static [&'static str],
     /// Makes it for one request.
-    make: Make,
+    pub(crate) make: Make,
 }
 
-type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeError>;
+pub(crate) type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>, NativeError>;
 
 /// What a control file fixes, by name.
 pub type Parameters = BTreeMap<String, Value>;
@@ -197,16 +209,16 @@ pub struct Clients {
     alarms: Alarms,
     balancers: aws_sdk_elasticloadbalancingv2::Client,
     cloudtrail: aws_sdk_cloudtrail::Client,
-    ec2: aws_sdk_ec2::Client,
-    iam: aws_sdk_iam::Client,
+    pub(crate) ec2: aws_sdk_ec2::Client,
+    pub(crate) iam: aws_sdk_iam::Client,
     kms: aws_sdk_kms::Client,
-    lambda: aws_sdk_lambda::Client,
+    pub(crate) lambda: aws_sdk_lambda::Client,
     logs: aws_sdk_cloudwatchlogs::Client,
-    s3: aws_sdk_s3::Client,
+    pub(crate) s3: aws_sdk_s3::Client,
     sns: aws_sdk_sns::Client,
     sqs: aws_sdk_sqs::Client,
     tagging: aws_sdk_resourcegroupstagging::Client,
-    wire: Wire,
+    pub(crate) wire: Wire,
 }
 
 /// A native function, by name.
@@ -254,6 +266,18 @@ impl Clients {
         let function = (declared.make)(self, &request)?;
         Ok(Chosen { job: request.job, copy: request.copy, function })
     }
+
+    /// The playbook that a request names, on the resource that it names.
+    ///
+    /// # Errors
+    /// When there is none, or its parameters are wrong.
+    pub fn playbook(&self, request: &RemediateRequest) -> Result<Box<dyn Native>, NativeError> {
+        let Some(declared) = PLAYBOOKS.iter().find(|declared| declared.name == request.native) else {
+            let known = PLAYBOOKS.iter().map(|playbook| playbook.name).collect::<Vec<_>>().join(", ");
+            return Err(NativeError::Unknown { name: request.native.clone(), known });
+        };
+        (declared.make)(self, request)
+    }
 }
 
 /// SNS may throttle with a code that the SDK does not know for one of throttling; its status says it.
@@ -291,7 +315,7 @@ impl Chosen {
 }
 
 /// A parameter that must be there.
-fn parameter<'a>(
+pub(crate) fn parameter<'a>(
     parameters: &'a BTreeMap<String, Value>,
     name: &str,
     expected: &'static str,
@@ -300,12 +324,12 @@ fn parameter<'a>(
 }
 
 /// A whole number, as JSON or, since SSM has no list of numbers, as text.
-fn number(value: &Value) -> Option<i64> {
+pub(crate) fn number(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// A boolean, as JSON or as text.
-fn boolean(value: &Value) -> Option<bool> {
+pub(crate) fn boolean(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
         Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
@@ -315,17 +339,21 @@ fn boolean(value: &Value) -> Option<bool> {
 }
 
 /// Typed state or parameters, from what was stored or planned.
-fn typed<T: DeserializeOwned>(value: &Value, what: &'static str, native: &'static str) -> Result<T, NativeError> {
+pub(crate) fn typed<T: DeserializeOwned>(
+    value: &Value,
+    what: &'static str,
+    native: &'static str,
+) -> Result<T, NativeError> {
     T::deserialize(value).map_err(|_| NativeError::Form { what, native })
 }
 
 /// State or parameters, as they are stored or planned.
-fn untyped<T: Serialize>(value: &T, what: &'static str, native: &'static str) -> Result<Value, NativeError> {
+pub(crate) fn untyped<T: Serialize>(value: &T, what: &'static str, native: &'static str) -> Result<Value, NativeError> {
     serde_json::to_value(value).map_err(|_| NativeError::Form { what, native })
 }
 
 /// One planned call.
-fn planned<T: Serialize>(
+pub(crate) fn planned<T: Serialize>(
     declared: &Declared,
     service: &str,
     operation: &str,

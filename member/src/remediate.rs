@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use redress_common::aws::evidence::{Begun, EvidenceError, EvidenceWriter, Stored};
 use redress_common::contract::{
-    Before, Change, CopyStep, Image, Job, Mode, Outcome, RemediateRequest, RemediateResponse,
+    Before, Change, ContainRequest, ContainResponse, CopyStep, Image, Job, Mode, Outcome, RemediateRequest,
+    RemediateResponse,
 };
 
 use crate::copies;
@@ -94,11 +95,7 @@ pub async fn run(
     if copy.is_some() != (job.mode == Mode::Snapshot) {
         return Err(RemediateError::Request("mode `Snapshot` and its steps go together"));
     }
-    let goal = match (job.mode, job.source_evidence_key.as_str()) {
-        (Mode::Restore, _) => Goal::PutBack(record::source(evidence, job).await?),
-        (_, "") => Goal::Comply,
-        (_, _) => Goal::PutBack(record::source(evidence, job).await?),
-    };
+    let goal = goal(job, evidence).await?;
     let run = Run { native, job, evidence, place, pace, goal };
     let done = match copy {
         Some(step) => copies::run(native, job, step, run.look().await, evidence, place).await,
@@ -113,6 +110,75 @@ pub async fn run(
             Ok(RemediateResponse { outcome, change_sha256: none.clone(), error, decision, made: none })
         }
         done => done,
+    }
+}
+
+/// Runs a playbook, which the administrator account invokes directly. The same remediation again gives the recorded
+/// outcome; one that was cut off is ended. So every answer is by the evidence, but for what is refused before there is any.
+///
+/// # Errors
+/// When the outcome could not be recorded or read: then it is to be asked for again.
+pub async fn contain(
+    clients: &Clients,
+    evidence: &EvidenceWriter,
+    place: &Place,
+    asked: ContainRequest,
+) -> Result<ContainResponse, RemediateError> {
+    let ContainRequest { request, recall } = asked;
+    let fence = request.job.fence.clone();
+    let done = async {
+        place.bind_account("the request", &request.account_id)?;
+        place.bind_account("the evidence key", evidence.account())?;
+        place.bind_region("the request", &request.region)?;
+        place.bind(&request.job)?;
+        if request.copy.is_some() || request.job.mode == Mode::Snapshot {
+            return Err(RemediateError::Request("a playbook makes no copies"));
+        }
+        if recall {
+            match evidence.read_own(&request.job.evidence_key).await {
+                Err(EvidenceError::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+        }
+        let control = request.job.control.clone();
+        let native = clients.playbook(&request).map_err(|source| RemediateError::Control { control, source })?;
+        let (job, goal) = (&request.job, goal(&request.job, evidence).await?);
+        let run = Run { native: native.as_ref(), job, evidence, place, pace: native.pace(), goal };
+        run.remediate().await.map(Some)
+    };
+    match done.await {
+        Ok(Some(stored)) => Ok(proof(&stored)),
+        Ok(None) => Ok(ContainResponse::without_evidence(None, String::new(), fence)),
+        // Whoever took over records what becomes of it; its fence says so.
+        Err(RemediateError::Evidence(EvidenceError::Superseded { key, fence: theirs })) => {
+            let error = format!("superseded: evidence `{key}` was taken over by a newer worker (fence {theirs})");
+            Ok(ContainResponse::without_evidence(Some(Outcome::Failed), error, theirs.to_string()))
+        }
+        Err(error) if error.is_refusal() => {
+            Ok(ContainResponse::without_evidence(Some(Outcome::Failed), error.to_string(), fence))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl RemediateError {
+    /// Whether it would be the same the next time, and nothing was done.
+    const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Binding(_) | Self::Control { .. } | Self::Request(_) => true,
+            Self::Source(error) => matches!(error, SourceError::Unnamed | SourceError::Other { .. }),
+            Self::Underway(_) | Self::Evidence(_) => false,
+        }
+    }
+}
+
+/// What a job is after.
+async fn goal(job: &Job, evidence: &EvidenceWriter) -> Result<Goal, SourceError> {
+    match (job.mode, job.source_evidence_key.as_str()) {
+        (Mode::Restore, _) => Ok(Goal::PutBack(record::source(evidence, job).await?)),
+        (_, "") => Ok(Goal::Comply),
+        (_, _) => Ok(Goal::PutBack(record::source(evidence, job).await?)),
     }
 }
 
@@ -231,7 +297,7 @@ impl Run<'_> {
     async fn change(&self, stored: &Stored, before: &Before, found: &Image) -> Result<Stored, RemediateError> {
         // Storing the evidence took a while. A change planned on an older state would undo somebody else's
         // (the lost-update trap), and the pre-image would not be what was there before.
-        match self.native.inspect().await {
+        match self.native.look_again(found).await {
             Ok(Some(now)) if judge::same(&now, found) => {}
             // What this remediation leaves is what it found. Were the other's change recorded as its post-image, an
             // undo would find no drift and put the pre-image over that change.
@@ -244,8 +310,13 @@ impl Run<'_> {
                 return self.end(stored, Outcome::Failed, &error.to_string(), left).await;
             }
         }
+        let mut lacks = Vec::new();
         for call in &before.change.0 {
             if let Err(error) = self.native.call(call).await {
+                if self.native.may_fail(call) {
+                    lacks.push(error.to_string());
+                    continue;
+                }
                 if let NativeError::Underway(what) = &error
                     && Timestamp::now().duration_since(stored.evidence.recorded_at) < LATE
                 {
@@ -260,6 +331,7 @@ impl Run<'_> {
                 return self.end(stored, Outcome::Failed, &error, left(now.as_ref(), &judge::absent())).await;
             }
         }
+        let lacks = lacks.join("; ");
         let mut last = Ok(None);
         for pause in std::iter::once(&Duration::ZERO).chain(self.pace) {
             tokio::time::sleep(*pause).await;
@@ -267,7 +339,7 @@ impl Run<'_> {
             if let Ok(Some(now)) = &last
                 && self.reached(now)
             {
-                return self.end(stored, self.done(), "", Left::Own(now)).await;
+                return self.end(stored, self.done(), &lacks, Left::Own(now)).await;
             }
         }
         let error = match &last {
@@ -304,6 +376,20 @@ impl Run<'_> {
 /// What was read after the calls; when nothing could be, nobody knows.
 fn left<'a>(now: Option<&'a Image>, unknown: &'a Image) -> Left<'a> {
     now.map_or(Left::Found(unknown), Left::Own)
+}
+
+/// What the administrator account is told of evidence.
+fn proof(stored: &Stored) -> ContainResponse {
+    let (evidence, RemediateResponse { outcome, change_sha256, error, .. }) = (&stored.evidence, answer(stored));
+    ContainResponse {
+        outcome: Some(outcome),
+        error,
+        fence: evidence.job.fence.clone(),
+        version_id: stored.version_id.clone(),
+        pre_image_sha256: evidence.pre_image_sha256.clone(),
+        change_sha256,
+        post_image_sha256: evidence.result.as_ref().map(|result| result.post_image_sha256.clone()).unwrap_or_default(),
+    }
 }
 
 pub(crate) fn answer(stored: &Stored) -> RemediateResponse {

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_types::SdkConfig;
 use aws_types::sdk_config::RetryConfig;
 use redress_common::aws::evidence::{EvidenceStore, EvidenceWriter, s3_client};
-use redress_common::contract::{Before, Evidence, Image, Job, Mode};
+use redress_common::contract::{Before, Evidence, Image, Job, Mode, RemediateRequest};
 use redress_common::ids::RemediationId;
 use serde_json::{Value, json};
 
@@ -36,6 +36,18 @@ pub(crate) fn job(arn: &str) -> Job {
     }
 }
 
+/// The request to run a native function or a playbook on a resource.
+pub(crate) fn request(native: &str, arn: &str, parameters: Value) -> RemediateRequest {
+    RemediateRequest {
+        job: job(arn),
+        native: native.to_owned(),
+        account_id: ACCOUNT.parse().unwrap(),
+        region: REGION.parse().unwrap(),
+        parameters: serde_json::from_value(parameters).unwrap(),
+        copy: None,
+    }
+}
+
 /// The job that undoes another.
 pub(crate) fn undo_of(job: &Job) -> Job {
     Job {
@@ -56,6 +68,8 @@ pub(crate) fn here() -> Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) name: String,
+    /// The path and what follows it, of the services that name their operations by it.
+    pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
 }
@@ -184,12 +198,13 @@ impl HttpConnector for FakeAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let headers: BTreeMap<String, String> =
             request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let whole = request.uri().trim_start_matches("http://aws.invalid").to_owned();
         let path = request.uri().split('?').next().unwrap().to_owned();
         let body = request.body().bytes().unwrap_or_default().to_vec();
         let action =
             String::from_utf8_lossy(&body).split('&').find_map(|pair| pair.strip_prefix("Action=").map(str::to_owned));
         let name = headers.get("x-amz-target").cloned().or(action).unwrap_or_else(|| request.method().to_owned());
-        let seen = Seen { name, headers, body };
+        let seen = Seen { name, path: whole, headers, body };
         let mut world = self.0.lock().unwrap();
         let (status, headers, body) = world.respond(&seen, &path);
         world.seen.push(seen);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use redress_common::catalogue::{Catalogue, ControlEntry};
+use redress_common::catalogue::{Catalogue, ControlEntry, Direct};
 use redress_common::contract::{AGAIN, CopyStep, Mode, NO_SOURCE, Outcome, PROCEED, metadata, output, parameter};
 use redress_common::names;
 use serde_json::{Map, Value, json};
@@ -87,6 +87,7 @@ pub fn catalogue(controls: &[Control]) -> Catalogue {
         frameworks: control.frameworks.clone(),
         action: control.action.clone(),
         workflow: control.workflow,
+        direct: direct(control),
         guidance: match &control.body {
             Body::Guidance(steps) => steps.clone(),
             Body::Api(_) | Body::Native(_) => Vec::new(),
@@ -95,9 +96,25 @@ pub fn catalogue(controls: &[Control]) -> Catalogue {
     Catalogue(controls.iter().map(|control| (control.id.clone(), entry(control))).collect())
 }
 
-/// The remediation document of one control; none for one that a person carries out.
+/// How a playbook is invoked.
+fn direct(control: &Control) -> Option<Direct> {
+    let Body::Native(native) = &control.body else { return None };
+    let family =
+        control.resource.types.first().and_then(|kind| names::contain_family(kind)).filter(|_| control.direct)?;
+    let parameters = control.parameters.iter().map(|(name, parameter)| (name.clone(), parameter.default.clone()));
+    Some(Direct {
+        function: names::contain_function(family),
+        native: native.name.clone(),
+        parameters: parameters.collect(),
+    })
+}
+
+/// The remediation document of one control; none for one that a person carries out, or a playbook.
 #[must_use]
 pub fn document(control: &Control) -> Option<Value> {
+    if control.direct {
+        return None;
+    }
     let (variables, steps) = match &control.body {
         Body::Api(api) => api_steps(control, api),
         Body::Native(native) => (Value::Null, native_steps(control, native)),

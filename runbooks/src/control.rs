@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use redress_common::arn::Arn;
 use redress_common::catalogue::{Risk, Scope, Workflow};
 use redress_common::ids::ControlId;
+use redress_common::names;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -41,6 +42,8 @@ pub struct Control {
     pub parameters: BTreeMap<String, Parameter>,
     /// Set when it takes long: it goes through the state machine.
     pub workflow: Option<Workflow>,
+    /// It is a playbook: no runbook does it, the administrator account invokes its function directly.
+    pub direct: bool,
     /// How it is done.
     pub body: Body,
 }
@@ -344,6 +347,31 @@ pub fn load_controls(dir: &Path) -> Result<Vec<Control>, ControlError> {
     Ok(controls)
 }
 
+/// Every playbook in `dir`, by file name.
+///
+/// # Errors
+/// As [`load_controls`], and when a file is none of a playbook: its id starts with `Contain.`, a native function of the
+/// member's does it without copies or workflow, and one of [`names::CONTAIN`] takes its resource.
+pub fn load_playbooks(dir: &Path) -> Result<Vec<Control>, ControlError> {
+    let mut playbooks = load_controls(dir)?;
+    for playbook in &mut playbooks {
+        let file = format!("{}.yaml", playbook.id);
+        let source = Source { file: &file, text: "" };
+        let wrong = |field, problem: &str, remedy: &str| Err(source.invalid(&[field], problem, remedy));
+        if playbook.id.family() != "Contain" {
+            return wrong("id", "is not that of a playbook", "write `Contain.` and what is contained");
+        }
+        if playbook.workflow.is_some() || !matches!(&playbook.body, Body::Native(native) if native.copies.is_empty()) {
+            return wrong("native", "is missing, or has copies or a workflow", "a playbook is one native function");
+        }
+        if !playbook.resource.types.iter().all(|kind| names::contain_family(kind).is_some()) {
+            return wrong("resource", "is of a service without a function", "add it to `names::CONTAIN`");
+        }
+        playbook.direct = true;
+    }
+    Ok(playbooks)
+}
+
 /// Parse one control file; `file` is its name, for errors.
 ///
 /// # Errors
@@ -624,6 +652,7 @@ impl Source<'_> {
         }
         Ok(Control {
             workflow,
+            direct: false,
             id: raw.id,
             title: raw.title,
             sources: raw.sources,

@@ -117,7 +117,7 @@ fn ssm(resource: &str) -> String {
 #[must_use]
 pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
     let mut families: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    let is_done = |control: &&Control| !matches!(control.body, Body::Guidance(_));
+    let is_done = |control: &&Control| !control.direct && !matches!(control.body, Body::Guidance(_));
     for control in controls.iter().filter(is_done) {
         let grants = families.entry(names::family_role(&control.id)).or_default();
         match &control.body {
@@ -145,6 +145,23 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
 /// The policy statements of the Lambda role that runs the native controls.
 #[must_use]
 pub fn native_statements(controls: &[Control]) -> Vec<Value> {
+    called(controls.iter().filter(|control| !control.direct))
+}
+
+/// The policy statements of the Lambda roles that run the playbooks, by family.
+#[must_use]
+pub fn contain_statements(controls: &[Control]) -> BTreeMap<&'static str, Vec<Value>> {
+    let family = |control: &Control| control.resource.types.first().and_then(|kind| names::contain_family(kind));
+    let of = |name: &'static str| {
+        let own: Vec<&Control> =
+            controls.iter().filter(|control| control.direct && family(control) == Some(name)).collect();
+        (!own.is_empty()).then(|| (name, called(own.into_iter())))
+    };
+    names::CONTAIN.iter().filter_map(|(name, _)| of(name)).collect()
+}
+
+/// What native functions call.
+fn called<'a>(controls: impl Iterator<Item = &'a Control>) -> Vec<Value> {
     let mut by_condition: BTreeMap<&BTreeMap<String, String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let always = BTreeMap::new();
     for control in controls {
@@ -168,30 +185,37 @@ pub fn native_statements(controls: &[Control]) -> Vec<Value> {
 fn written(condition: &BTreeMap<String, String>) -> Value {
     let mut operators: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
     for (key, value) in condition {
-        let (operator, value) = if value.starts_with("arn:*:") {
-            ("ArnEquals", json!({ "Fn::Sub": resource(value) }))
-        } else {
-            ("StringEquals", json!(value))
+        let (operator, value) = match value.starts_with("arn:*:") {
+            // To IAM this key is a text.
+            true if key == "iam:PermissionsBoundary" => ("StringEquals", json!({ "Fn::Sub": resource(value) })),
+            true => ("ArnEquals", json!({ "Fn::Sub": resource(value) })),
+            // The one service of those that has another name in China.
+            false if value == "ec2.amazonaws.com" => ("StringEquals", json!({ "Fn::Sub": "ec2.${AWS::URLSuffix}" })),
+            false => ("StringEquals", json!(value)),
         };
         operators.entry(operator).or_default().insert(key, value);
     }
     json!(operators)
 }
 
-/// The policy statements of the control runbook's role.
-#[must_use]
-pub fn control_statements() -> Vec<Value> {
+/// The policy statements of the control runbook's role, which passes these roles to the runbooks that it starts.
+pub fn control_statements<'a>(passed: impl IntoIterator<Item = &'a String>) -> Vec<Value> {
+    let arn =
+        |role: &String| json!({ "Fn::Sub": format!("arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:role/{role}") });
     let mut grants = BTreeMap::new();
     let mut add = |action: &str, resources: &[String]| add(&mut grants, action, resources);
     add("ssm:DescribeDocument", &[ssm("document/Redress-*")]);
     add("ssm:StartAutomationExecution", &[ssm("automation-definition/Redress-*:*"), ssm("document/Redress-*")]);
     add("ssm:GetAutomationExecution", &[ssm("automation-execution/*")]);
-    add("s3:GetObject", &["arn:${AWS::Partition}:s3:::${EvidenceBucket}/year=*".to_owned()]);
+    add(
+        "s3:GetObject",
+        &["arn:${AWS::Partition}:s3:::security-remediation-logs-${AWS::AccountId}-${AWS::Region}/year=*".to_owned()],
+    );
     let mut statements = statements(grants);
     statements.push(json!({
         "Effect": "Allow",
         "Action": ["iam:PassRole"],
-        "Resource": [{ "Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/Redress-Remediate-*" }],
+        "Resource": passed.into_iter().map(arn).collect::<Vec<_>>(),
         "Condition": { "StringEquals": { "iam:PassedToService": "ssm.amazonaws.com" } },
     }));
     statements

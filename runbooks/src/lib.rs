@@ -1,5 +1,6 @@
-//! Controls as data: one YAML file a control in `ssm-documents/controls/`, compiled to the SSM Automation
-//! documents, the IAM roles that run them, the orchestrator's catalogue and the page that people read.
+//! Controls as data: one YAML file a control in `ssm-documents/controls/`, or a playbook in `ssm-documents/playbooks/`, compiled to the SSM Automation
+//! documents, the IAM roles that run them, the orchestrator's catalogue and the page that people read. Besides, the template of
+//! alarms and dashboards ([`monitoring`]), which is a table, too.
 //!
 //! Everything here is a pure function of the control files, but for [`control::load_controls`] and
 //! [`write`](mod@write), which touch the disk. Nothing here calls AWS, and no document ever runs a script.
@@ -9,13 +10,15 @@
 
 pub mod compile;
 pub mod control;
+pub mod digest;
 pub mod document;
 pub mod iam;
 pub mod lint;
+pub mod monitoring;
 pub mod page;
 pub mod template;
 pub mod write;
 
 pub use compile::{CompileError, Generated, compile_all};
-pub use control::{Control, ControlError, load_controls};
+pub use control::{Control, ControlError, load_controls, load_playbooks};
 pub use lint::{LintError, lint};

@@ -73,10 +73,12 @@ fn section(page: &mut String, control: &Control) {
             line(page, &format!("- **Undo**: {undo}."));
         }
         Body::Native(native) => {
-            line(
-                page,
-                &format!("- **Done by**: native function `{}` of `{}`.", native.name, names::REMEDIATE_FUNCTION),
-            );
+            let family = control.resource.types.first().and_then(|kind| names::contain_family(kind));
+            let function = match family.filter(|_| control.direct) {
+                Some(family) => format!("{}`, invoked directly", names::contain_function(family)),
+                None => format!("{}`", names::REMEDIATE_FUNCTION),
+            };
+            line(page, &format!("- **Done by**: native function `{}` of `{function}.", native.name));
             let undo = if control.undo.is_empty() { "by the same function, to the pre-image." } else { &control.undo };
             line(page, &format!("- **Undo**: {undo}"));
         }

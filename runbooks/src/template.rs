@@ -17,11 +17,12 @@ const HEAD: &str = "# Generated from ssm-documents/controls/ by `cargo xtask gen
 /// When it cannot be written as YAML.
 pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
     let mut resources = Map::new();
+    let families = iam::family_statements(controls);
     resources.insert(
         "RedressControl".to_owned(),
-        role(names::CONTROL_ROLE, "Redress - the control runbook", iam::control_statements()),
+        role(names::CONTROL_ROLE, "Redress - the control runbook", iam::control_statements(families.keys())),
     );
-    for (name, statements) in iam::family_statements(controls) {
+    for (name, statements) in families {
         let description =
             format!("Redress - the runbooks of the {} controls", name.rsplit('-').next().unwrap_or_default());
         resources.insert(name.replace('-', ""), role(&name, &description, statements));
@@ -31,6 +32,7 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
             format!("NativeControls{nth}"),
             json!({
                 "Type": "AWS::IAM::ManagedPolicy",
+                "Metadata": { "checkov": { "skip": [{ "id": "CKV_AWS_111", "comment": UNBOUND }] } },
                 "Properties": {
                     "ManagedPolicyName": format!("{}{nth}", names::NATIVE_POLICY),
                     "Description": "Redress, what the native controls may call",
@@ -40,20 +42,33 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
             }),
         );
     }
+    for (family, statements) in iam::contain_statements(controls) {
+        for (nth, statements) in (1..).zip(parts(statements)) {
+            resources.insert(
+                format!("Contain{family}{nth}"),
+                json!({
+                    "Type": "AWS::IAM::ManagedPolicy",
+                    "Metadata": { "checkov": { "skip": [{ "id": "CKV_AWS_111", "comment": UNBOUND }] } },
+                    "Properties": {
+                        "ManagedPolicyName": format!("{}-{nth}", names::contain_role(family)),
+                        "Description": format!("Redress, what the playbooks of {family} may call"),
+                        "Roles": [names::contain_role(family)],
+                        "PolicyDocument": policy(statements),
+                    },
+                }),
+            );
+        }
+    }
     let template = json!({
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "Redress, member account: the runbooks' roles, and what the native controls may call. Needs member-stack.yaml.",
-        "Parameters": {
-            "EvidenceBucket": {
-                "Type": "String",
-                "Description": "Output EvidenceBucketName of member-stack.yaml.",
-                "AllowedPattern": "^security-remediation-logs-[0-9]{12}-[a-z0-9-]+$",
-            },
-        },
         "Resources": resources,
     });
-    yaml("member-roles.yaml", &template)
+    Ok(format!("{HEAD}{}", yaml("member-roles.yaml", &template)?))
 }
+
+/// Why some writes of the native controls name no resource.
+const UNBOUND: &str = "AWS restricts these actions to no resource";
 
 /// IAM takes no longer managed policy, white space aside. What a role has of its own may be 10,240 characters in all, which
 /// is less than the native controls need.
@@ -116,10 +131,13 @@ pub fn documents(
             "Description": format!("Redress, member account: {what}."),
             "Resources": resources,
         });
-        Ok((family.to_owned(), yaml("member-documents", &template)?))
+        Ok((family.to_owned(), format!("{HEAD}{}", yaml("member-documents", &template)?)))
     };
     resources.into_iter().map(template).collect()
 }
+
+/// In whose name SSM assumes a runbook's role.
+const EXECUTIONS: &str = "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:automation-execution/*";
 
 fn role(name: &str, description: &str, statements: Vec<Value>) -> Value {
     json!({
@@ -133,7 +151,10 @@ fn role(name: &str, description: &str, statements: Vec<Value>) -> Value {
                     "Effect": "Allow",
                     "Principal": { "Service": "ssm.amazonaws.com" },
                     "Action": "sts:AssumeRole",
-                    "Condition": { "StringEquals": { "aws:SourceAccount": { "Ref": "AWS::AccountId" } } },
+                    "Condition": {
+                        "StringEquals": { "aws:SourceAccount": { "Ref": "AWS::AccountId" } },
+                        "ArnLike": { "aws:SourceArn": { "Fn::Sub": EXECUTIONS } },
+                    },
                 }],
             },
             "Policies": [{ "PolicyName": "runbook", "PolicyDocument": policy(statements) }],
@@ -145,7 +166,7 @@ fn policy(statements: Vec<Value>) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
-fn yaml(template: &'static str, value: &Value) -> Result<String, CompileError> {
-    let text = serde_saphyr::to_string(value).map_err(|source| CompileError::Yaml { template, source })?;
-    Ok(format!("{HEAD}{text}"))
+/// A template as YAML.
+pub(crate) fn yaml(template: &'static str, value: &Value) -> Result<String, CompileError> {
+    serde_saphyr::to_string(value).map_err(|source| CompileError::Yaml { template, source })
 }

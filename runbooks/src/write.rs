@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::compile::{CompileError, Generated, compile_all};
-use crate::control::{ControlError, load_controls};
+use crate::control::{Control, ControlError, load_controls, load_playbooks};
+use crate::digest::digest;
+use crate::monitoring;
 
 /// The control files, below the repository's root.
 pub const CONTROLS: &str = "ssm-documents/controls";
+/// The playbooks' files.
+pub const PLAYBOOKS: &str = "ssm-documents/playbooks";
 const DOCUMENTS: &str = "ssm-documents/documents";
+/// What each document says, as a hash: `redress deploy doctor` compares by it.
+const DIGESTS: &str = "ssm-documents/digests.json";
 const TEMPLATES: &str = "stacksets/member-documents";
 
 /// Why generating or checking failed.
@@ -38,14 +44,14 @@ pub enum GenerateError {
         source: std::io::Error,
     },
     /// Committed files are not what the controls give.
-    #[error("not what the control files give: {}; run `cargo xtask generate` and commit what it writes", .0.join(", "))]
+    #[error("not what the control files and tables give: {}; run `cargo xtask generate` and commit what it writes", .0.join(", "))]
     Stale(Vec<String>),
 }
 
 /// Every generated file below the repository's root: path → content.
 ///
 /// # Errors
-/// When a value cannot be written as JSON.
+/// When a value cannot be written as JSON or YAML.
 pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, GenerateError> {
     let json = |path: String, text: Result<String, serde_json::Error>| match text {
         Ok(text) => Ok((path, text + "\n")),
@@ -59,17 +65,35 @@ pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, Generate
     let (path, text) =
         json("ssm-documents/catalogue.json".to_owned(), serde_json::to_string_pretty(&generated.catalogue))?;
     files.insert(path, text);
+    let digests: Result<BTreeMap<&String, String>, _> =
+        generated.documents.iter().map(|(name, document)| Ok((name, digest(document)?))).collect();
+    let (path, text) = json(DIGESTS.to_owned(), digests.and_then(|digests| serde_json::to_string_pretty(&digests)))?;
+    files.insert(path, text);
     files.insert("stacksets/member-roles.yaml".to_owned(), generated.roles_template.clone());
     for (family, template) in &generated.documents_templates {
         files.insert(format!("{TEMPLATES}/{family}.yaml"), template.clone());
     }
     files.insert("docs/catalogue.md".to_owned(), generated.catalogue_page.clone());
+    files.insert(monitoring::TEMPLATE.to_owned(), monitoring::template()?);
     Ok(files)
 }
 
 /// Compile what is below `root`.
 fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
-    files(&compile_all(&load_controls(&root.join(CONTROLS))?)?)
+    files(&compile_all(&load_all(root)?)?)
+}
+
+/// Every control and playbook below the repository's root.
+///
+/// # Errors
+/// When a file is wrong.
+pub fn load_all(root: &Path) -> Result<Vec<Control>, ControlError> {
+    let mut all = load_controls(&root.join(CONTROLS))?;
+    let playbooks = root.join(PLAYBOOKS);
+    if playbooks.is_dir() {
+        all.extend(load_playbooks(&playbooks)?);
+    }
+    Ok(all)
 }
 
 /// Documents and their templates on disk that are not among `files`.

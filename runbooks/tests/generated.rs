@@ -18,7 +18,7 @@ use support::{controls, root};
 
 /// Once for all tests: compiling the catalogue takes seconds.
 fn generated() -> &'static Generated {
-    static GENERATED: LazyLock<Generated> = LazyLock::new(|| compile_all(&controls()).unwrap());
+    static GENERATED: LazyLock<Generated> = LazyLock::new(|| compile_all(&write::load_all(&root()).unwrap()).unwrap());
     &GENERATED
 }
 
@@ -392,11 +392,19 @@ fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() 
             Body::Guidance(_) => {}
         }
     }
+    for playbook in write::load_all(&root()).unwrap().into_iter().filter(|control| control.direct) {
+        let family = redress_common::names::contain_family(&playbook.resource.types[0]).unwrap();
+        let own = redress_runbooks::iam::actions(&playbook).into_keys();
+        expected.entry(redress_common::names::contain_role(family)).or_default().extend(own);
+    }
     let mut granted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, resource) in template["Resources"].as_object().unwrap() {
         let properties = &resource["Properties"];
         let (name, policy) = match properties.get("PolicyDocument") {
-            Some(policy) => ("NativeControls", policy),
+            Some(policy) if properties["Roles"][0] == redress_common::names::REMEDIATE_ROLE => {
+                ("NativeControls", policy)
+            }
+            Some(policy) => (properties["Roles"][0].as_str().unwrap(), policy),
             None => (name.as_str(), &properties["Policies"][0]["PolicyDocument"]),
         };
         granted.entry(name.to_owned()).or_default().extend(allowed(policy));
@@ -404,6 +412,29 @@ fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() 
     assert!(granted.remove("RedressControl").is_some());
     assert_eq!(granted, expected);
     assert!(granted.values().flatten().all(|action| !action.contains('*')));
+}
+
+#[test]
+fn the_role_of_several_families_may_do_no_more_than_each_ones_own_would() {
+    let template: Value = serde_saphyr::from_str(&generated().roles_template).unwrap();
+    let role = &template["Resources"]["RedressRemediateNative"]["Properties"]["Policies"][0]["PolicyDocument"];
+    assert_eq!(allowed(role), BTreeSet::from(["lambda:InvokeFunction".to_owned()]));
+}
+
+#[test]
+fn a_playbook_has_no_runbook_and_says_who_runs_it() {
+    let (catalogue, documents) = (&generated().catalogue, &generated().documents);
+    let playbooks: Vec<_> = catalogue.0.iter().filter(|(_, entry)| entry.direct.is_some()).collect();
+    assert!(playbooks.len() >= 2);
+    for (id, entry) in playbooks {
+        assert!(!documents.contains_key(&format!("Redress-{id}")), "{id}");
+        let direct = entry.direct.as_ref().unwrap();
+        let functions =
+            redress_common::names::CONTAIN.map(|(family, _)| redress_common::names::contain_function(family));
+        assert!(functions.contains(&direct.function) && id.family() == "Contain", "{id}");
+        let member = std::fs::read_to_string(root().join("stacksets/member-stack.yaml")).unwrap();
+        assert!(member.contains(&format!("FunctionName: {}\n", direct.function)), "{id}");
+    }
 }
 
 #[test]
@@ -416,7 +447,8 @@ fn every_policy_is_one_that_iam_takes() {
             Some(policy) => (policy, 6_144),
             None => (&properties["Policies"][0]["PolicyDocument"], 10_240),
         };
-        attached += usize::from(limit == 6_144);
+        let is_native = properties["Roles"][0] == redress_common::names::REMEDIATE_ROLE;
+        attached += usize::from(limit == 6_144 && is_native);
         let length = policy.to_string().len();
         assert!(length <= limit, "{name}: {length} characters");
     }
@@ -441,12 +473,17 @@ fn what_hands_power_on_is_granted_under_a_condition() {
     let passed = of("iam:PassRole");
     let flow_logs = json!({ "StringEquals": { "iam:PassedToService": "vpc-flow-logs.amazonaws.com" } });
     assert!(passed.contains(&json!([[role("Redress-Flow-Logs")], flow_logs])), "{passed:?}");
-    assert!(passed.iter().all(|one| one[1]["StringEquals"]["iam:PassedToService"].is_string()), "{passed:?}");
-    // Of every role only policies that are known may be attached; a role that Redress makes may get any.
+    let to = |one: &Value| one[1]["StringEquals"]["iam:PassedToService"].clone();
+    assert!(passed.iter().all(|one| to(one).is_string() || to(one)["Fn::Sub"].is_string()), "{passed:?}");
+    // To no role may any policy be attached, and none may be written; one role may be made, which can do what is known.
     for one in of("iam:AttachRolePolicy") {
-        let everywhere = one[0].as_array().unwrap().contains(&role("*"));
-        assert!(!everywhere || one[1]["ArnEquals"]["iam:PolicyARN"]["Fn::Sub"].is_string(), "{one}");
+        assert!(one[1]["ArnEquals"]["iam:PolicyARN"]["Fn::Sub"].is_string(), "{one}");
     }
+    for write in ["iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", "iam:DeleteRolePermissionsBoundary"] {
+        assert_eq!(of(write), Vec::<Value>::new(), "{write}");
+    }
+    let bound = json!({ "StringEquals": { "iam:PermissionsBoundary": { "Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/AWSSupportAccess" } } });
+    assert_eq!(of("iam:CreateRole"), [json!([[role("aws_incident_support_role")], bound])]);
 }
 
 #[test]
@@ -458,6 +495,9 @@ fn the_roles_of_runbooks_trust_ssm_for_this_account_only() {
             assert_eq!(statement["Principal"], json!({ "Service": "ssm.amazonaws.com" }), "{name}");
             let account = &statement["Condition"]["StringEquals"]["aws:SourceAccount"];
             assert_eq!(*account, json!({ "Ref": "AWS::AccountId" }), "{name}");
+            let execution = &statement["Condition"]["ArnLike"]["aws:SourceArn"];
+            let executions = "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:automation-execution/*";
+            assert_eq!(*execution, json!({ "Fn::Sub": executions }), "{name}");
         }
     }
 }
@@ -504,13 +544,25 @@ fn targets(step: &Value) -> Vec<String> {
     found
 }
 
+/// How often a type of resource stands in the templates of a member account, each of them.
+fn in_member_templates(kind: &str) -> [usize; 4] {
+    let stacksets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stacksets");
+    let templates = ["member-stack.yaml", "member-roles.yaml", "member-region.yaml", "member-documents/Control.yaml"];
+    let line = format!("Type: {kind}\n");
+    templates.map(|name| std::fs::read_to_string(stacksets.join(name)).unwrap().matches(&line).count())
+}
+
 #[test]
 fn defect_24_an_account_has_one_key() {
-    let stacksets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stacksets");
-    let member = ["member-stack.yaml", "member-roles.yaml", "member-documents/Control.yaml"];
-    let keys =
-        |name: &str| std::fs::read_to_string(stacksets.join(name)).unwrap().matches("Type: AWS::KMS::Key").count();
-    assert_eq!(member.map(keys), [1, 0, 0]);
+    assert_eq!(in_member_templates("AWS::KMS::Key"), [1, 0, 0, 0]);
+}
+
+#[test]
+fn an_account_has_thirty_roles_at_most() {
+    let roles = in_member_templates("AWS::IAM::Role");
+    assert!(roles.iter().all(|count| *count < 30) && roles[0] > 0 && roles[1] > 0, "{roles:?}");
+    let all: usize = roles.iter().sum();
+    assert!(all <= 30, "{all} roles, DESIGN §10 allows 30: let a small family share one (names::SHARED)");
 }
 
 #[test]
@@ -540,7 +592,7 @@ fn a_role_is_passed_to_named_services_only() {
         for statement in policy["Statement"].as_array().unwrap() {
             if statement["Action"].as_array().unwrap().contains(&json!("iam:PassRole")) {
                 let to = &statement["Condition"]["StringEquals"]["iam:PassedToService"];
-                assert!(to.is_string() || to.as_array().is_some_and(|to| !to.is_empty()), "{name}: {statement}");
+                assert!(to.is_string() || to["Fn::Sub"].is_string(), "{name}: {statement}");
                 assert_eq!(statement["Action"].as_array().unwrap().len(), 1, "{name}: {statement}");
                 passed += 1;
             }

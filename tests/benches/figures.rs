@@ -200,7 +200,9 @@ fn main() {
 /// Sizes of what `cargo xtask package` made.
 fn packages(figures: &mut Figures) {
     for function in FUNCTIONS {
-        let zip = root().join("target/package").join(format!("{function}.zip"));
+        let zip = root()
+            .join(concat!("target/release-", env!("CARGO_PKG_VERSION"), "/functions"))
+            .join(format!("{function}.zip"));
         if let Ok(data) = std::fs::metadata(zip) {
             let size = data.len() as f64 / 1e6;
             figures.promised("Deployment package", format!("{function}, zip"), size, "MB", 6.0, "23.9 MB");

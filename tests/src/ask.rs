@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows a control.
 
+use std::process::{Command, Output};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -19,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{World, binaries};
 
 /// What a request is about.
 #[derive(Debug, Clone)]
@@ -128,6 +130,27 @@ impl World {
         self.assume_as(who, &admin, &self.bed.organisation.operator_role_arn(), None).await
     }
 
+    /// What `redress` says, run as an operator.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[expect(clippy::expect_used, reason = "without the command there is no test")]
+    pub async fn redress(&self, arguments: &[String], variables: &[(&str, &str)]) -> Output {
+        let operator = self.operator().await;
+        let mut command = Command::new(binaries().join("redress"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("AWS_ENDPOINT_URL", self.bed.lab.endpoint())
+            .env("AWS_REGION", self.region())
+            .env("AWS_ACCESS_KEY_ID", operator.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", operator.secret_access_key)
+            .env("AWS_SESSION_TOKEN", operator.session_token.unwrap_or_default())
+            .envs(variables.iter().copied());
+        let run = tokio::task::spawn_blocking(move || command.output());
+        run.await.expect("it was not cancelled").expect("redress is built")
+    }
+
     /// The organisation's Region.
     #[must_use]
     pub fn region(&self) -> &str {
@@ -139,6 +162,22 @@ impl World {
         let (request, since) = self.requested(target, mode).await;
         let what = format!("{mode:?} of {} on {} ends", target.control, target.arn);
         self.ended_since(&target.account, since, &what, |record| text(record, "FindingId").contains(&request)).await
+    }
+
+    /// Asks for a remediation of a resource in an account that is not the resource's, and waits for the answer. Where the
+    /// ARN shows it, neither account is believed: it is written on the administrator's chain.
+    pub async fn remediate_elsewhere(&self, target: &Target) -> Ended {
+        let (request, since) = self.requested(target, Mode::Apply).await;
+        let arn: Option<Arn> = target.arn.parse().ok();
+        let owner = arn.as_ref().and_then(Arn::account);
+        let chain = if owner.is_some() { self.administrator() } else { target.account.clone() };
+        let what = format!("{} on {} in account {} is refused", target.control, target.arn, target.account);
+        let names_both = |record: &Value| {
+            let reason = record["Detail"]["Reason"].as_str().unwrap_or_default();
+            owner.is_some_and(|owner| reason.contains(owner.as_str()) && reason.contains(&target.account))
+        };
+        let is_its = |record: &Value| text(record, "FindingId").contains(&request) || names_both(record);
+        self.ended_since(&chain, since, &what, is_its).await
     }
 
     /// Asks for a remediation that people must approve: when they are asked, somebody else says yes to its exact plan. What
@@ -280,7 +319,8 @@ impl World {
             panic!("{account}, {ended:?}");
         };
         let role = names::role_arn(organisation.partition(), &account, names::EVIDENCE_READER_ROLE);
-        let reader = self.assume(&self.operator().await, &role, Some(&organisation.external_id)).await;
+        let reader =
+            self.assume(&self.operator().await, &role, Some(organisation.external_id(&account).reveal())).await;
         let bucket = names::evidence_bucket(&account, &organisation.region);
         let get = json!({ "Bucket": bucket, "Key": ended.last()["Detail"]["EvidenceKey"] });
         let object = match self.bed.lab.aws().call(&reader, self.region(), "s3", "GetObject", get).await {

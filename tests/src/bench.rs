@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::inbox::Notifications;
 use crate::raw::{asff, rule_event, security_hub_event};
-use crate::world::{World, options, root};
+use crate::world::{AT_LEAST, World, is_due, is_hurried, options, played, root};
 
 /// How long a case may take to come to an end. On a machine with nothing else to do it takes five seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const ANSWER: Duration = Duration::from_secs(4);
 /// The reconciler's schedule, in these labs: it is fired this often while a case has not ended.
 const SCHEDULE: Duration = Duration::from_secs(15);
+/// Between two looks at a case: at least and at most.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 const MEMBER: &str = "struck";
 /// What does not hold when no message came.
 pub const UNTOLD: &str = "nobody was told";
@@ -177,6 +179,7 @@ impl Bench {
     /// When it does not end: how far it came.
     pub async fn ends(&self, flow: Flow, arn: &str) -> Result<(), String> {
         let (started, mut fired, mut answered) = (Instant::now(), Instant::now(), None::<Instant>);
+        let mark = self.world.bed.lab.record().mark();
         loop {
             let records = self.records(arn).await;
             if records.iter().any(|record| is_end(record, &records)) {
@@ -194,7 +197,7 @@ impl Bench {
             if started.elapsed() > PATIENCE {
                 return Err(format!("no end within {PATIENCE:?}: {}", states(&records).join(" → ")));
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.world.worth_a_look(&self.account, mark, LOOKS).await;
         }
     }
 
@@ -364,34 +367,43 @@ fn by_role(call: &Call) -> bool {
     call.principal.contains(":assumed-role/")
 }
 
-/// Cases, worked through in several labs side by side: what came of each, in the order of the cases.
+/// Cases, worked through in several labs side by side while there is time: what came of each, in the order of the cases. The
+/// second is whether that are all.
 pub fn walk<C: Send, T: Send>(
-    benches: Vec<Bench>,
-    more: (usize, Seconds),
+    test: &str,
+    first: Bench,
+    (labs, seconds): (usize, Seconds),
     cases: Vec<C>,
     work: impl Fn(&Bench, &C) -> T + Sync,
-) -> Vec<(C, T)> {
-    let cases: Mutex<VecDeque<(usize, C)>> = Mutex::new(cases.into_iter().enumerate().collect());
+) -> (Vec<(C, T)>, bool) {
+    let all = cases.len();
+    let mut cases: Vec<(usize, C)> = cases.into_iter().enumerate().collect();
+    // However many there is time for: they are spread over all of them.
+    cases.sort_by_key(|(nth, _)| (nth % AT_LEAST, *nth));
+    let cases: Mutex<VecDeque<(usize, C)>> = Mutex::new(cases.into());
     let done = Mutex::new(Vec::new());
     let through = |bench: Bench| {
         loop {
-            let next = cases.lock().unwrap().pop_front();
+            let next = cases.lock().unwrap().pop_front_if(|(nth, _)| is_due(*nth));
             let Some((nth, case)) = next else { break };
             let outcome = work(&bench, &case);
             done.lock().unwrap().push((nth, case, outcome));
         }
     };
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    // Beside other tests, a lab a core is enough.
+    let labs = if is_hurried() { labs.min(cores) } else { labs };
     std::thread::scope(|scope| {
-        for bench in benches {
-            scope.spawn(|| through(bench));
+        for _ in 1..labs {
+            scope.spawn(|| through(Bench::start(seconds)));
         }
-        for _ in 0..more.0 {
-            scope.spawn(|| through(Bench::start(more.1)));
-        }
+        through(first);
     });
     let mut done = done.into_inner().unwrap();
     done.sort_by_key(|(nth, ..)| *nth);
-    done.into_iter().map(|(_, case, outcome)| (case, outcome)).collect()
+    played(test, done.len(), all);
+    let walked_all = done.len() == all;
+    (done.into_iter().map(|(_, case, outcome)| (case, outcome)).collect(), walked_all)
 }
 
 /// One entry of a table: its section, its row (function and call), its column, and how it ended.

@@ -138,7 +138,7 @@ impl World {
         let orchestrator = format!("arn:aws:iam::{admin}:role/{}", names::ORCHESTRATOR_ROLE);
         let by = aws.session(&orchestrator, "test", "lambda.amazonaws.com").await?;
         let role = format!("arn:aws:iam::{account}:role/{}", names::CROSS_ACCOUNT_ROLE);
-        let session = self.assume(&by, &role, Some(&self.bed.organisation.external_id)).await;
+        let session = self.assume(&by, &role, Some(&self.external_id(account))).await;
         let payload = serde_json::to_string(request).unwrap_or_default();
         let invoke = json!({ "FunctionName": names::GUARD_FUNCTION, "Payload": payload });
         let answer = aws.call(&session, self.region(), "lambda", "Invoke", invoke).await?;

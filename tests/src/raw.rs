@@ -158,6 +158,48 @@ pub fn asff(account: &str, region: &str, resource: &str, at: jiff::Timestamp) ->
     })
 }
 
+/// GuardDuty's event of a finding of an instance, a bucket, a function or a database.
+#[must_use]
+pub fn guardduty_event(
+    account: &str,
+    region: &str,
+    arn: &str,
+    (kind, severity): (&str, f64),
+    at: jiff::Timestamp,
+) -> Value {
+    let name = arn.rsplit([':', '/']).next().unwrap_or_default();
+    let resource = if arn.contains(":s3:::") {
+        json!({ "resourceType": "S3Bucket", "s3BucketDetails": [{ "arn": arn, "name": name, "type": "Destination" }] })
+    } else if arn.contains(":lambda:") {
+        json!({ "resourceType": "Lambda", "lambdaDetails": { "functionArn": arn, "functionName": name } })
+    } else if arn.contains(":rds:") {
+        let details = json!({ "dbInstanceArn": arn, "dbInstanceIdentifier": name, "engine": "postgres" });
+        json!({ "resourceType": "RDSDBInstance", "rdsDbInstanceDetails": details })
+    } else {
+        json!({ "resourceType": "Instance", "instanceDetails": { "instanceId": name, "instanceType": "t3.micro" } })
+    };
+    let (id, detector) = (uuid::Uuid::new_v4().simple().to_string(), "12abc34d567e8fa901bc2d34e56789f0");
+    json!({
+        "version": "0", "id": uuid::Uuid::new_v4().to_string(), "detail-type": "GuardDuty Finding",
+        "source": "aws.guardduty", "account": account, "time": at.to_string(), "region": region, "resources": [],
+        "detail": {
+            "schemaVersion": "2.0", "accountId": account, "region": region, "partition": "aws", "id": id,
+            "arn": format!("arn:aws:guardduty:{region}:{account}:detector/{detector}/finding/{id}"),
+            "type": kind, "resource": resource, "severity": severity,
+            "createdAt": at.to_string(), "updatedAt": at.to_string(),
+            "service": {
+                "serviceName": "guardduty", "detectorId": detector, "archived": false, "count": 1, "resourceRole": "ACTOR",
+                "action": { "actionType": "NETWORK_CONNECTION", "networkConnectionAction": {
+                    "connectionDirection": "OUTBOUND", "protocol": "TCP", "blocked": false,
+                    "remoteIpDetails": { "ipAddressV4": "198.51.100.99" },
+                } },
+                "additionalInfo": { "value": "{}", "type": "default" },
+            },
+            "title": "The resource does what it should not.", "description": "It talks to a command and control server.",
+        },
+    })
+}
+
 /// An event of Security Hub's that carries findings: `Imported`, or `Custom Action` when one is given.
 #[must_use]
 pub fn security_hub_event(account: &str, region: &str, findings: &[Value], action: Option<&str>) -> Value {

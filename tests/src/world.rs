@@ -2,26 +2,32 @@
 //!
 //! Tests wait for conditions, never for time to pass.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use redress_common::ids::ControlId;
+use redress_common::names;
 use redress_lab::bed::{Bed, BedOptions};
 use redress_lab::organisation::Plan;
 use redress_lab::record::Call;
 use redress_lab::scenario::{self, Broken};
 use redress_lab::service::{AwsError, Credentials};
-use redress_runbooks::load_controls;
-use redress_runbooks::write::CONTROLS;
+use redress_runbooks::write::{CONTROLS, PLAYBOOKS};
+use redress_runbooks::{load_controls, load_playbooks};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// How long a condition may take before the test gives up. Far more than it needs: a busy machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks at the ledger.
+/// Between two looks at something.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+/// Between two looks at the ledger, when nothing seems to have happened.
+const LONGEST_QUIET: Duration = Duration::from_secs(2);
+/// Between two looks at what costs nothing to look at.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// The shared organisation.
 pub struct World {
@@ -41,6 +47,38 @@ pub fn root() -> PathBuf {
 pub fn binaries() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     test.ancestors().nth(2).map(Path::to_owned).unwrap_or_default()
+}
+
+/// The moment, in Unix seconds, after which no case is begun that can be left out: `cargo xtask test` gives it.
+fn until() -> Option<i64> {
+    std::env::var("REDRESS_UNTIL").ok()?.parse().ok()
+}
+
+/// Whether there is such a moment, and other tests beside these.
+#[must_use]
+pub fn is_hurried() -> bool {
+    until().is_some()
+}
+
+/// Whether there is time for more than the least.
+#[must_use]
+pub fn has_time() -> bool {
+    until().is_none_or(|until| jiff::Timestamp::now().as_second() < until)
+}
+
+/// At least each so manyth case is played, however late it is. It shares no factor with the number of faults that each call
+/// is struck by, so that every fault comes.
+pub(crate) const AT_LEAST: usize = 13;
+
+/// Whether the `nth` case is to be played now.
+#[must_use]
+pub fn is_due(nth: usize) -> bool {
+    nth.is_multiple_of(AT_LEAST) || has_time()
+}
+
+/// Says how much was played. The harness keeps what a test prints that passes; this it does not.
+pub fn played(test: &str, cases: usize, all: usize) {
+    let _ = writeln!(std::io::stderr(), "{test}: {cases} of {all} cases");
 }
 
 /// Options for a bed of these members on a free port.
@@ -87,7 +125,10 @@ pub fn world_of(members: &[&str], has: impl Fn(&ControlId) -> bool) -> &'static 
         let plan = match Plan::of(&options.root, members, options.progress.clone()) {
             // What is deployed whole is what was generated.
             Ok(plan) if controls.len() == all => Ok(plan),
-            Ok(plan) => plan.with_controls(&controls),
+            Ok(plan) => match load_playbooks(&root().join(PLAYBOOKS)) {
+                Ok(playbooks) => plan.with_controls(&[controls, playbooks].concat()),
+                Err(error) => panic!("the playbooks: {error}"),
+            },
             Err(error) => Err(error),
         };
         let started = match plan {
@@ -121,6 +162,19 @@ impl World {
     #[expect(clippy::panic, reason = "a test's own mistake")]
     pub fn member(&self, name: &str) -> String {
         self.bed.organisation.member(name).map_or_else(|| panic!("no member `{name}`"), |member| member.id.to_string())
+    }
+
+    /// What the roles of a member account ask for.
+    ///
+    /// # Panics
+    /// When it is no account id.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's own mistake")]
+    pub fn external_id(&self, account: &str) -> String {
+        match account.parse() {
+            Ok(account) => self.bed.organisation.external_id(&account).reveal().to_owned(),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// One AWS call as an account's administrator.
@@ -214,7 +268,7 @@ impl World {
         mut holds: impl FnMut(&Value) -> bool,
     ) -> Vec<Value> {
         // Ever more slowly: whoever asks all the time keeps the emulator from answering others.
-        let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (started, mark, mut pause) = (Instant::now(), self.bed.lab.record().mark(), FIRST_PAUSE * 5);
         loop {
             let records = self.ledger_since(account, since).await;
             if records.iter().any(&mut holds) {
@@ -236,8 +290,20 @@ impl World {
                     self.story(account)
                 );
             }
-            tokio::time::sleep(pause).await;
+            self.worth_a_look(account, mark, (pause, LONGEST_QUIET)).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits until the ledger of an account may have news: no runbook runs there, and the completion function has been there
+    /// since a mark of the record; or for so long at most. To ask the lab's own memory costs nothing; to ask its emulator does.
+    pub async fn worth_a_look(&self, account: &str, mark: u64, (least, longest): (Duration, Duration)) {
+        let (begun, record) = (Instant::now(), self.bed.lab.record());
+        let ends =
+            |call: &Call| call.account == account && call.function.as_deref() == Some(names::COMPLETION_FUNCTION);
+        tokio::time::sleep(least).await;
+        while begun.elapsed() < longest && (self.bed.ssm.is_busy(account) || !record.has_since(mark, ends)) {
+            tokio::time::sleep(GLANCE).await;
         }
     }
 
@@ -283,6 +349,8 @@ impl World {
             "redress-recorder",
             "redress-remediate",
             "redress-guard",
+            "redress-contain-data",
+            "redress-contain-ec2",
             "redress-workflow",
         ];
         let logs = functions

@@ -11,9 +11,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use redress_common::names;
 use redress_lab::faults::{Action, Rule};
 use redress_tests::bench::{Bench, Entry, Flow, Seconds, Site, UNTOLD, table, walk};
 use redress_tests::world::binaries;
+use serde_json::json;
 
 /// Labs that walk side by side. Most of a case is waiting for a queue to bring a message again.
 const LABS: usize = 4;
@@ -104,8 +106,7 @@ fn whatever_dies_in_the_middle_of_a_remediation_it_ends_explained() {
             cases.extend(faults.map(|fault| (flow, site.clone(), fault)));
         }
     }
-    println!("{} cases in {LABS} labs", cases.len());
-    let done = walk(vec![first], (LABS - 1, SECONDS), cases, |bench, (flow, site, fault)| {
+    let (done, are_all) = walk("faults", first, (LABS, SECONDS), cases, |bench, (flow, site, fault)| {
         let outcome = bench.world.run(strike(bench, *flow, site, *fault));
         if let Err(wrong) = &outcome {
             eprintln!("{flow:?} {} {}: {wrong}", site.shown(), fault.shown());
@@ -119,10 +120,37 @@ fn whatever_dies_in_the_middle_of_a_remediation_it_ends_explained() {
     let entries: Vec<Entry> = done.iter().map(entry).collect();
     let text = table(&entries);
     println!("{text}");
-    if wanted.is_empty() || wide {
+    if (wanted.is_empty() || wide) && are_all {
         std::fs::write(binaries().with_file_name("faults.md"), text).unwrap();
     }
     let wrong: Vec<&Entry> = entries.iter().filter(|entry| entry.3.is_err()).collect();
     println!("{} cases, {} functions, {} wrong", entries.len(), functions.len(), wrong.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A message is received so often before it is a dead letter.
+const RECEIVES: usize = 5;
+
+#[test]
+fn a_guard_that_dies_every_time_leaves_a_dead_letter_that_is_told_and_can_be_sent_again() {
+    let bench = Bench::start(SECONDS);
+    let (world, flow) = (&bench.world, Flow::ApiShaped);
+    world.run(async {
+        let lab = &world.bed.lab;
+        let mark = lab.record().mark();
+        let rule = lab.faults().add(Rule::new(Action::KillBefore).by(names::GUARD_FUNCTION).always());
+        let arn = bench.remediate(flow).await.unwrap();
+        let said = bench.examined_when_told(flow, &arn, mark).await;
+        assert_eq!(said.as_deref(), Ok("Failed (dead-letter), nothing changed"));
+        let asked = lab.record().invocations().into_iter().filter(|call| call.function == names::GUARD_FUNCTION);
+        assert_eq!(asked.count(), RECEIVES, "the queue brings it again, and not for ever");
+
+        lab.faults().remove(rule);
+        let letters = world.operate(json!({ "Operation": "DlqList" })).await;
+        let letter = &letters["Messages"][0]["MessageId"];
+        world.operate(json!({ "Operation": "DlqRedrive", "MessageId": letter, "Reason": "it is mended" })).await;
+        world.comes_to(&bench.account, &arn, "Verified").await;
+        bench.settle().await;
+        assert_eq!(bench.examine(flow, &arn, mark).await.as_deref(), Ok("Verified, 1 effect"));
+    });
 }

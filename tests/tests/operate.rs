@@ -1,18 +1,20 @@
 //! The operators' door: what is changed through it holds at once, is in the ledger with who and why, and nothing
 //! is changed past it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+use jiff::{SignedDuration, Timestamp};
 use redress_common::names;
 use redress_lab::faults::{Action, Rule};
 use redress_lab::service::Credentials;
 use redress_tests::inbox::Notifications;
+use redress_tests::raw::config_event;
 use redress_tests::world::{World, world};
 use serde_json::{Value, json};
 
 static TOLD: Notifications = Notifications::new();
 
 fn the_world() -> &'static World {
-    world(&["global", "by-account", "by-control", "exempt", "custom", "asked", "campaign"])
+    world(&["global", "by-account", "by-control", "exempt", "custom", "asked", "campaign", "stream"])
 }
 
 /// The settings are one for all: tests that change them take turns.
@@ -21,6 +23,9 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 fn switch(to: &str, scope: &Value) -> Value {
     json!({ "Operation": "Switch", "To": to, "Scope": scope, "Reason": format!("a test says {to}") })
 }
+
+/// So many findings come one after the other, half of them before the switch.
+const STREAM: usize = 12;
 
 /// The newest record that says why a resource was not touched.
 async fn told(world: &World, account: &str, resource: &str) -> Value {
@@ -66,6 +71,63 @@ fn redress_off_holds_for_the_very_next_finding_and_the_ledger_says_who_and_why()
         world.operate(switch("on", &json!({}))).await;
         let broken = world.break_it("key-rotation-off", &account).await;
         world.comes_to(&account, broken.resource_arn.as_str(), "Verified").await;
+    });
+}
+
+/// How long after `redress off` something may still be started.
+const EFFECTIVE: SignedDuration = SignedDuration::from_secs(5);
+
+#[test]
+fn redress_off_stops_a_stream_of_findings_within_five_seconds() {
+    let world = the_world();
+    world.run(async {
+        let _turn = TURN.lock().await;
+        let account = world.member("stream");
+        let mut buckets = Vec::new();
+        for _ in 0..STREAM {
+            buckets.push(world.break_only("public-bucket", &account).await.resource_arn.to_string());
+        }
+        let mark = world.bed.lab.record().mark();
+        let tell = async |arn: &String| {
+            let bucket = arn.rsplit(':').next().unwrap();
+            let event = config_event(&account, world.region(), bucket, Timestamp::now());
+            world.send_raw(&event.to_string()).await;
+        };
+        let (before, rest) = buckets.split_at(STREAM / 2);
+        let sending = async {
+            for arn in before {
+                tell(arn).await;
+            }
+        };
+        // In the middle of them: some are being decided.
+        let switching = async {
+            world.comes_to(&account, &before[0], "Claimed").await;
+            world.operate(switch("off", &json!({}))).await;
+            Timestamp::now()
+        };
+        let ((), off) = tokio::join!(sending, switching);
+        for arn in rest {
+            tell(arn).await;
+        }
+        for arn in rest {
+            assert_eq!(told(world, &account, arn).await["Detail"]["Code"], "switched-off");
+        }
+        world.drained(names::FINDINGS_QUEUE).await;
+        let starts: Vec<Timestamp> = world
+            .bed
+            .lab
+            .record()
+            .calls_since(mark)
+            .iter()
+            .filter(|call| call.function.as_deref() == Some(names::ORCHESTRATOR_FUNCTION) && call.account == account)
+            .filter(|call| call.operation == "StartAutomationExecution")
+            .map(|call| call.at)
+            .collect();
+        let last = *starts.iter().max().unwrap();
+        println!("{} of {STREAM} were started, the last {} after the switch", starts.len(), last.duration_since(off));
+        assert!((1..=STREAM / 2).contains(&starts.len()), "{starts:?}");
+        assert!(last.duration_since(off) <= EFFECTIVE, "started at {last}, switched off at {off}");
+        world.operate(switch("on", &json!({}))).await;
     });
 }
 

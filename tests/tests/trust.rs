@@ -43,10 +43,11 @@ fn assert_refused(answer: Result<Value, AwsError>, who: &str) {
 fn the_orchestrator_with_the_external_id_is_let_in() {
     let world = the_world();
     world.run(async {
-        let role = role_arn(&world.member("trusting"), names::CROSS_ACCOUNT_ROLE);
+        let member = world.member("trusting");
+        let role = role_arn(&member, names::CROSS_ACCOUNT_ROLE);
         for by in [names::ORCHESTRATOR_ROLE, names::COMPLETION_ROLE] {
             let by = session(world, &world.administrator(), by, "lambda.amazonaws.com").await;
-            assume(world, &by, &role, Some(&world.bed.organisation.external_id)).await.unwrap();
+            assume(world, &by, &role, Some(&world.external_id(&member))).await.unwrap();
         }
     });
 }
@@ -55,12 +56,33 @@ fn the_orchestrator_with_the_external_id_is_let_in() {
 fn without_the_external_id_nobody_is_let_in() {
     let world = the_world();
     world.run(async {
-        let role = role_arn(&world.member("trusting"), names::CROSS_ACCOUNT_ROLE);
+        let member = world.member("trusting");
+        let role = role_arn(&member, names::CROSS_ACCOUNT_ROLE);
         let by = session(world, &world.administrator(), names::ORCHESTRATOR_ROLE, "lambda.amazonaws.com").await;
         assert_refused(assume(world, &by, &role, None).await, "without an ExternalId");
-        for wrong in ["wrong-external-id", &world.bed.organisation.external_id.to_uppercase(), "**"] {
+        for wrong in ["wrong-external-id", &world.external_id(&member).to_uppercase(), "**"] {
             assert_refused(assume(world, &by, &role, Some(wrong)).await, wrong);
         }
+    });
+}
+
+#[test]
+fn the_external_id_of_one_account_opens_no_other() {
+    let world = the_world();
+    world.run(async {
+        let (one, other) = (world.member("trusting"), world.member("evidence"));
+        let by = session(world, &world.administrator(), names::ORCHESTRATOR_ROLE, "lambda.amazonaws.com").await;
+        let prefix = world.bed.organisation.external_ids.reveal();
+        for wrong in [&world.external_id(&other), prefix, &format!("{prefix}-")] {
+            let role = role_arn(&one, names::CROSS_ACCOUNT_ROLE);
+            assert_refused(assume(world, &by, &role, Some(wrong)).await, "with what is not this account's");
+        }
+        let reader = role_arn(&other, names::EVIDENCE_READER_ROLE);
+        let id = world.external_id(&one);
+        assert_refused(
+            assume(world, &world.operator().await, &reader, Some(&id)).await,
+            "the other account's evidence",
+        );
     });
 }
 
@@ -70,7 +92,8 @@ fn with_the_external_id_nobody_else_is_let_in() {
     world.run(async {
         let (admin, member) = (world.administrator(), world.member("trusting"));
         let role = role_arn(&member, names::CROSS_ACCOUNT_ROLE);
-        let id = Some(world.bed.organisation.external_id.as_str());
+        let id = world.external_id(&member);
+        let id = Some(id.as_str());
         let forwarder = session(world, &admin, names::EVENT_FORWARDER_ROLE, "events.amazonaws.com").await;
         assert_refused(assume(world, &forwarder, &role, id).await, "another role of the administrator account");
         assert_refused(assume(world, &world.operator().await, &role, id).await, "the operator");
@@ -97,7 +120,8 @@ fn the_evidence_reader_lets_in_the_operator_only_and_reads_only() {
     world.run(async {
         let member = world.member("evidence");
         let role = role_arn(&member, names::EVIDENCE_READER_ROLE);
-        let id = Some(world.bed.organisation.external_id.as_str());
+        let id = world.external_id(&member);
+        let id = Some(id.as_str());
         let orchestrator =
             session(world, &world.administrator(), names::ORCHESTRATOR_ROLE, "lambda.amazonaws.com").await;
         assert_refused(assume(world, &orchestrator, &role, id).await, "the orchestrator");
@@ -136,7 +160,7 @@ async fn cannot_be_entered(world: &World, member: &str, trust: Value) {
     for part in [names::CROSS_ACCOUNT_ROLE, "trust policy", "ExternalId is the same on both sides"] {
         assert!(message.contains(part), "{message}");
     }
-    assert!(!message.contains(&world.bed.organisation.external_id), "the ExternalId is told to nobody");
+    assert!(!message.contains(world.bed.organisation.external_ids.reveal()), "the ExternalId is told to nobody");
     assert_eq!((&failed["Detail"]["Code"], &failed["NotificationSent"]), (&json!("guard-unreadable"), &json!(true)));
     TOLD.when(world, resource, "Failed").await;
     let name = resource.rsplit(':').next().unwrap();
@@ -146,6 +170,16 @@ async fn cannot_be_entered(world: &World, member: &str, trust: Value) {
     let letter = &letters.await[0];
     assert_eq!(letter["MessageAttributes"]["Code"]["StringValue"], "guard-unreadable");
     assert!(letter["MessageAttributes"]["Reason"]["StringValue"].as_str().unwrap().contains("ExternalId"));
+
+    let counted = |line: &String| {
+        let metric: Value = serde_json::from_str(line).unwrap_or_default();
+        metric["AssumeRoleFailures"] == 1
+            && metric["AccountId"] == account.as_str()
+            && metric["Function"] == names::ORCHESTRATOR_FUNCTION
+            && metric["Reason"] == "Denied"
+    };
+    let logs = || world.bed.lab.logs(names::ORCHESTRATOR_FUNCTION);
+    world.eventually("alarm redress-assume-role is told", async || logs().iter().any(counted).then_some(())).await;
 
     // defect 01: nothing keeps the finding once the account is mended.
     let restored = match before {

@@ -47,12 +47,8 @@ enum Command {
     Generate,
     /// Formatting, templates, clippy without warnings, generated files current: `test` without the tests.
     Lint,
-    /// Builds the Lambda functions as they ship, and says how big each is.
-    Package {
-        /// Another target than this machine's, such as `aarch64-unknown-linux-gnu` (needs a linker for it).
-        #[arg(long)]
-        target: Option<String>,
-    },
+    /// Builds the Lambda functions as they ship, says how big each is, and puts a release together.
+    Package(package::Asked),
     /// Measures what DESIGN promises, in the lab: run `package` first, so that what ships is measured.
     Bench {
         /// One JSON document on standard output instead of a table.
@@ -72,7 +68,7 @@ fn main() -> ExitCode {
         Command::Ci => test::run(&phases, None),
         Command::Generate => tools::generate(&phases),
         Command::Lint => lint(&phases),
-        Command::Package { target } => package::run(&phases, target.as_deref()),
+        Command::Package(asked) => package::run(&phases, &asked),
         Command::Bench { json, rest } => bench(&phases, json, rest),
     };
     match done {
@@ -102,8 +98,9 @@ fn demo(phases: &Phases, json: bool, rest: Vec<String>) -> Result<(), String> {
 fn lint(phases: &Phases) -> Result<(), String> {
     phases.run("formatting", cargo(["fmt", "--all", "--check"]))?;
     templates::lint(phases)?;
+    package::check_sbom(phases)?;
+    tools::build(phases, Targets::All)?;
     tools::clippy(phases)?;
-    tools::build(phases, Targets::Binaries)?;
     tools::generated_is_current(phases)
 }
 

@@ -2,30 +2,22 @@
 //!
 //! What cargo would do with them one after the other: each in its package's folder, its output kept together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::phase::cargo;
+use crate::tools::linting;
 
 /// Begun first, the longest before the others: the last one should not run alone.
-const LONG: [&str; 9] = [
-    "faults",
-    "catalogue",
-    "struck_reconciler",
-    "races",
-    "least_privilege",
-    "reconcile",
-    "workflow",
-    "controls",
-    "approvals",
-];
+const LONG: [&str; 7] = ["catalogue", "rollout", "reconcile", "workflow", "controls", "approvals", "contain"];
+/// Begun last: they play cases while there is time ([`UNTIL`]), and side by side.
+const WALKS: [&str; 4] = ["least_privilege", "faults", "struck_reconciler", "races"];
 
 /// A test binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +27,12 @@ pub(crate) struct Binary {
     path: PathBuf,
     /// The package's folder.
     folder: PathBuf,
+    /// After when its walks begin no case that can be left out; none plays all.
+    until: Option<SystemTime>,
 }
+
+/// The variable that tells the end-to-end tests so, in Unix seconds.
+const UNTIL: &str = "REDRESS_UNTIL";
 
 /// A test binary that has run.
 pub(crate) struct Ran {
@@ -47,23 +44,27 @@ pub(crate) struct Ran {
     pub(crate) ended: Result<ExitStatus, String>,
 }
 
-/// Builds them: all that `cargo test` would run but the examples in the documentation.
-pub(crate) fn build() -> Result<Vec<Binary>, String> {
-    let mut build = cargo(["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
+/// Builds them: all that `cargo test` would run.
+pub(crate) fn build(until: Option<SystemTime>) -> Result<Vec<Binary>, String> {
+    let mut build = linting(["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
     let output = build.stderr(Stdio::inherit()).output().map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
         return Err(format!("the tests could not be built: cargo ended with {}", output.status));
     }
     let said = String::from_utf8_lossy(&output.stdout);
-    let mut binaries: Vec<Binary> = said.lines().filter_map(binary).collect();
-    let rank = |binary: &Binary| LONG.iter().position(|long| binary.is_called(long)).unwrap_or(LONG.len());
-    binaries.sort_by_key(|binary| (rank(binary), binary.name.clone()));
+    let mut binaries: Vec<Binary> = said.lines().filter_map(binary).map(|one| Binary { until, ..one }).collect();
+    binaries.sort_by_key(|binary| (binary.rank(), binary.name.clone()));
     Ok(binaries)
 }
 
 impl Binary {
-    fn is_called(&self, target: &str) -> bool {
-        self.name.split(' ').nth(1) == Some(target)
+    /// The lower, the earlier it is begun.
+    fn rank(&self) -> usize {
+        let target = self.name.split(' ').nth(1).unwrap_or_default();
+        let among = |names: &[&str]| names.iter().position(|name| *name == target);
+        // The lab has a `faults` of its own, which is short.
+        let walk = among(&WALKS).filter(|_| self.name.starts_with("tests "));
+        walk.map_or_else(|| among(&LONG).unwrap_or(LONG.len()), |walk| LONG.len() + 1 + walk)
     }
 }
 
@@ -75,7 +76,7 @@ fn binary(line: &str) -> Option<Binary> {
     let folder = Path::new(said["manifest_path"].as_str()?).parent()?.to_owned();
     let package = folder.file_name()?.to_str()?;
     let name = format!("{package} {}", said["target"]["name"].as_str()?);
-    Some(Binary { name, path: PathBuf::from(path), folder })
+    Some(Binary { name, path: PathBuf::from(path), folder, until: None })
 }
 
 /// Runs them, so many at a time; each is handed over when it has ended.
@@ -103,10 +104,14 @@ pub(crate) fn run(binaries: Vec<Binary>, filter: Option<&str>, at_a_time: usize,
 }
 
 impl Ran {
-    /// The names of the tests that failed.
-    pub(crate) fn failed(&self) -> Vec<String> {
-        let name = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
-        self.output.lines().filter_map(name).collect()
+    /// The names of the tests that failed. They are said twice: as each ended, where what a function says may come between a
+    /// name and its outcome, and in a list at the end.
+    pub(crate) fn failed(&self) -> BTreeSet<String> {
+        // A harness may fill names up to the length of the longest.
+        let name = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix("... FAILED")?.trim_end().to_owned());
+        let listed = self.output.rsplit_once("\nfailures:\n").map_or("", |(_, list)| list);
+        let listed = listed.lines().map_while(|line| line.strip_prefix("    "));
+        self.output.lines().filter_map(name).chain(listed.map(|name| name.trim().to_owned())).collect()
     }
 }
 
@@ -140,6 +145,9 @@ impl Binary {
         let file = File::create(log).map_err(failed)?;
         let errors = file.try_clone().map_err(failed)?;
         let mut command = Command::new(&self.path);
+        if let Some(until) = self.until.and_then(|until| until.duration_since(UNIX_EPOCH).ok()) {
+            command.env(UNTIL, until.as_secs().to_string());
+        }
         command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.stdin(Stdio::null()).stdout(file).stderr(errors).status().map_err(failed)
     }
@@ -164,12 +172,23 @@ mod tests {
                 name: "tests faults".to_owned(),
                 path: "/r/target/debug/deps/faults-1".into(),
                 folder: "/r/tests".into(),
+                until: None,
             })
         );
-        assert!(found.is_some_and(|found| found.is_called("faults") && !found.is_called("fault")));
         assert_eq!(binary(&made(false, r#""/r/target/debug/redress""#)), None);
         assert_eq!(binary(&made(true, "null")), None);
         assert_eq!(binary("not JSON"), None);
+    }
+
+    #[test]
+    fn what_takes_long_is_begun_first_and_what_fills_the_time_last() {
+        let named =
+            |name: &str| Binary { name: name.to_owned(), path: PathBuf::new(), folder: PathBuf::new(), until: None };
+        let mut names =
+            ["tests faults", "lab faults", "tests races", "tests rollout", "tests catalogue", "admin model"];
+        names.sort_by_key(|name| named(name).rank());
+        let order = ["tests catalogue", "tests rollout", "lab faults", "admin model", "tests faults", "tests races"];
+        assert_eq!(names, order);
     }
 
     #[test]
@@ -181,6 +200,7 @@ mod tests {
             name: name.to_owned(),
             path: PathBuf::from(path),
             folder: folder.clone(),
+            until: None,
         };
         // A copy in a folder of ours: the log lies beside it.
         let echo = folder.join("echo");
@@ -197,9 +217,13 @@ mod tests {
 
     #[test]
     fn what_failed_is_known_by_name() {
-        let binary = Binary { name: "tests faults".to_owned(), path: PathBuf::new(), folder: PathBuf::new() };
-        let output = "test a::b ... ok\ntest c::d ... FAILED\nthread 'c::d' panicked\ntest e ... ignored\n".to_owned();
+        let binary =
+            Binary { name: "tests faults".to_owned(), path: PathBuf::new(), folder: PathBuf::new(), until: None };
+        let output = "test a::b ... ok\ntest c::d ... FAILED\nthread 'c::d' panicked\ntest e ... ignored\n\
+            test S3.8    ... FAILED\ntest f ... a function says\nFAILED\n\nfailures:\n\n---- c::d stdout ----\n\n\
+            failures:\n    c::d\n    f\n\ntest result: FAILED. 1 passed; 3 failed\n"
+            .to_owned();
         let ran = Ran { binary, took: Duration::ZERO, output, ended: Err(String::new()) };
-        assert_eq!(ran.failed(), ["c::d"]);
+        assert_eq!(Vec::from_iter(ran.failed()), ["S3.8", "c::d", "f"]);
     }
 }

@@ -13,6 +13,7 @@ use redress_common::aws::state_table::{Expect, Settings, Snapshot, StateKey};
 use redress_common::ids::{AccountId, ControlId, excerpt};
 use redress_common::items::breaker::{Breaker, BreakerScope};
 use redress_common::items::campaign::{Campaign, CampaignStatus};
+use redress_common::items::destination::{Destinations, Hosts, read_list};
 use redress_common::items::exemption::{Exemption, Exemptions};
 use redress_common::items::policy::{MAX_SOURCE, PolicyItem};
 use redress_common::items::settings::{Limits, PolicySetName, Switch};
@@ -89,6 +90,7 @@ pub fn keys(request: &Request) -> Result<Vec<StateKey>, Refused> {
         }
         Request::ExemptionAdd { .. } | Request::ExemptionRemove { .. } => vec![StateKey::Exemptions],
         Request::BreakerClose { scope, .. } => vec![StateKey::Breaker(scope_of(scope)?)],
+        Request::Destinations { .. } => vec![StateKey::Destinations],
         Request::CampaignRun { name, .. } | Request::CampaignPlan { name, .. } => {
             vec![StateKey::Campaign(campaign_name(name)?.to_owned())]
         }
@@ -120,6 +122,9 @@ pub fn step(request: &Request, read: &Snapshot, old: Option<&PolicyItem>, asking
             let scope = scope_of(scope)?;
             let breaker = read.breaker(&scope).map_err(|error| unreadable(&error))?;
             close(&scope, reason, breaker, asking)
+        }
+        Request::Destinations { list, reason } => {
+            destinations(list, reason, read.destinations().map_err(|error| unreadable(&error))?, asking)
         }
         Request::CampaignRun { name, run, reason } => {
             let found = read.campaign(campaign_name(name)?).map_err(|error| unreadable(&error))?;
@@ -275,7 +280,7 @@ fn turn<K: Ord>(switches: &mut BTreeMap<K, Switch>, key: K, to: Switch) -> Switc
 type Bound = (&'static str, std::ops::RangeInclusive<u32>, fn(&mut Limits) -> &mut u32);
 
 const LIMITS: [Bound; 7] = [
-    ("InFlight", 1..=95, |limits| &mut limits.in_flight),
+    ("InFlight", 1..=245, |limits| &mut limits.in_flight),
     ("AccountPerHour", 1..=10_000, |limits| &mut limits.account_per_hour),
     ("OrganisationPerHour", 1..=100_000, |limits| &mut limits.organisation_per_hour),
     ("ControlFailurePercent", 1..=100, |limits| &mut limits.control_failure_percent),
@@ -404,6 +409,12 @@ fn policy_set(
     enforce(source, ("policy-set", "Set the policy set".to_owned(), reason), before, active, asking)
 }
 
+/// The version that decided before the present one; `None` when that was a shipped set.
+pub(super) fn version_before(settings: &Settings, active: Option<&PolicyItem>) -> Option<u64> {
+    let active = active.filter(|_| settings.policy_set == PolicySetName::Custom)?;
+    (active.version > settings.own_since.max(1)).then(|| active.version - 1)
+}
+
 fn rollback(
     to: Option<u64>,
     reason: &str,
@@ -474,11 +485,11 @@ fn enforce(
         (PolicySetName::Custom, Some(active)) => format!("version {} {}", active.version, active.sha256),
         (set, _) => set.as_str().to_owned(),
     };
-    let shipped_before = match before.policy_set {
-        PolicySetName::Custom => before.shipped_before,
-        shipped => shipped,
+    let (shipped_before, own_since) = match before.policy_set {
+        PolicySetName::Custom => (before.shipped_before, before.own_since),
+        shipped => (shipped, item.version),
     };
-    let after = Settings { policy_set: PolicySetName::Custom, shipped_before, ..before.clone() };
+    let after = Settings { policy_set: PolicySetName::Custom, shipped_before, own_since, ..before.clone() };
     let is = format!("version {} {sha256}", item.version);
     let mut change = settled(&before, after, true, words, (was, is), asking)?;
     change.also.push(encode(StateKey::Policy, &item, Expect::Version(version))?);
@@ -649,6 +660,40 @@ fn run_campaign(
         before: format!("{:?}", before.status),
         after: format!("{to:?}"),
         answer: json!({ "Changed": true, "Campaign": after }),
+    })))
+}
+
+/// A new list of destinations. The ledger tells their names; who may read the item sees the rest.
+fn destinations(list: &[Value], reason: &str, before: Destinations, asking: Asking<'_>) -> Result<Step, Refused> {
+    let reason = said("reason", reason)?;
+    read_list(list, Hosts::default()).map_err(|error| Refused::malformed("bad-destination", error.to_string()))?;
+    if before.list == list {
+        return Ok(Step::Same(json!({ "Changed": false, "Destinations": before })));
+    }
+    let names = |list: &[Value]| {
+        let named = list.iter().map(|entry| {
+            let text = |name: &str| entry[name].as_str().unwrap_or_default();
+            format!("{} ({})", text("Name"), text("Kind"))
+        });
+        crate::report::sanitised(&named.collect::<Vec<_>>().join(", "))
+    };
+    let after = Destinations {
+        version: before.version + 1,
+        list: list.to_vec(),
+        changed_by: asking.by.to_string(),
+        changed_at: Some(asking.now),
+        change_reason: reason.clone(),
+    };
+    Ok(Step::Change(Box::new(Change {
+        also: vec![encode(StateKey::Destinations, &after, Expect::Version(before.version))?],
+        resource: "redress:destinations".to_owned(),
+        kind: "Redress::Destinations",
+        action: "Change where people are told".to_owned(),
+        code: "destinations",
+        reason,
+        before: names(&before.list),
+        after: names(list),
+        answer: json!({ "Changed": true, "Destinations": after }),
     })))
 }
 

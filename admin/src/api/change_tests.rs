@@ -134,7 +134,7 @@ fn limits_zones_and_calendars_keep_their_bounds() {
         all.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
         request(all)
     };
-    for (name, value) in [("InFlight", 0), ("InFlight", 96), ("ApprovalSeconds", 1), ("Everything", 1)] {
+    for (name, value) in [("InFlight", 0), ("InFlight", 246), ("ApprovalSeconds", 1), ("Everything", 1)] {
         assert_eq!(code(&set(json!({ "Limits": { name: value } })), vec![]), (400, "bad-limit"), "{name}");
     }
     let after = settings_of(&changed(&set(json!({ "Limits": { "AccountPerHour": 3, "InFlight": 5 } })), vec![]));
@@ -194,6 +194,16 @@ fn a_rollback_is_a_new_version_with_an_old_text_and_past_the_first_the_shipped_s
     let shipped = changed(&back(None), first.also[..2].to_vec());
     assert_eq!(settings_of(&shipped).policy_set, PolicySetName::Standard);
     assert_eq!(code(&back(Some(9)), first.also[..2].to_vec()), (404, "no-such-version"));
+
+    let policy_of = |change: &Change| -> PolicyItem {
+        let Also::Put { item, .. } = &change.also[1] else { panic!() };
+        redress_common::aws::item::decode("x", item).unwrap()
+    };
+    let before = |change: &Change| version_before(&settings_of(change), Some(&policy_of(change)));
+    assert_eq!((before(&first), before(&second), before(&third)), (None, Some(1), Some(2)));
+    // Their second set, brought into force over the shipped one: that is what it goes back to, not their first set.
+    let anew = changed(&policy(&other), vec![shipped.also[0].clone(), first.also[1].clone()]);
+    assert_eq!((policy_of(&anew).version, before(&anew)), (2, None));
 }
 
 fn exemption(id: &str, until: &str) -> Request {
@@ -287,4 +297,26 @@ fn unreadable_settings_are_never_written_over() {
         expect: Expect::Anything,
     };
     assert_eq!(code(&on(json!({})), vec![broken]), (409, "unreadable"));
+}
+
+#[test]
+fn where_people_are_told_is_changed_whole_and_said_by_name() {
+    let secret = "arn:aws:secretsmanager:us-east-1:999999999999:secret:redress/notify/soc-AbCdEf";
+    let list = |kind: &str| json!([{ "Name": "soc", "Kind": kind, "Secret": secret }]);
+    let set =
+        |kind: &str| request(json!({ "Operation": "Destinations", "List": list(kind), "Reason": "the team moved" }));
+    let change = changed(&set("slack"), vec![]);
+    assert_eq!((change.code, change.before.as_str(), change.after.as_str()), ("destinations", "", "soc (slack)"));
+    assert_eq!(change.answer["Destinations"]["Version"], 1);
+    let stored = || {
+        let Also::Put { item, .. } = &change.also[0] else { panic!("{change:?}") };
+        vec![Also::Put { key: StateKey::Destinations, item: item.clone(), expect: Expect::Anything }]
+    };
+    assert!(matches!(ask(&set("slack"), stored()), Ok(Step::Same(_))));
+    assert_eq!(changed(&set("teams"), stored()).before, "soc (slack)");
+    assert_eq!(code(&set("pigeon"), vec![]), (400, "bad-destination"));
+    let refused = ask(&set("pigeon"), vec![]).unwrap_err();
+    assert!(refused.message.starts_with("entry 1 (soc), field Kind: "), "{}", refused.message);
+    let silent = request(json!({ "Operation": "Destinations", "List": list("slack"), "Reason": " " }));
+    assert_eq!(code(&silent, vec![]), (400, "no-reason"));
 }

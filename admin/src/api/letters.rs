@@ -76,6 +76,7 @@ pub fn about(body: &str) -> About {
         let control = match finding.check {
             Check::Control(control) => control.to_string(),
             Check::ConfigRule(name) | Check::GuardDutyType(name) => excerpt(&name),
+            Check::Containment => "containment".to_owned(),
         };
         return About { control, account: finding.account.to_string(), resource: finding.resource.arn.to_string() };
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the run ended | its outcome goes onto the completions queue again, as SSM's event |
 //! | the run still runs, beyond its time | it is stopped; SSM's event of that brings its outcome |
+//! | it is a playbook | its function is asked: the end that it recorded goes onto the completions queue again |
 //! | no such run, and every run of the time was looked at | the claim is given back as `Failed`, code `never-started` |
 //! | for three days it could not be found out | the claim ends as `Failed`, code `end-unknown` |
 //! | its workflow is gone, and nobody was asked | the claim ends as `Failed`, code `workflow-lost` |
@@ -19,7 +20,8 @@ use jiff::{SignedDuration, Timestamp};
 use redress_common::arn::Partition;
 use redress_common::aws::ledger_store::{Also, AppendError, ClaimWrite, StoreError, TransactError, append_with};
 use redress_common::aws::open::Open;
-use redress_common::aws::state_table::{Claim, ClaimStatus, Expect, Notice, Snapshot, StateKey};
+use redress_common::aws::state_table::{CatalogueError, Claim, ClaimStatus, Expect, Notice, Snapshot, StateKey};
+use redress_common::catalogue::{Catalogue, Direct};
 use redress_common::contract::parameter;
 use redress_common::ids::{Fence, RemediationId};
 use redress_common::items::approval::{Approval, ApprovalStatus};
@@ -34,7 +36,7 @@ use super::{Broken, Counts, Reconciler};
 use crate::claim::{self, End, Times};
 use crate::orchestrate::pause;
 use crate::ports::Place;
-use crate::{approval, backlog, completion, report, tell};
+use crate::{approval, backlog, completion, direct, report, tell};
 
 /// Claims of each kind that one run of the reconciler looks at. The next run looks at those after them.
 const CLAIMS: usize = 200;
@@ -61,6 +63,8 @@ pub enum Lookup {
     Unknown,
     /// There is none.
     Absent,
+    /// It is a playbook, and its end was told once more.
+    Recalled,
     /// There is one.
     Found {
         /// SSM's id of it.
@@ -82,6 +86,8 @@ pub enum Repair {
         /// How it ended.
         status: String,
     },
+    /// Nothing more: its end was told.
+    Recalled,
     /// It runs for too long.
     Stop {
         /// SSM's id of it.
@@ -138,6 +144,7 @@ pub fn repair(claim: &Claim, run: &Lookup, times: Times, now: Timestamp) -> Repa
         _ if being_ended(claim) == Some(WORKFLOW_LOST) => Repair::WorkflowLost,
         (_, Lookup::Unknown | Lookup::Absent) if being_ended(claim) == Some(END_UNKNOWN) => Repair::EndUnknown,
         (_, Lookup::Unknown) => unknown(),
+        (_, Lookup::Recalled) => Repair::Recalled,
         // Its end was being recorded: SSM has forgotten it, or it ran somewhere else. Nobody can say.
         (state, Lookup::Absent) if state.is_terminal() && being_ended(claim) != Some(NEVER_STARTED) => unknown(),
         (_, Lookup::Absent) => Repair::NeverStarted,
@@ -217,9 +224,18 @@ impl<W: Watch> Reconciler<W> {
             claim.state != State::AwaitingApproval && now.as_millisecond() >= left_until(claim, self.me.times)
         };
         let due: Vec<(StateKey, Claim)> = claims.into_iter().filter(|(_, claim)| is_due(claim)).collect();
-        let mut places = self.runs_of(due.iter().map(|(_, claim)| claim), now).await;
+        let catalogue = self.playbooks(&due).await?;
+        let direct = |claim: &Claim| {
+            let entry = claim.subject.control.as_ref().and_then(|control| catalogue.0.get(control));
+            entry.and_then(|entry| entry.direct.clone())
+        };
+        let by_runbook = due.iter().map(|(_, claim)| claim).filter(|claim| direct(claim).is_none());
+        let mut places = self.runs_of(by_runbook, now).await;
         for (key, claim) in due {
-            let lookup = self.look_up(&claim, &mut places).await;
+            let lookup = match direct(&claim) {
+                Some(direct) => self.recall(&claim, &direct).await,
+                None => self.look_up(&claim, &mut places).await,
+            };
             let repair = repair(&claim, &lookup, self.me.times, now);
             self.carry_out(&key, &claim, &repair, &mut counts, now).await;
         }
@@ -293,6 +309,41 @@ impl<W: Watch> Reconciler<W> {
         places
     }
 
+    /// The catalogue, when anything is due that might be a playbook's.
+    async fn playbooks(&self, due: &[(StateKey, Claim)]) -> Result<Catalogue, Broken> {
+        if due.is_empty() {
+            return Ok(Catalogue::default());
+        }
+        let snapshot = self.outside.read(&[StateKey::Catalogue]).await?;
+        match snapshot.catalogue() {
+            Err(CatalogueError::Absent) => Ok(Catalogue::default()),
+            catalogue => Ok(catalogue?),
+        }
+    }
+
+    async fn recall(&self, claim: &Claim, direct: &Direct) -> Lookup {
+        if claim.state == State::Planned {
+            return Lookup::Unknown;
+        }
+        let Some(place) = place_of(claim) else { return Lookup::Absent };
+        let records = match self.outside.records(claim.remediation_id).await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(remediation = %claim.remediation_id, %error, "its records cannot be read");
+                return Lookup::Unknown;
+            }
+        };
+        let Some(start) = direct::again(&self.me, &records, claim, direct) else { return Lookup::Absent };
+        match self.outside.recall(&place, &start).await {
+            Ok(true) => Lookup::Recalled,
+            Ok(false) => Lookup::Absent,
+            Err(error) => {
+                tracing::error!(remediation = %claim.remediation_id, %error, "a playbook cannot be recalled");
+                Lookup::Unknown
+            }
+        }
+    }
+
     async fn look_up(&self, claim: &Claim, places: &mut BTreeMap<String, Runs>) -> Lookup {
         if claim.state == State::Planned {
             return Lookup::Unknown;
@@ -334,6 +385,7 @@ impl<W: Watch> Reconciler<W> {
         let (name, done) = match repair {
             Repair::Leave => return,
             Repair::Resend { run, status } => ("resent", self.resend(claim, run, status, now).await),
+            Repair::Recalled => ("recalled", Ok(())),
             Repair::Stop { run } => ("stopped", self.stop(claim, run, now).await),
             Repair::NeverStarted => {
                 let reason = "no run of the runbook was found in the member account: it never started".to_owned();

@@ -20,7 +20,7 @@ use super::{Broken, Counts, Note, Reconciler};
 use crate::report;
 
 /// What is watched.
-const WATCHED: [StateKey; 3] = [StateKey::Settings, StateKey::Policy, StateKey::Exemptions];
+const WATCHED: [StateKey; 4] = [StateKey::Settings, StateKey::Policy, StateKey::Exemptions, StateKey::Destinations];
 /// Records of the administrator account that are looked through for one run's changes.
 const RECORDS: usize = 2_000;
 /// Clocks differ, and a run takes its time.

@@ -72,6 +72,7 @@ fn input(asking: Option<Asking>, roll_back: bool) -> WorkflowInput {
         snapshot: false,
         snapshot_seconds: 7200,
         run_seconds: 1200,
+        direct: None,
         parameters,
     }
 }

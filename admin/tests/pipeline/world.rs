@@ -590,6 +590,16 @@ impl Outside for &World {
         Ok(())
     }
 
+    async fn recall(&self, place: &Place, start: &Start) -> Result<bool, StartError> {
+        self.call("Invoke").await;
+        let mut inner = self.0.lock().unwrap();
+        let known = inner.started.iter().any(|(at, known)| at == place && known.id == start.id);
+        if known {
+            inner.ends.push(serde_json::json!({ "Recalled": start.id }));
+        }
+        Ok(known)
+    }
+
     async fn execution(&self, _: &Place, id: &str) -> Result<Execution, StartError> {
         self.call("GetAutomationExecution").await;
         Ok(self.0.lock().unwrap().executions[id].clone())

@@ -65,3 +65,14 @@ pub fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
     use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
+
+/// An HTTP client that trusts one authority and no other: of what is no service of AWS, such as a cluster's Kubernetes API.
+/// `None` when the TLS library takes no such client.
+#[must_use]
+pub fn http_client_trusting(authority: &[u8]) -> Option<aws_smithy_runtime_api::client::http::SharedHttpClient> {
+    use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+    let trusted = TrustStore::empty().with_pem_certificate(authority);
+    let context = TlsContext::builder().with_trust_store(trusted).build().ok()?;
+    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    Some(builder.tls_context(context).build_https())
+}

@@ -190,7 +190,8 @@ fn decode(text: &str, part: &'static str) -> Result<Vec<u8>, EnvelopeError> {
     STANDARD.decode(text).map_err(|_| EnvelopeError::Malformed { part })
 }
 
-/// Seals under a new data key of `key_id`, with a nonce from the operating system.
+/// Seals under a new data key of `key_id`, with a nonce from the operating system. The envelope names the key as KMS
+/// does: by its own ARN, also when `key_id` is an alias's.
 ///
 /// # Errors
 /// When KMS gives no data key, or there is no randomness.
@@ -210,27 +211,33 @@ pub async fn seal(
         .map_err(|e| EnvelopeError::Kms { key_id: key_id.to_owned(), source: AwsFailure::of("GenerateDataKey", &e) })?;
     let plain = answer.plaintext.map(Blob::into_inner).unwrap_or_default();
     let encrypted = answer.ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
-    let key = DataKey::new(key_id, plain, encrypted)?;
+    let key = DataKey::new(answer.key_id.as_deref().unwrap_or(key_id), plain, encrypted)?;
     let mut nonce = [0; 12];
     SysRng.try_fill_bytes(&mut nonce).map_err(|_| EnvelopeError::NoRandomness)?;
     key.seal(nonce, context, plaintext.as_bytes())
 }
 
-/// Opens an envelope with the KMS key that it names. A caller that acts on the plaintext checks first that
-/// this is the key it expects.
+/// Opens an envelope with the KMS key `key_id`, or with the one that it names. A caller that acts on the plaintext names
+/// its own: KMS refuses what another key has sealed.
 ///
 /// # Errors
 /// When KMS does not decrypt the data key for this context, or the envelope does not open with it.
-pub async fn open(kms: &aws_sdk_kms::Client, context: &Context, sealed: &Sealed) -> Result<Plaintext, EnvelopeError> {
+pub async fn open(
+    kms: &aws_sdk_kms::Client,
+    key_id: Option<&str>,
+    context: &Context,
+    sealed: &Sealed,
+) -> Result<Plaintext, EnvelopeError> {
+    let key_id = key_id.unwrap_or(&sealed.key_id);
     let encrypted = decode(&sealed.encrypted_data_key, "data key")?;
     let answer = kms
         .decrypt()
-        .key_id(&sealed.key_id)
+        .key_id(key_id)
         .ciphertext_blob(Blob::new(encrypted))
         .set_encryption_context(Some(context.for_kms()))
         .send()
         .await
-        .map_err(|e| EnvelopeError::Kms { key_id: sealed.key_id.clone(), source: AwsFailure::of("Decrypt", &e) })?;
+        .map_err(|e| EnvelopeError::Kms { key_id: key_id.to_owned(), source: AwsFailure::of("Decrypt", &e) })?;
     let plain = answer.plaintext.map(Blob::into_inner).unwrap_or_default();
     DataKey::new(&sealed.key_id, plain, Vec::new())?.open(context, sealed)
 }

@@ -7,6 +7,7 @@
 
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
@@ -133,6 +134,8 @@ pub struct Stored {
     /// Its content.
     pub evidence: Evidence,
     etag: String,
+    /// The object's version; empty when S3 did not say.
+    pub version_id: String,
 }
 
 /// What [`EvidenceWriter::begin`] found.
@@ -183,13 +186,15 @@ pub struct EvidenceStore {
     kms: aws_sdk_kms::Client,
     bucket: String,
     owner: AccountId,
+    /// The only key that it opens with; without one, the key that the evidence names.
+    key: Option<String>,
 }
 
 impl EvidenceStore {
     /// A store over the bucket of the member account `owner`. Both clients are of that account's home Region.
     #[must_use]
     pub const fn new(s3: aws_sdk_s3::Client, kms: aws_sdk_kms::Client, bucket: String, owner: AccountId) -> Self {
-        Self { s3, kms, bucket, owner }
+        Self { s3, kms, bucket, owner, key: None }
     }
 
     /// The newest version of an object.
@@ -213,10 +218,10 @@ impl EvidenceStore {
         if answer.content_length().is_some_and(|length| length > MAX_BYTES) {
             return Err(malformed("size"));
         }
-        let etag = answer.e_tag.unwrap_or_default();
+        let (etag, version_id) = (answer.e_tag.unwrap_or_default(), answer.version_id.unwrap_or_default());
         let body = answer.body.collect().await.map_err(|_| malformed("transfer"))?.into_bytes();
         let evidence = serde_json::from_slice(&body).map_err(|_| malformed("form"))?;
-        Ok(Stored { evidence, etag })
+        Ok(Stored { evidence, etag, version_id })
     }
 
     /// Pre-image and change, in the clear.
@@ -249,7 +254,7 @@ impl EvidenceStore {
     ) -> Result<T, EvidenceError> {
         let key = || evidence.job.evidence_key.clone();
         let context = Context::new(evidence.job.remediation_id, self.owner.clone());
-        let plain = envelope::open(&self.kms, &context, sealed)
+        let plain = envelope::open(&self.kms, self.key.as_deref(), &context, sealed)
             .await
             .map_err(|source| EvidenceError::Envelope { key: key(), source })?;
         serde_json::from_slice(plain.as_bytes()).map_err(|_| EvidenceError::Malformed { key: key(), part })
@@ -272,7 +277,8 @@ fn check<T: Serialize>(
 #[derive(Debug, Clone)]
 pub struct EvidenceWriter {
     store: EvidenceStore,
-    key_id: String,
+    /// The member's key, or its alias where the key's own ARN is not known: in a further Region.
+    key: Arn,
 }
 
 impl EvidenceWriter {
@@ -283,8 +289,9 @@ impl EvidenceWriter {
         let home = key.region()?;
         let kms = aws_sdk_kms::config::Builder::from(config).region(SdkRegion::new(home.to_string())).build();
         let kms = aws_sdk_kms::Client::from_conf(kms);
-        let store = EvidenceStore::new(s3_client(config, home), kms, bucket, key.account()?.clone());
-        Some(Self { store, key_id: key.to_string() })
+        let mut store = EvidenceStore::new(s3_client(config, home), kms, bucket, key.account()?.clone());
+        store.key = Some(key.to_string());
+        Some(Self { store, key: key.clone() })
     }
 
     /// The account whose evidence this is.
@@ -316,7 +323,7 @@ impl EvidenceWriter {
         };
         let put = self.put(&evidence)?.if_none_match("*").send().await;
         match put {
-            Ok(answer) => Ok(Begun::Created(Stored { evidence, etag: answer.e_tag.unwrap_or_default() })),
+            Ok(answer) => Ok(Begun::Created(written(evidence, answer))),
             Err(error) if lost_the_race(&error) => self.take_over(opening.job).await.map(Begun::Existing),
             Err(error) => Err(EvidenceError::S3 { key: key.clone(), source: AwsFailure::of("PutObject", &error) }),
         }
@@ -333,7 +340,7 @@ impl EvidenceWriter {
         let mut evidence = stored.evidence;
         evidence.job.fence.clone_from(&job.fence);
         match self.put(&evidence)?.if_match(&stored.etag).send().await {
-            Ok(answer) => Ok(Stored { evidence, etag: answer.e_tag.unwrap_or_default() }),
+            Ok(answer) => Ok(written(evidence, answer)),
             // Somebody else was quicker. Whether that was a newer worker, the earlier one's end, or this very call,
             // whose answer was lost, is in the object.
             Err(error) if lost_the_race(&error) => {
@@ -361,7 +368,7 @@ impl EvidenceWriter {
         }
         let evidence = Evidence { result: Some(self.result(job, ending).await?), ..stored.evidence.clone() };
         match self.put(&evidence)?.if_match(&stored.etag).send().await {
-            Ok(answer) => Ok(Stored { evidence, etag: answer.e_tag.unwrap_or_default() }),
+            Ok(answer) => Ok(written(evidence, answer)),
             // The first answer to this very call may have been lost.
             Err(error) if lost_the_race(&error) => {
                 let now = self.read_own(&job.evidence_key).await?;
@@ -381,7 +388,7 @@ impl EvidenceWriter {
     /// When it is not there, not readable, or not of this account and key.
     pub async fn read_own(&self, key: &str) -> Result<Stored, EvidenceError> {
         let stored = self.store.read(key).await?;
-        own(&stored.evidence, key, &self.store.owner, &self.key_id)?;
+        own(&stored.evidence, key, &self.store.owner, &self.key)?;
         Ok(stored)
     }
 
@@ -418,7 +425,7 @@ impl EvidenceWriter {
             .map(Plaintext::from)
             .map_err(|_| EvidenceError::Malformed { key: job.evidence_key.clone(), part: "content" })?;
         let context = Context::new(job.remediation_id, self.store.owner.clone());
-        envelope::seal(&self.store.kms, &self.key_id, &context, &plain)
+        envelope::seal(&self.store.kms, self.key.as_str(), &context, &plain)
             .await
             .map_err(|source| EvidenceError::Envelope { key: job.evidence_key.clone(), source })
     }
@@ -436,11 +443,17 @@ impl EvidenceWriter {
                 .expected_bucket_owner(self.store.owner.as_str())
                 .content_type("application/json")
                 .server_side_encryption(ServerSideEncryption::AwsKms)
-                .ssekms_key_id(&self.key_id)
+                // The bucket's policy asks for the key's ARN, which KMS told when it sealed.
+                .ssekms_key_id(&evidence.before.key_id)
                 .body(ByteStream::from(body)),
             |put, (name, value)| put.metadata(name, value),
         ))
     }
+}
+
+fn written(evidence: Evidence, answer: PutObjectOutput) -> Stored {
+    let (etag, version_id) = (answer.e_tag.unwrap_or_default(), answer.version_id.unwrap_or_default());
+    Stored { evidence, etag, version_id }
 }
 
 /// That no worker with a newer fence has taken the evidence over.
@@ -510,12 +523,25 @@ fn hash<T: Serialize>(key: &str, value: &T) -> Result<String, EvidenceError> {
     canonical_sha256(value).map_err(|_| EvidenceError::Malformed { key: key.to_owned(), part: "content" })
 }
 
-fn own(evidence: &Evidence, key: &str, account: &AccountId, key_id: &str) -> Result<(), EvidenceError> {
+/// Whether an envelope says that it was sealed under our key. Of an alias only the place can be told: which key it
+/// stands for is KMS's to say, and it opens nothing that another one has sealed.
+fn is_ours(sealed: &str, ours: &Arn) -> bool {
+    if !ours.resource().starts_with("alias/") {
+        return sealed == ours.as_str();
+    }
+    sealed.parse::<Arn>().is_ok_and(|sealed| {
+        let place =
+            |arn: &Arn| (arn.partition(), arn.service().to_owned(), arn.region().cloned(), arn.account().cloned());
+        place(&sealed) == place(ours) && sealed.resource().starts_with("key/")
+    })
+}
+
+fn own(evidence: &Evidence, key: &str, account: &AccountId, ours: &Arn) -> Result<(), EvidenceError> {
     if evidence.account_id != *account || evidence.job.evidence_key != key {
         return Err(EvidenceError::Foreign { key: key.to_owned(), holder: evidence.job.remediation_id });
     }
     let after = evidence.result.as_ref().map(|result| &result.after);
-    match [Some(&evidence.before), after].into_iter().flatten().find(|sealed| sealed.key_id != key_id) {
+    match [Some(&evidence.before), after].into_iter().flatten().find(|sealed| !is_ours(&sealed.key_id, ours)) {
         Some(sealed) => Err(EvidenceError::ForeignKey { key: key.to_owned(), key_id: sealed.key_id.clone() }),
         None => Ok(()),
     }
@@ -639,13 +665,29 @@ mod tests {
     fn evidence_of_another_account_key_or_place_is_not_acted_on() {
         let account = "111122223333".parse().unwrap();
         let given = evidence(Some(Outcome::Verified));
-        assert!(own(&given, KEY, &account, KEY_ID).is_ok());
-        assert!(matches!(own(&given, "elsewhere", &account, KEY_ID), Err(EvidenceError::Foreign { .. })));
+        let ours: Arn = KEY_ID.parse().unwrap();
+        assert!(own(&given, KEY, &account, &ours).is_ok());
+        assert!(matches!(own(&given, "elsewhere", &account, &ours), Err(EvidenceError::Foreign { .. })));
         let other = "444455556666".parse().unwrap();
-        assert!(matches!(own(&given, KEY, &other, KEY_ID), Err(EvidenceError::Foreign { .. })));
+        assert!(matches!(own(&given, KEY, &other, &ours), Err(EvidenceError::Foreign { .. })));
         let mut swapped = given;
         swapped.result.as_mut().unwrap().after = sealed("arn:aws:kms:eu-central-1:666666666666:key/theirs");
-        assert!(matches!(own(&swapped, KEY, &account, KEY_ID), Err(EvidenceError::ForeignKey { .. })));
+        assert!(matches!(own(&swapped, KEY, &account, &ours), Err(EvidenceError::ForeignKey { .. })));
+    }
+
+    #[test]
+    fn who_knows_the_key_by_its_alias_takes_any_key_of_that_place_and_no_other() {
+        let alias: Arn = "arn:aws:kms:eu-central-1:111122223333:alias/redress-member".parse().unwrap();
+        assert!(is_ours(KEY_ID, &alias));
+        for other in [
+            "arn:aws:kms:eu-central-1:666666666666:key/k",
+            "arn:aws:kms:eu-west-1:111122223333:key/k",
+            "arn:aws:kms:eu-central-1:111122223333:alias/theirs",
+            "k",
+        ] {
+            assert!(!is_ours(other, &alias), "{other}");
+        }
+        assert!(!is_ours("arn:aws:kms:eu-central-1:111122223333:key/other", &KEY_ID.parse().unwrap()));
     }
 
     #[test]
@@ -666,7 +708,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_not_rewritten() {
-        let stored = |outcome| Stored { evidence: evidence(outcome), etag: "e".to_owned() };
+        let stored = |outcome| Stored { evidence: evidence(outcome), etag: "e".to_owned(), version_id: String::new() };
         assert!(ended_alike(stored(Some(Outcome::Verified)), Outcome::Verified).is_ok());
         let otherwise = ended_alike(stored(Some(Outcome::Failed)), Outcome::Verified);
         assert!(matches!(otherwise, Err(EvidenceError::Finished { outcome: Outcome::Failed, .. })));

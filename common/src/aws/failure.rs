@@ -75,12 +75,13 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Codes with which AWS says "not now": throttling, contention, its own trouble.
-const TRANSIENT: [&str; 15] = [
+const TRANSIENT: [&str; 16] = [
     "AutomationExecutionLimitExceededException",
     "InternalError",
     "InternalFailure",
     "InternalServerError",
     "InternalServerErrorException",
+    "InternalServiceError",
     "LimitExceededException",
     "ProvisionedThroughputExceededException",
     "RateExceeded",
@@ -94,11 +95,12 @@ const TRANSIENT: [&str; 15] = [
 ];
 
 /// Codes with which AWS says that it does not know itself.
-const UNANSWERED: [&str; 6] = [
+const UNANSWERED: [&str; 7] = [
     "InternalError",
     "InternalFailure",
     "InternalServerError",
     "InternalServerErrorException",
+    "InternalServiceError",
     "RequestTimeout",
     "ServiceUnavailable",
 ];

@@ -12,6 +12,7 @@ use aws_types::SdkConfig;
 
 use super::failure::AwsFailure;
 use crate::arn::{Arn, Partition};
+use crate::external_id::ExternalIdPrefix;
 use crate::ids::AccountId;
 use crate::names;
 
@@ -70,7 +71,7 @@ impl SessionError {
 #[derive(Debug)]
 pub struct MemberSessions {
     sts: aws_sdk_sts::Client,
-    external_id: String,
+    external_ids: ExternalIdPrefix,
     session_name: String,
     open: Mutex<HashMap<AccountId, Session>>,
 }
@@ -85,9 +86,9 @@ impl MemberSessions {
     /// Sessions that are opened with the base configuration's credentials, under one name: they are shared by
     /// remediations, so the name is the function's (`redress-orchestrator`).
     #[must_use]
-    pub fn new(base: &SdkConfig, external_id: String, session_name: impl Into<String>) -> Self {
+    pub fn new(base: &SdkConfig, external_ids: ExternalIdPrefix, session_name: impl Into<String>) -> Self {
         let sts = aws_sdk_sts::Client::new(base);
-        Self { sts, external_id, session_name: session_name.into(), open: Mutex::default() }
+        Self { sts, external_ids, session_name: session_name.into(), open: Mutex::default() }
     }
 
     /// The credentials of a session in an account.
@@ -113,7 +114,7 @@ impl MemberSessions {
             .assume_role()
             .role_arn(&role)
             .role_session_name(&self.session_name)
-            .external_id(&self.external_id)
+            .external_id(self.external_ids.of(account).reveal())
             .send()
             .await
             .map_err(|error| {
@@ -171,7 +172,7 @@ mod tests {
         let base = SdkConfig::builder()
             .behavior_version(aws_smithy_runtime_api::client::behavior_version::BehaviorVersion::latest())
             .build();
-        let sessions = MemberSessions::new(&base, "x".to_owned(), "redress-orchestrator");
+        let sessions = MemberSessions::new(&base, "0123456789abcdef".parse().unwrap(), "redress-orchestrator");
         let account: AccountId = "111122223333".parse().unwrap();
         let until = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
         let credentials = Credentials::new("a", "b", None, None, "test");

@@ -21,6 +21,7 @@ use crate::items::account::AccountFacts;
 use crate::items::approval::{Approval, Task};
 use crate::items::breaker::{Breaker, BreakerScope, Count};
 use crate::items::campaign::Campaign;
+use crate::items::destination::{Case, Delivery, Destinations};
 use crate::items::exemption::Exemptions;
 use crate::items::flight::Flight;
 use crate::items::policy::PolicyItem;
@@ -67,6 +68,14 @@ pub enum StateKey {
     Campaign(String),
     /// How far the reconciler has looked.
     Reconciler,
+    /// Where people are told, beside the topic's own subscribers.
+    Destinations,
+    /// A message at a destination, by the destination's name and what the message is.
+    Delivery(String, String),
+    /// The incident or ticket of a problem, by the destination's name and what the problem is.
+    Case(String, String),
+    /// Which waves of `redress deploy` have come up whole.
+    Deployment,
 }
 
 impl fmt::Display for StateKey {
@@ -88,6 +97,10 @@ impl fmt::Display for StateKey {
             Self::Task(id) => write!(f, "task#{id}"),
             Self::Campaign(name) => write!(f, "campaign#{name}"),
             Self::Reconciler => f.write_str("reconciler"),
+            Self::Destinations => f.write_str("destinations"),
+            Self::Delivery(destination, message) => write!(f, "delivery#{destination}#{message}"),
+            Self::Case(destination, problem) => write!(f, "case#{destination}#{problem}"),
+            Self::Deployment => f.write_str("deployment"),
         }
     }
 }
@@ -554,6 +567,30 @@ impl Snapshot {
     /// When it is not readable.
     pub fn progress(&self) -> Result<Progress, ItemError> {
         Ok(self.get("the reconciler's progress", &StateKey::Reconciler)?.unwrap_or_default())
+    }
+
+    /// Where people are told; nowhere when there is no such item.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn destinations(&self) -> Result<Destinations, ItemError> {
+        Ok(self.get("the destinations", &StateKey::Destinations)?.unwrap_or_default())
+    }
+
+    /// How far a message has come at a destination.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn delivery(&self, key: &StateKey) -> Result<Option<Delivery>, ItemError> {
+        self.get("a delivery", key)
+    }
+
+    /// The incident or ticket of a problem.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn case(&self, key: &StateKey) -> Result<Option<Case>, ItemError> {
+        self.get("a case", key)
     }
 
     /// What an item is, in short ([`fingerprint`]); `None` when there is none.

@@ -40,6 +40,7 @@ pub(super) fn custom_action(event: &Event<'_>) -> Result<Inbound, ParseError> {
         Some("RedressRemediate") => CustomAction::Remediate,
         Some("RedressDryRun") => CustomAction::DryRun,
         Some("RedressUndo") => CustomAction::Undo,
+        Some("RedressContain") => CustomAction::Contain,
         _ => {
             return Ok(Inbound::nothing(format!(
                 "custom action `{}` is not one of redress",
@@ -49,6 +50,10 @@ pub(super) fn custom_action(event: &Event<'_>) -> Result<Inbound, ParseError> {
     };
     // A person chose these: what an import would skip (passed, archived, updated by us) is kept.
     event.findings(MAX_CUSTOM_ACTION_FINDINGS, |node| {
+        if chosen == CustomAction::Contain {
+            // What is contained is the resource, whichever product speaks of it.
+            return finding(event, node, Check::Containment, Trigger::CustomAction(chosen)).map(Read::found);
+        }
         let check = check(node)?
             .ok_or_else(|| ParseError::Missing { path: format!("{}.Compliance.SecurityControlId", node.path()) })?;
         finding(event, node, check, Trigger::CustomAction(chosen)).map(Read::found)
@@ -89,7 +94,9 @@ fn is_reporter(node: &Node<'_>, check: &Check) -> Result<bool, ParseError> {
     Ok(product.service() == "securityhub"
         && match check {
             Check::GuardDutyType(_) => product.resource() == "product/aws/guardduty",
-            Check::Control(_) | Check::ConfigRule(_) => product.resource() == "product/aws/securityhub",
+            Check::Control(_) | Check::ConfigRule(_) | Check::Containment => {
+                product.resource() == "product/aws/securityhub"
+            }
         })
 }
 
@@ -143,7 +150,7 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
     let kind = node.need_text("Type")?;
     if kind == "AwsIamAccessKey" {
         let key = node.need("Details")?.need("AwsIamAccessKey")?;
-        return Resource::of_principal(key.need_text("PrincipalType")?, &key.need("PrincipalName")?, account, region);
+        return Resource::of_principal(key.need_text("PrincipalType")?, || key.need("PrincipalName"), account, region);
     }
     Resource::of_id(kind, &node.need("Id")?, account, region)
 }
@@ -270,12 +277,29 @@ const STANDARD_IDS: &[(&str, &str, &str, &str)] = &[
     ("pci-dss", "3.2.1", "PCI.KMS.1", "KMS.4"),
 ];
 
-/// GuardDuty's own type from the ASFF one, which is `<namespace>/<category>/<type with a hyphen for its slash>`.
+/// GuardDuty's own type from the ASFF one, which is `<namespace>/<category>/<type with a hyphen for its slash>`. Of some
+/// types the category is a part: `TTPs/Credential Access/IAMUser-AnomalousBehavior` is that of
+/// `CredentialAccess:IAMUser/AnomalousBehavior`, `TTPs/AnomalousBehavior/Discovery:Kubernetes-PermissionChecked` that of
+/// `Discovery:Kubernetes/AnomalousBehavior.PermissionChecked`.
 pub(super) fn guardduty_type_of(asff: &str) -> Option<String> {
-    let last = asff.splitn(3, '/').last()?;
-    let (purpose, rest) = last.split_once(':')?;
-    let rest = if rest.contains('/') { rest.to_owned() } else { rest.replacen('-', "/", 1) };
-    Some(format!("{purpose}:{rest}")).filter(|kind| kind.contains('/') && !kind.contains(' '))
+    let rest = asff.split_once('/').map_or(asff, |(_, rest)| rest);
+    // Where there is no category, what stands there is the type.
+    let (category, last) = rest.split_once('/').filter(|(category, _)| !category.contains(':')).unwrap_or(("", rest));
+    let category: String = category.chars().filter(|c| !c.is_whitespace()).collect();
+    let kind = match last.split_once(':') {
+        None => {
+            let (resource, name) =
+                last.split_once('-').filter(|(resource, _)| matches!(*resource, "IAMUser" | "RDS"))?;
+            format!("{category}:{resource}/{name}")
+        }
+        Some((purpose, rest)) if rest.contains('/') => format!("{purpose}:{rest}"),
+        Some((purpose, rest)) => {
+            let (resource, name) = rest.split_once('-')?;
+            let family = if category == "AnomalousBehavior" { "AnomalousBehavior." } else { "" };
+            format!("{purpose}:{resource}/{family}{name}")
+        }
+    };
+    Some(kind).filter(|kind| !kind.starts_with(':') && !kind.contains(' '))
 }
 
 fn guardduty_type(node: &Node<'_>) -> Result<Option<String>, ParseError> {
@@ -291,4 +315,38 @@ fn guardduty_type(node: &Node<'_>) -> Result<Option<String>, ParseError> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guardduty_type_of;
+
+    #[test]
+    fn guardduty_types_are_read_as_security_hub_names_them() {
+        for (asff, guardduty) in [
+            ("TTPs/Initial Access/UnauthorizedAccess:EC2-SSHBruteForce", "UnauthorizedAccess:EC2/SSHBruteForce"),
+            ("TTPs/Command and Control/Backdoor:EC2-C&CActivity.B!DNS", "Backdoor:EC2/C&CActivity.B!DNS"),
+            ("TTPs/Discovery:S3-AnomalousBehavior", "Discovery:S3/AnomalousBehavior"),
+            ("TTPs/PenTest:IAMUser/KaliLinux", "PenTest:IAMUser/KaliLinux"),
+            ("TTPs/AttackSequence:IAM/CompromisedCredentials", "AttackSequence:IAM/CompromisedCredentials"),
+            ("TTPs/Credential Access/IAMUser-AnomalousBehavior", "CredentialAccess:IAMUser/AnomalousBehavior"),
+            ("TTPs/Privilege Escalation/IAMUser-AnomalousBehavior", "PrivilegeEscalation:IAMUser/AnomalousBehavior"),
+            ("TTPs/Discovery/RDS-TorIPCaller", "Discovery:RDS/TorIPCaller"),
+            (
+                "TTPs/AnomalousBehavior/PrivilegeEscalation:Kubernetes-WorkloadDeployed!PrivilegedContainer",
+                "PrivilegeEscalation:Kubernetes/AnomalousBehavior.WorkloadDeployed!PrivilegedContainer",
+            ),
+            (
+                "Effects/Data Exfiltration/UnauthorizedAccess:IAMUser-InstanceCredentialExfiltration.OutsideAWS",
+                "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS",
+            ),
+        ] {
+            assert_eq!(guardduty_type_of(asff).as_deref(), Some(guardduty), "{asff}");
+        }
+        for none in
+            ["", "TTPs", "Software and Configuration Checks/AWS Security Best Practices", "a/b/c-d", ":x-y", "a/b/p:q"]
+        {
+            assert_eq!(guardduty_type_of(none), None, "{none}");
+        }
+    }
 }

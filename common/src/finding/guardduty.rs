@@ -1,9 +1,10 @@
 //! GuardDuty's `GuardDuty Finding`. Its severity is a number from 1 to 10; the resource is described, seldom by ARN.
 
-use super::envelope::{Event, Inbound};
+use super::envelope::{Event, Inbound, MAX_FINDINGS};
 use super::json::Node;
 use super::resource::same_account;
 use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus, indicators};
+use crate::arn::Arn;
 use crate::ids::{AccountId, Generation, Region, excerpt};
 
 pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
@@ -15,7 +16,28 @@ pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
     if is_sample(&service) {
         return Ok(Inbound::nothing("the guardduty finding is a sample"));
     }
-    Ok(Inbound::Findings(vec![finding(event)]))
+    let whole = finding(event);
+    let parts = whole.as_ref().map(|whole| attacked(event, whole)).unwrap_or_default();
+    Ok(Inbound::Findings(std::iter::once(whole).chain(parts.into_iter().map(Ok)).collect()))
+}
+
+/// The resources that an attack sequence names by their ARNs, each as a finding of its own: what can be contained is these.
+fn attacked(event: &Event<'_>, whole: &Finding) -> Vec<Finding> {
+    let Some(resources) = event.detail.find(&["service", "detection", "sequence", "resources"]) else {
+        return Vec::new();
+    };
+    let named = resources.items().unwrap_or_default();
+    let arns = named.iter().filter_map(|resource| resource.get("uid")?.arn().ok());
+    let mut found: Vec<Finding> = Vec::new();
+    for resource in arns.filter_map(Resource::of_arn) {
+        let is_here = resource.arn.account().is_none_or(|owner| *owner == whole.account);
+        let is_new = found.iter().all(|other| other.resource.arn != resource.arn);
+        if is_here && is_new && resource.bind(&whole.account, &whole.region).is_ok() && found.len() + 1 < MAX_FINDINGS {
+            let id = format!("{}#{}", whole.id, resource.arn);
+            found.push(Finding { id, resource, ..whole.clone() });
+        }
+    }
+    found
 }
 
 fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
@@ -87,12 +109,15 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
         }
         "AccessKey" => {
             let details = node.need("accessKeyDetails")?;
-            Resource::of_principal(details.need_text("userType")?, &details.need("userName")?, account, region)
+            Resource::of_principal(details.need_text("userType")?, || details.need("userName"), account, region)
         }
         "S3Bucket" => by_arn("AWS::S3::Bucket", node.first("s3BucketDetails")?.need("arn")?),
         "EKSCluster" => by_arn("AWS::EKS::Cluster", node.need("eksClusterDetails")?.need("arn")?),
         "ECSCluster" => by_arn("AWS::ECS::Cluster", node.need("ecsClusterDetails")?.need("arn")?),
-        "Lambda" => by_arn("AWS::Lambda::Function", node.need("lambdaDetails")?.need("functionArn")?),
+        "Lambda" => Ok(Resource::new(
+            function(node.need("lambdaDetails")?.need("functionArn")?.arn()?),
+            "AWS::Lambda::Function",
+        )),
         "RDSDBInstance" => by_arn("AWS::RDS::DBInstance", node.need("rdsDbInstanceDetails")?.need("dbInstanceArn")?),
         _ => Err(ParseError::UnsupportedResource {
             kind: excerpt(kind),
@@ -100,4 +125,12 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
             reason: "no guardduty resource type that redress knows",
         }),
     }
+}
+
+/// The function, of the ARN of one of its versions or aliases.
+fn function(arn: Arn) -> Arn {
+    let qualified = arn.resource().strip_prefix("function:").and_then(|rest| rest.split_once(':'));
+    let bare =
+        qualified.and_then(|(_, qualifier)| arn.as_str().strip_suffix(qualifier)?.strip_suffix(':')?.parse().ok());
+    bare.unwrap_or(arn)
 }

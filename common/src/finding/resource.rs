@@ -116,6 +116,8 @@ const KINDS: &[Kind] = {
         kind("AWS::SNS::Topic", "AwsSnsTopic", "sns", Regional, "", Word),
         kind("AWS::SQS::Queue", "AwsSqsQueue", "sqs", Regional, "", Word),
         kind("AWS::SSM::Document", "AwsSsmDocument", "ssm", Regional, "document/", Path),
+        // CloudFormation has no name for it: a session, not something that is made.
+        kind("AWS::STS::FederatedUser", "", "sts", Global, "federated-user/", Word),
         kind("AWS::SecretsManager::Secret", "AwsSecretsManagerSecret", "secretsmanager", Regional, "secret:", InArnOnly),
         kind("AWS::StepFunctions::StateMachine", "AwsStepFunctionStateMachine", "states", Regional, "stateMachine:", Word),
     ]
@@ -206,21 +208,26 @@ impl Resource {
         Ok(Self::new(arn, kind))
     }
 
-    /// The IAM principal behind an access key, as GuardDuty describes it.
-    pub(super) fn of_principal(
+    /// The principal behind an access key, as GuardDuty describes it: `kind` is CloudTrail's `userIdentity.type`.
+    ///
+    /// A user's key is long-term (`AKIA…`) or of one of its sessions (`ASIA…`): both are the user's. A role has sessions
+    /// only. A federated session is a resource of its own, since nobody tells whose it is. Where the caller is the root
+    /// user, another account or a service, what is concerned is the account.
+    pub(super) fn of_principal<'a>(
         kind: &str,
-        name: &Node<'_>,
+        name: impl FnOnce() -> Result<Node<'a>, ParseError>,
         account: &AccountId,
         region: &Region,
     ) -> Result<Self, ParseError> {
         match kind {
-            "IAMUser" => Self::of_id("AWS::IAM::User", name, account, region),
-            "AssumedRole" | "Role" => Self::of_id("AWS::IAM::Role", name, account, region),
-            "Root" => Ok(Self::account(account, region)),
+            "IAMUser" => Self::of_id("AWS::IAM::User", &name()?, account, region),
+            "AssumedRole" | "Role" => Self::of_id("AWS::IAM::Role", &name()?, account, region),
+            "FederatedUser" => Self::of_id("AWS::STS::FederatedUser", &name()?, account, region),
+            "Root" | "AWSAccount" | "AWSService" => Ok(Self::account(account, region)),
             _ => Err(ParseError::UnsupportedResource {
                 kind: "AWS::IAM::AccessKey".to_owned(),
-                id: excerpt(name.text()?),
-                reason: "its principal is neither a user, a role nor the root user",
+                id: excerpt(kind),
+                reason: "its principal is no user, role, federated session, account or service",
             }),
         }
     }

@@ -74,6 +74,8 @@ pub struct Settings {
     pub policy_set: PolicySetName,
     /// The shipped set that decided before the operators' own: a rollback past their first one goes back to it.
     pub shipped_before: PolicySetName,
+    /// The first version of the operators' own since then: a rollback from it goes to the shipped set.
+    pub own_since: u64,
     /// Whether anything may be done at all.
     pub switch: Switch,
     /// The same for one account.
@@ -122,7 +124,8 @@ impl Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Limits {
-    /// Remediations running at a time in one account and Region. SSM's own limit is 100 automations.
+    /// Remediations running at a time in one account and Region. SSM runs 100 automations there, and each remediation is
+    /// two: the control runbook and the one that it starts.
     pub in_flight: u32,
     /// Remediations that rules may start in one account within an hour.
     pub account_per_hour: u32,
@@ -141,7 +144,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            in_flight: 80,
+            in_flight: 45,
             account_per_hour: 200,
             organisation_per_hour: 2_000,
             control_failure_percent: 50,

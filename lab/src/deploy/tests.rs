@@ -31,7 +31,12 @@ fn cloud(operation: &str, status: &str, templates: &[&Source]) -> Result<Value, 
 #[tokio::test]
 async fn every_account_gets_its_stacks_runbooks_and_rules() {
     let plan = plan();
-    let sources = [plan.administrator_stack.clone(), plan.member_stack.clone(), plan.member_roles.clone()];
+    let sources = [
+        plan.administrator_stack.clone(),
+        plan.administrator_monitoring.clone(),
+        plan.member_stack.clone(),
+        plan.member_roles.clone(),
+    ];
     let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
         ("organizations", _) => Ok(json!({ "Organization": { "Id": "o-abcdefghij" } })),
         ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
@@ -46,11 +51,17 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
         calls.iter().filter(|(who, what, _)| who == account && what == operation).count()
     };
     let member = organisation.members[1].id.as_str();
-    assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 1);
-    assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), 3);
+    assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 2);
+    assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), names::ACTIONS.len());
     assert_eq!(count(member, "cloudformation:CreateStack"), 2);
     assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
-    for control in plan.catalogue.0.iter().filter(|(_, entry)| entry.guidance.is_empty()).map(|(control, _)| control) {
+    for control in plan
+        .catalogue
+        .0
+        .iter()
+        .filter(|(_, entry)| entry.guidance.is_empty() && entry.direct.is_none())
+        .map(|(control, _)| control)
+    {
         let name = redress_common::names::control_document(control);
         assert!(ssm.has_document(member, "us-east-1", &name), "{name}");
     }
@@ -116,18 +127,4 @@ fn every_config_rule_of_a_member_reports_a_control_of_the_catalogue() {
         let check = redress_common::finding::Check::ConfigRule(rule.name.to_owned());
         assert!(plan.catalogue.resolve(&check).is_some(), "{}", rule.name);
     }
-}
-
-#[test]
-fn a_calendar_in_a_template_is_created_as_it_stands_there() {
-    let template = crate::template::Template::parse(
-        "Resources: {Freeze: {Type: 'AWS::SSM::Document', Properties: {Name: redress-freeze, DocumentType: ChangeCalendar, \
-         DocumentFormat: TEXT, Content: 'BEGIN:VCALENDAR'}}}",
-    )
-    .unwrap();
-    let resources = BTreeMap::from([("Freeze".to_owned(), "redress-freeze".to_owned())]);
-    let calls = complete::calls(&template, &Stack { resources, ..Stack::default() }).unwrap();
-    assert_eq!(calls[0].operation, "CreateDocument");
-    let expected = json!({"Name": "redress-freeze", "Content": "BEGIN:VCALENDAR", "DocumentType": "ChangeCalendar", "DocumentFormat": "TEXT"});
-    assert_eq!(calls[0].parameters, expected);
 }

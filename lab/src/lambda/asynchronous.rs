@@ -97,7 +97,7 @@ impl Functions {
             "sns" => ("Publish", json!({ "TopicArn": to, "Message": body, "MessageAttributes": attributes })),
             _ => return Err(unsupported()),
         };
-        let session = authority.session(&configuration.role, &configuration.name, PRINCIPAL).await?;
+        let session = authority.session(&configuration.role, &configuration.name, PRINCIPAL, None).await?;
         self.shared.call(&session, arn.region, arn.service, operation, parameters).await.map(|_| ())
     }
 }

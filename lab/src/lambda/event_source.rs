@@ -136,7 +136,7 @@ async fn receive(functions: &Functions, mapping: &Mapping) -> Result<Option<(Pol
         )
         .await?;
     let poller = Poller {
-        credentials: authority.session(&configuration.role, &configuration.name, PRINCIPAL).await?,
+        credentials: authority.session(&configuration.role, &configuration.name, PRINCIPAL, None).await?,
         region: queue.region.to_owned(),
         queue_url: found["QueueUrl"].as_str().unwrap_or_default().to_owned(),
     };

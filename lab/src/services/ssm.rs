@@ -182,6 +182,12 @@ impl Ssm {
         self.engine.all()
     }
 
+    /// Whether an execution of late still runs in an account: cheap, for whoever waits for its end.
+    #[must_use]
+    pub fn is_busy(&self, account: &str) -> bool {
+        self.engine.is_busy(account)
+    }
+
     /// Wait until an execution has ended and its last event is out. `None` when there is no such execution.
     pub async fn ended(&self, id: &str) -> Option<Execution> {
         let run = self.engine.find(id)?;
@@ -225,8 +231,9 @@ impl Ssm {
         aws.authorise(&request.caller, "iam:PassRole", &role, json!({"iam:PassedToService": "ssm.amazonaws.com"}))
             .await?;
         let id = uuid::Uuid::new_v4().to_string();
+        let source = arn(&place, &format!("automation-execution/{id}"));
         let credentials = aws
-            .session(&role, &format!("Automation-{id}"), "ssm.amazonaws.com")
+            .session_of(&role, &format!("Automation-{id}"), "ssm.amazonaws.com", &source)
             .await
             .map_err(|error| refused(format!("The defined assume role is unable to be assumed. ({error})")))?;
         let record = Execution {

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use aws_sdk_cloudtrail::types::Trail;
+use aws_sdk_cloudtrail::types::{AdvancedEventSelector, AdvancedFieldSelector, EventSelector, ReadWriteType, Trail};
 use aws_sdk_cloudwatchlogs::types::MetricTransformation;
 use redress_common::arn::Arn;
 use redress_common::aws::failure::AwsFailure;
@@ -26,6 +26,7 @@ pub const DECLARED: Declared = Declared {
     name: "cloudwatch_alarm",
     reads: &[
         "cloudtrail:DescribeTrails",
+        "cloudtrail:GetEventSelectors",
         "cloudtrail:GetTrailStatus",
         "cloudwatch:DescribeAlarms",
         "cloudwatch:DescribeAlarmsForMetric",
@@ -95,8 +96,9 @@ impl EventAlarm {
         let mut nearest = Lack::NoTrail;
         for trail in trails {
             let lack = match self.wanted.log_group_of(trail) {
-                Ok(group) if self.is_logging(trail).await? => return Ok(Ok(group)),
-                Ok(_) => Lack::NotLogging { trail: name_of(trail) },
+                Ok(_) if !self.is_logging(trail).await? => Lack::NotLogging { trail: name_of(trail) },
+                Ok(_) if !self.logs_enough(trail).await? => Lack::TooFewEvents { trail: name_of(trail) },
+                Ok(group) => return Ok(Ok(group)),
                 Err(lack) => lack,
             };
             nearest = nearest.max(lack);
@@ -108,6 +110,16 @@ impl EventAlarm {
         let status = self.cloudtrail.get_trail_status().set_name(trail.trail_arn().map(str::to_owned)).send().await;
         let status = status.map_err(|error| AwsFailure::of("GetTrailStatus", &error))?;
         Ok(status.is_logging() == Some(true))
+    }
+
+    /// Whether it logs the events that are looked for. A trail whose selectors nobody has chosen logs all of management.
+    async fn logs_enough(&self, trail: &Trail) -> Result<bool, NativeError> {
+        if trail.has_custom_event_selectors() != Some(true) {
+            return Ok(true);
+        }
+        let selectors = self.cloudtrail.get_event_selectors().set_trail_name(trail.trail_arn().map(str::to_owned));
+        let selectors = selectors.send().await.map_err(|error| AwsFailure::of("GetEventSelectors", &error))?;
+        Ok(self.wanted.is_let_through(selectors.event_selectors(), selectors.advanced_event_selectors()))
     }
 
     /// The filters that look for the pattern, and the one that has our name; `None` when the log group is gone.
@@ -255,6 +267,33 @@ impl Wanted {
         }
     }
 
+    /// Whether selectors let all management events through, read and write, but for sources that the pattern does not name:
+    /// what Security Hub asks of a trail.
+    fn is_let_through(&self, basic: &[EventSelector], advanced: &[AdvancedEventSelector]) -> bool {
+        let excludes = |sources: &[String]| sources.iter().any(|source| self.pattern.contains(source.as_str()));
+        let basic = basic.iter().any(|one| {
+            one.include_management_events() != Some(false)
+                && one.read_write_type().is_none_or(|kind| *kind == ReadWriteType::All)
+                && !excludes(one.exclude_management_event_sources())
+        });
+        let advanced = advanced.iter().any(|one| {
+            let fields = one.field_selectors();
+            let is_harmless = |field: &AdvancedFieldSelector| match field.field() {
+                "eventCategory" => true,
+                "eventSource" => {
+                    let chosen = [field.equals(), field.starts_with(), field.ends_with()];
+                    let others = [field.not_starts_with(), field.not_ends_with()];
+                    chosen.iter().chain(&others).all(|values| values.is_empty()) && !excludes(field.not_equals())
+                }
+                _ => false,
+            };
+            let is_management =
+                |field: &AdvancedFieldSelector| field.field() == "eventCategory" && field.equals() == ["Management"];
+            fields.iter().any(is_management) && fields.iter().all(is_harmless)
+        });
+        basic || advanced
+    }
+
     /// Whether a filter has the pattern, spaces aside, and a metric that an alarm can watch.
     fn looks_for_it(&self, filter: &Filter) -> bool {
         dense(&filter.pattern) == dense(&self.pattern) && !filter.metrics.is_empty()
@@ -371,6 +410,7 @@ enum Lack {
     OtherRegion { region: String },
     NoLogGroup { trail: String },
     NotLogging { trail: String },
+    TooFewEvents { trail: String },
     GroupGone { log_group: String },
 }
 
@@ -398,6 +438,10 @@ impl Lack {
             Self::NotLogging { trail } => format!(
                 "trail `{trail}` is turned off, so there is nothing to watch. 1. Find out why, then start it \
                  (CloudTrail, the trail, Start logging). 2. Remediate again"
+            ),
+            Self::TooFewEvents { trail } => format!(
+                "trail `{trail}` does not log all the management events that this control watches for. 1. Open it in \
+                 CloudTrail, and edit its management events: read and write, and none excluded. 2. Remediate again"
             ),
             Self::GroupGone { log_group } => format!(
                 "log group `{log_group}`, to which the trail sends, does not exist. 1. Edit CloudWatch Logs of the trail, \

@@ -143,6 +143,7 @@ fn without_a_log_to_watch_the_steps_are_told() {
         (Lack::OtherRegion { region: "eu-west-1".to_owned() }, "Remediate this control in eu-west-1"),
         (Lack::NoLogGroup { trail: "t".to_owned() }, "trail `t` sends nothing to CloudWatch Logs"),
         (Lack::NotLogging { trail: "t".to_owned() }, "trail `t` is turned off"),
+        (Lack::TooFewEvents { trail: "t".to_owned() }, "trail `t` does not log all the management events"),
         (Lack::GroupGone { log_group: "g".to_owned() }, "log group `g`"),
     ] {
         let state = State { lack: Some(lack), ..State::default() };
@@ -175,6 +176,60 @@ fn only_the_log_group_of_this_account_and_region_can_be_watched_here() {
     let shadow = of(&trail(arn, "eu-west-1", Some(group)));
     assert_eq!(shadow, Err(Lack::OtherRegion { region: "eu-west-1".to_owned() }));
     assert_eq!(of(&trail(arn, "eu-central-1", None)), Err(Lack::NoLogGroup { trail: "t".to_owned() }));
+}
+
+#[test]
+fn a_trail_must_log_all_management_events_but_for_services_that_are_not_watched() {
+    let pattern = "{($.eventSource=kms.amazonaws.com) && ($.eventName=DisableKey)}".to_owned();
+    let wanted = Wanted { pattern, ..wanted() };
+    let basic = |kind: &str, management: bool, excluded: &[&str]| {
+        let excluded = excluded.iter().map(|source| (*source).to_owned()).collect();
+        let selector = EventSelector::builder().read_write_type(kind.into()).include_management_events(management);
+        wanted.is_let_through(&[selector.set_exclude_management_event_sources(Some(excluded)).build()], &[])
+    };
+    assert!(basic("All", true, &[]));
+    assert!(basic("All", true, &["rdsdata.amazonaws.com"]));
+    assert!(!basic("All", true, &["kms.amazonaws.com"]));
+    assert!(!basic("ReadOnly", true, &[]));
+    assert!(!basic("All", false, &[]));
+    let field = |name: &str| AdvancedFieldSelector::builder().field(name);
+    let advanced = |more: Option<AdvancedFieldSelector>| {
+        let category = field("eventCategory").equals("Management").build().unwrap();
+        let fields = [category].into_iter().chain(more).collect();
+        let selector = AdvancedEventSelector::builder().set_field_selectors(Some(fields)).build().unwrap();
+        wanted.is_let_through(&[], &[selector])
+    };
+    assert!(advanced(None));
+    assert!(advanced(field("eventSource").not_equals("rdsdata.amazonaws.com").build().ok()));
+    assert!(!advanced(field("eventSource").not_equals("kms.amazonaws.com").build().ok()));
+    assert!(!advanced(field("eventSource").equals("ec2.amazonaws.com").build().ok()));
+    assert!(!advanced(field("readOnly").equals("true").build().ok()));
+    let data = AdvancedFieldSelector::builder().field("eventCategory").equals("Data").build().unwrap();
+    let data = AdvancedEventSelector::builder().field_selectors(data).build().unwrap();
+    assert!(!wanted.is_let_through(&[], &[data]));
+}
+
+#[tokio::test]
+async fn a_trail_that_leaves_out_what_is_watched_is_told() {
+    for (excluded, lack) in
+        [("[]", None), (r#"["kms.amazonaws.com"]"#, Some(Lack::TooFewEvents { trail: "all".to_owned() }))]
+    {
+        let aws = FakeAws::default();
+        let trails = json!({ "trailList": [{
+            "Name": "all", "TrailARN": "arn:aws:cloudtrail:eu-central-1:111122223333:trail/all", "IsMultiRegionTrail": true,
+            "HomeRegion": "eu-central-1", "HasCustomEventSelectors": true,
+            "CloudWatchLogsLogGroupArn": "arn:aws:logs:eu-central-1:111122223333:log-group:trail:*",
+        }] });
+        aws.answer("DescribeTrails", 200, &trails.to_string());
+        aws.answer("GetTrailStatus", 200, r#"{"IsLogging":true}"#);
+        let selectors = format!(
+            r#"{{"EventSelectors":[{{"ReadWriteType":"All","IncludeManagementEvents":true,"ExcludeManagementEventSources":{excluded}}}]}}"#
+        );
+        aws.answer("GetEventSelectors", 200, &selectors);
+        let mut native = native(&aws);
+        native.wanted.pattern = "{($.eventSource=kms.amazonaws.com)}".to_owned();
+        assert_eq!(native.log_group().await.unwrap().err(), lack);
+    }
 }
 
 #[tokio::test]

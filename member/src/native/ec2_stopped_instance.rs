@@ -55,6 +55,22 @@ pub struct StoppedInstance {
     image: Mutex<Option<String>>,
 }
 
+/// The instance, unless it is terminated or will be: nothing stops that any more.
+pub(crate) async fn described(ec2: &aws_sdk_ec2::Client, id: &str) -> Result<Option<types::Instance>, NativeError> {
+    let answer = ec2.describe_instances().instance_ids(id).send().await;
+    let answer = match answer.map_err(|error| AwsFailure::of("DescribeInstances", &error)) {
+        Err(failure) if failure.code() == Some("InvalidInstanceID.NotFound") => return Ok(None),
+        answer => answer?,
+    };
+    let gone = [InstanceStateName::Terminated, InstanceStateName::ShuttingDown];
+    let is_gone = |instance: &types::Instance| {
+        instance.state().and_then(|state| state.name()).is_some_and(|name| gone.contains(name))
+    };
+    let mut instances =
+        answer.reservations.unwrap_or_default().into_iter().flat_map(|all| all.instances.unwrap_or_default());
+    Ok(instances.next().filter(|instance| !is_gone(instance)))
+}
+
 impl StoppedInstance {
     /// Parameter `AllowedDays`: how long an instance may be stopped.
     ///
@@ -76,22 +92,6 @@ impl StoppedInstance {
             before: now.checked_sub(allowed).map_err(|_| wrong())?,
             image: Mutex::default(),
         })
-    }
-
-    /// The instance, unless it is terminated or will be: nothing stops that any more.
-    async fn described(&self) -> Result<Option<types::Instance>, NativeError> {
-        let answer = self.client.describe_instances().instance_ids(&self.instance).send().await;
-        let answer = match answer.map_err(|error| AwsFailure::of("DescribeInstances", &error)) {
-            Err(failure) if failure.code() == Some("InvalidInstanceID.NotFound") => return Ok(None),
-            answer => answer?,
-        };
-        let gone = [InstanceStateName::Terminated, InstanceStateName::ShuttingDown];
-        let is_gone = |instance: &types::Instance| {
-            instance.state().and_then(|state| state.name()).is_some_and(|name| gone.contains(name))
-        };
-        let mut instances =
-            answer.reservations.unwrap_or_default().into_iter().flat_map(|all| all.instances.unwrap_or_default());
-        Ok(instances.next().filter(|instance| !is_gone(instance)))
     }
 
     async fn is_protected(&self) -> Result<bool, NativeError> {
@@ -128,7 +128,7 @@ impl StoppedInstance {
             .filter(|mapping| mapping.ebs().is_some_and(|ebs| ebs.snapshot_id().is_some()))
             .map(|mapping| of(mapping.device_name()))
             .collect();
-        let instance = self.described().await?;
+        let instance = described(&self.client, &self.instance).await?;
         let volumes = instance.iter().flat_map(types::Instance::block_device_mappings);
         if let Some(lacking) = volumes.map(|volume| of(volume.device_name())).find(|device| !held.contains(device)) {
             return Err(NativeError::NotNow(format!("the image has no snapshot of the volume at {lacking}")));
@@ -141,7 +141,7 @@ impl StoppedInstance {
 #[async_trait]
 impl Native for StoppedInstance {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
-        let Some(instance) = self.described().await? else {
+        let Some(instance) = described(&self.client, &self.instance).await? else {
             let made = self.images(None).await?.into_iter().max_by_key(|image| image.creation_date.clone());
             if let Ok(mut image) = self.image.lock() {
                 *image = made.and_then(|made| made.image_id);

@@ -164,7 +164,7 @@ fn allows_all(statement: &Value) -> bool {
 }
 
 /// IAM gives documents percent-encoded.
-pub(super) fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

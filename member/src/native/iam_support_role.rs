@@ -1,9 +1,11 @@
 //! `iam_support_role`: somebody in the account can manage incidents with AWS Support.
 //!
 //! When nobody has the managed policy `AWSSupportAccess`, a role gets it. The role may be assumed by this account's own
-//! principals, as far as their policies let them; a role of that name that is there already is used as it is.
+//! principals, as far as their policies let them; a role of that name that is there already is used as it is. The policy
+//! is the role's permissions boundary, too: IAM lets Redress make no role that could do more.
 
 use async_trait::async_trait;
+use aws_sdk_iam::types::PolicyUsageType;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
 use serde::{Deserialize, Serialize};
@@ -60,7 +62,9 @@ impl SupportRole {
 #[async_trait]
 impl Native for SupportRole {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
-        let answer = self.client.list_entities_for_policy().policy_arn(&self.policy).send().await;
+        // Who has it as a boundary may do nothing by it.
+        let holders = self.client.list_entities_for_policy().policy_arn(&self.policy);
+        let answer = holders.policy_usage_filter(PolicyUsageType::PermissionsPolicy).send().await;
         let mut state = State::default();
         let answer = answer.map_err(|error| AwsFailure::of("ListEntitiesForPolicy", &error))?;
         let users = answer.policy_users().iter().filter_map(|one| one.user_name()).map(|name| format!("user/{name}"));
@@ -88,7 +92,9 @@ impl Native for SupportRole {
         if !state.role {
             let trust = json!({ "Effect": "Allow", "Principal": { "AWS": self.root }, "Action": "sts:AssumeRole" });
             let trust = Policy::of(&trust.to_string());
-            calls.push(self.on_role("CreateRole", &[("AssumeRolePolicyDocument", &trust.into())])?);
+            let more =
+                [("AssumeRolePolicyDocument", &trust.into()), ("PermissionsBoundary", &self.policy.clone().into())];
+            calls.push(self.on_role("CreateRole", &more)?);
         }
         calls.push(self.on_role("AttachRolePolicy", &[("PolicyArn", &self.policy.clone().into())])?);
         Ok(Change(calls))
@@ -115,6 +121,7 @@ impl Native for SupportRole {
             "CreateRole" => {
                 let trust = given("AssumeRolePolicyDocument");
                 let call = self.client.create_role().role_name(role).assume_role_policy_document(trust);
+                let call = call.permissions_boundary(given("PermissionsBoundary"));
                 call.send().await.map_err(|error| AwsFailure::of("CreateRole", &error))?;
             }
             "AttachRolePolicy" => {

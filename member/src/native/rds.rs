@@ -13,11 +13,16 @@ use crate::wire::{Operation, Protocol, Service, Wire};
 static RDS: Service =
     Service { name: "rds", signing: "rds", host: "rds", protocol: Protocol::Query { version: "2014-10-31", item: "" } };
 pub(super) static DESCRIBE_INSTANCES: Operation = RDS.operation("DescribeDBInstances");
-pub(super) static MODIFY_INSTANCE: Operation = RDS.operation("ModifyDBInstance");
+pub(crate) static MODIFY_INSTANCE: Operation = RDS.operation("ModifyDBInstance");
 pub(super) static DELETE_INSTANCE: Operation = RDS.operation("DeleteDBInstance");
 pub(super) static RESTORE_INSTANCE: Operation = RDS.operation("RestoreDBInstanceFromDBSnapshot");
-pub(super) static CREATE_SNAPSHOT: Operation = RDS.operation("CreateDBSnapshot");
+pub(crate) static CREATE_SNAPSHOT: Operation = RDS.operation("CreateDBSnapshot");
 pub(super) static ADD_TAGS: Operation = RDS.operation("AddTagsToResource");
+
+/// One of RDS's other operations.
+pub(crate) const fn operation(name: &'static str) -> Operation {
+    RDS.operation(name)
+}
 
 /// Tag: the remediation that made it.
 pub(super) const OF: &str = "redress:remediation";
@@ -92,7 +97,7 @@ const LISTS: [(&str, &str); 4] = [
 ];
 
 /// Makes a call. Lists are given as lists; RDS wants the name of an item with each.
-pub(super) async fn call(wire: &Wire, operation: &'static Operation, input: &Value) -> Result<Value, AwsFailure> {
+pub(crate) async fn call(wire: &Wire, operation: &'static Operation, input: &Value) -> Result<Value, AwsFailure> {
     let named = |(name, value): (&String, &Value)| {
         let item = LISTS.iter().find(|(list, _)| list == name).map(|(_, item)| *item);
         (name.clone(), item.map_or_else(|| value.clone(), |item| json!({ item: value })))
@@ -102,7 +107,7 @@ pub(super) async fn call(wire: &Wire, operation: &'static Operation, input: &Val
 }
 
 /// The items of a list: RDS's XML does not tell a list of one from a member.
-pub(super) fn each<'a>(list: &'a Value, item: &str) -> Vec<&'a Value> {
+pub(crate) fn each<'a>(list: &'a Value, item: &str) -> Vec<&'a Value> {
     match &list[item] {
         Value::Null => Vec::new(),
         Value::Array(items) => items.iter().collect(),
@@ -111,7 +116,7 @@ pub(super) fn each<'a>(list: &'a Value, item: &str) -> Vec<&'a Value> {
 }
 
 /// The instance of this name, as RDS tells of it.
-pub(super) async fn instance(wire: &Wire, name: &str) -> Result<Option<Value>, NativeError> {
+pub(crate) async fn instance(wire: &Wire, name: &str) -> Result<Option<Value>, NativeError> {
     match call(wire, &DESCRIBE_INSTANCES, &json!({ "DBInstanceIdentifier": name })).await {
         Err(failure) if failure.code() == Some("DBInstanceNotFound") => Ok(None),
         answer => Ok(each(&answer?["DBInstances"], "DBInstance").first().copied().cloned()),

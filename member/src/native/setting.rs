@@ -25,6 +25,7 @@ mod account;
 mod api_stage;
 mod balancer;
 mod builds;
+mod caches;
 mod capacity;
 mod certificates;
 mod contact;
@@ -38,7 +39,6 @@ mod parameter_group;
 mod rds;
 mod recorder;
 mod redshift;
-mod roles;
 mod scaling;
 mod sdk;
 mod secrets;
@@ -52,7 +52,7 @@ pub(super) use ec2::EC2;
 pub(super) use secrets::SECRETS;
 
 /// Every setting.
-pub static SETTINGS: [&Setting; 47] = [
+pub static SETTINGS: [&Setting; 49] = [
     &account::GUARDDUTY_DETECTOR,
     &account::MACIE_SESSION,
     &api_stage::CACHE_ENCRYPTION,
@@ -61,6 +61,7 @@ pub static SETTINGS: [&Setting; 47] = [
     &balancer::ACCESS_LOGS,
     &balancer::LISTENER_REDIRECT,
     &builds::BUILD_CREDENTIALS,
+    &caches::CACHE_BACKUPS,
     &capacity::TABLE_SCALING,
     &certificates::CERTIFICATE_RENEWAL,
     &contact::SECURITY_CONTACT,
@@ -78,6 +79,7 @@ pub static SETTINGS: [&Setting; 47] = [
     &logging::LOG_GROUP_RETENTION,
     &logging::STATE_MACHINE_LOGGING,
     &network::EC2_ENDPOINT,
+    &network::SUBNET_ADDRESSES,
     &network::VPC_FLOW_LOGS,
     &parameter_group::POSTGRES_TLS,
     &parameter_group::REDSHIFT_TLS,
@@ -168,6 +170,12 @@ impl Subject {
         self.arn.account().map(ToString::to_string).unwrap_or_default()
     }
 
+    /// The ARN of the account's role that parameter `RoleName` names. The member's stack makes it.
+    fn role(&self) -> Result<String, NativeError> {
+        let name = self.text("RoleName")?;
+        Ok(format!("arn:{}:iam::{}:role/{name}", self.arn.partition(), self.account()))
+    }
+
     fn number(&self, name: &str) -> Result<i64, NativeError> {
         let found = self.parameters.get(name).and_then(number);
         found.ok_or_else(|| NativeError::Parameter { name: name.to_owned(), expected: "a whole number" })
@@ -175,7 +183,7 @@ impl Subject {
 }
 
 /// Services that take minutes to show a change.
-const SLOW: [&str; 2] = ["rds", "redshift"];
+const SLOW: [&str; 3] = ["elasticache", "rds", "redshift"];
 
 /// How long to wait between read-backs of theirs: less than three minutes in all, of the five that the function has.
 const PATIENT: [Duration; 8] = [

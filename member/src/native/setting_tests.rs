@@ -21,6 +21,7 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:or
 const SOCKET: &str = "arn:aws:apigateway:eu-central-1::/apis/b2/stages/prod";
 const STACK: &str = "arn:aws:cloudformation:eu-central-1:111122223333:stack/shop/1-2";
 const STAGE: &str = "arn:aws:apigateway:eu-central-1::/restapis/a1/stages/prod";
+const SUBNET: &str = "arn:aws:ec2:eu-central-1:111122223333:subnet/subnet-1";
 const TABLE: &str = "arn:aws:dynamodb:eu-central-1:111122223333:table/orders";
 const TEMPLATE: &str = "arn:aws:ec2:eu-central-1:111122223333:launch-template/lt-1";
 const TRAIL: &str = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/audit";
@@ -576,6 +577,26 @@ fn recorded() -> Vec<Recorded> {
             undo: json!([["DisassociateIamInstanceProfile", { "AssociationId": "iip-1" }]]),
         },
         Recorded {
+            setting: &caches::CACHE_BACKUPS,
+            arn: "arn:aws:elasticache:eu-central-1:111122223333:replicationgroup:sessions",
+            name: "sessions",
+            parameters: json!({ "Days": 2 }),
+            bad: json!([{ "ReplicationGroups": { "ReplicationGroup": { "ReplicationGroupId": "sessions", "Engine": "redis", "SnapshotRetentionLimit": "1" } } }]),
+            fix: json!([["ModifyReplicationGroup", { "ReplicationGroupId": "sessions", "SnapshotRetentionLimit": 2, "ApplyImmediately": true }]]),
+            good: json!([{ "ReplicationGroups": { "ReplicationGroup": { "ReplicationGroupId": "sessions", "Engine": "redis", "SnapshotRetentionLimit": "35" } } }]),
+            undo: json!([["ModifyReplicationGroup", { "ReplicationGroupId": "sessions", "SnapshotRetentionLimit": 1, "ApplyImmediately": true }]]),
+        },
+        Recorded {
+            setting: &caches::CACHE_BACKUPS,
+            arn: "arn:aws:elasticache:eu-central-1:111122223333:cluster:single",
+            name: "single",
+            parameters: json!({ "Days": 1 }),
+            bad: json!([{ "CacheClusters": { "CacheCluster": { "CacheClusterId": "single", "Engine": "redis", "SnapshotRetentionLimit": "0" } } }]),
+            fix: json!([["ModifyCacheCluster", { "CacheClusterId": "single", "SnapshotRetentionLimit": 1, "ApplyImmediately": true }]]),
+            good: json!([{ "CacheClusters": { "CacheCluster": { "CacheClusterId": "single", "Engine": "redis", "SnapshotRetentionLimit": "1" } } }]),
+            undo: json!([["ModifyCacheCluster", { "CacheClusterId": "single", "SnapshotRetentionLimit": 0, "ApplyImmediately": true }]]),
+        },
+        Recorded {
             setting: &network::VPC_FLOW_LOGS,
             arn: VPC,
             name: "vpc-1",
@@ -589,6 +610,26 @@ fn recorded() -> Vec<Recorded> {
             good: json!([{ "vpcSet": [{ "vpcId": "vpc-1" }] }, { "flowLogSet": [{ "flowLogId": "fl-1", "flowLogStatus": "ACTIVE", "trafficType": "ALL" }] },
                 { "logGroups": [{ "logGroupName": "/redress/vpc-flow-logs/vpc-1" }] }]),
             undo: json!([["DeleteFlowLogs", { "FlowLogId": ["fl-1"] }], ["DeleteLogGroup", { "logGroupName": "/redress/vpc-flow-logs/vpc-1" }]]),
+        },
+        Recorded {
+            setting: &network::SUBNET_ADDRESSES,
+            arn: SUBNET,
+            name: "subnet-1",
+            parameters: json!({}),
+            bad: subnet("true", "true", "false"),
+            fix: json!([gives("MapPublicIpOnLaunch", false), gives("AssignIpv6AddressOnCreation", false)]),
+            good: subnet("false", "false", "false"),
+            undo: json!([gives("MapPublicIpOnLaunch", true), gives("AssignIpv6AddressOnCreation", true)]),
+        },
+        Recorded {
+            setting: &network::SUBNET_ADDRESSES,
+            arn: SUBNET,
+            name: "subnet-1",
+            parameters: json!({}),
+            bad: subnet("false", "true", "false"),
+            fix: json!([gives("AssignIpv6AddressOnCreation", false)]),
+            good: subnet("false", "false", "false"),
+            undo: json!([gives("AssignIpv6AddressOnCreation", true)]),
         },
         Recorded {
             setting: &network::EC2_ENDPOINT,
@@ -1374,6 +1415,15 @@ fn vpc() -> Value {
         "ipv6CidrBlockAssociationSet": [block("ipv6CidrBlock", "fd00::/56", "ipv6CidrBlockState", "associated")] }] })
 }
 
+fn subnet(public: &str, ipv6: &str, native: &str) -> Value {
+    json!([{ "subnetSet": [{ "subnetId": "subnet-1", "mapPublicIpOnLaunch": public,
+        "assignIpv6AddressOnCreation": ipv6, "ipv6Native": native }] }])
+}
+
+fn gives(attribute: &str, whether: bool) -> Value {
+    json!(["ModifySubnetAttribute", { "SubnetId": "subnet-1", attribute: { "Value": whether } }])
+}
+
 fn subnets() -> Value {
     let subnet = |id: &str, zone: &str, free: &str| json!({ "subnetId": id, "availabilityZone": zone, "availableIpAddressCount": free });
     json!({ "subnetSet": [subnet("subnet-4", "eu-central-1a", "9"), subnet("subnet-2", "eu-central-1a", "9"), subnet("subnet-1", "eu-central-1a", "0"),
@@ -1423,6 +1473,11 @@ fn what_a_new_control_cannot_mend_is_left_alone_and_says_what_to_do() {
     let endpoint = json!({ "Endpoints": [], "Dns": true, "Subnets": [], "Group": null });
     assert!(refused("ec2_endpoint", endpoint.clone()).contains("no subnet"));
     assert!(refused("ec2_endpoint", merged(endpoint, json!({ "Dns": false }))).contains("DNS"));
+    let cache = |beside: Value| refused("cache_backups", json!({ "SnapshotRetentionLimit": 0, "Beside": beside }));
+    assert!(cache(json!({ "Engine": "memcached" })).contains("no backups"));
+    assert!(cache(json!({ "Engine": "redis", "Group": "sessions" })).contains("in replication group `sessions`"));
+    let only_ipv6 = json!({ "MapPublicIpOnLaunch": false, "AssignIpv6AddressOnCreation": true, "Ipv6Native": true });
+    assert!(refused("subnet_addresses", only_ipv6).contains("none at all"));
     let profile = json!({ "Profile": "arn:p", "Role": null, "HasPolicy": false });
     assert!(refused("instance_management", profile).contains("has no role"));
     let copied = json!({ "Configuration": { "ImageId": "ami-1" }, "Copy": { "ImageId": "ami-2" }, "Groups": ["a"] });

@@ -8,6 +8,9 @@ use super::run::{self, Control, Run};
 use super::{Options, Place, locked};
 use crate::service::AwsError;
 
+/// Who asks whether an account is busy asks about now.
+const NEWEST: usize = 100;
+
 /// A client token's key and what it was first used for.
 pub(crate) struct Token {
     pub(crate) key: (Place, String),
@@ -127,6 +130,15 @@ impl Engine {
             state.order.iter().filter_map(|id| state.runs.get(id).cloned()).collect()
         };
         runs.iter().map(|run| run.read(Execution::clone)).collect()
+    }
+
+    /// Whether one of the newest executions runs in an account.
+    pub(crate) fn is_busy(&self, account: &str) -> bool {
+        let newest: Vec<Arc<Run>> = {
+            let state = locked(&self.state);
+            state.order.iter().rev().take(NEWEST).filter_map(|id| state.runs.get(id).cloned()).collect()
+        };
+        newest.iter().any(|run| run.read(|execution| execution.account == account && execution.ended.is_none()))
     }
 
     /// Ask an execution to stop. One that still waits for a place ends here.

@@ -2,12 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Ask, Planned, Setting, Subject, at};
+use super::{Ask, EC2, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static EC2: Service =
-    Service { name: "ec2", signing: "ec2", host: "ec2", protocol: Protocol::Query { version: "2016-11-15", item: "" } };
 static DESCRIBE_INSTANCES: Operation = EC2.operation("DescribeInstances");
 static DESCRIBE_ASSOCIATIONS: Operation = EC2.operation("DescribeIamInstanceProfileAssociations");
 static ASSOCIATE: Operation = EC2.operation("AssociateIamInstanceProfile");

@@ -14,7 +14,7 @@ static LOGS: Service = Service {
 pub(super) static DESCRIBE_LOG_GROUPS: Operation = LOGS.operation("DescribeLogGroups");
 pub(super) static PUT_RETENTION: Operation = LOGS.operation("PutRetentionPolicy");
 pub(super) static CREATE_LOG_GROUP: Operation = LOGS.operation("CreateLogGroup");
-static DELETE_LOG_GROUP: Operation = LOGS.operation("DeleteLogGroup");
+pub(super) static DELETE_LOG_GROUP: Operation = LOGS.operation("DeleteLogGroup");
 
 /// The group of this very name: `CloudWatch` lists by prefix, in order, so that the name itself comes first.
 pub(super) fn group<'a>(answer: &'a Value, name: &str) -> Option<&'a Value> {

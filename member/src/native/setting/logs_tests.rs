@@ -184,8 +184,8 @@ pub(super) fn recorded() -> Vec<Recorded> {
             setting: &topic::DELIVERY_STATUS,
             arn: TOPIC,
             name: "orders",
-            parameters: json!({ "SuccessSampleRate": 10 }),
-            bad: json!([{ "Attributes": all_but_sqs }, { "PolicyName": "logs" }]),
+            parameters: json!({ "SuccessSampleRate": 10, "RoleName": "redress-sns-logs" }),
+            bad: json!([{ "Attributes": all_but_sqs }]),
             fix: json!([
                 set("SQSSuccessFeedbackRoleArn", own_role),
                 set("SQSSuccessFeedbackSampleRate", "10"),
@@ -226,9 +226,9 @@ pub(super) fn recorded() -> Vec<Recorded> {
             setting: &trail::TRAIL_LOG_GROUP,
             arn: TRAIL,
             name: "audit",
-            parameters: json!({ "RetentionInDays": 365 }),
+            parameters: json!({ "RetentionInDays": 365, "RoleName": "redress-cloudtrail-logs" }),
             bad: json!([{ "Trail": { "Name": "audit", "HomeRegion": "eu-central-1" } },
-                { "logGroups": [{ "logGroupName": "/redress/cloudtrail/audit" }] }, { "PolicyName": "logs" }]),
+                { "logGroups": [{ "logGroupName": "/redress/cloudtrail/audit" }] }]),
             fix: json!([["UpdateTrail", { "Name": TRAIL,
                 "CloudWatchLogsLogGroupArn": "arn:aws:logs:eu-central-1:111122223333:log-group:/redress/cloudtrail/audit:*",
                 "CloudWatchLogsRoleArn": "arn:aws:iam::111122223333:role/redress-cloudtrail-logs" }]]),
@@ -380,17 +380,11 @@ fn a_key_is_used_only_when_cloudtrail_may_encrypt_with_it_for_this_trail() {
 #[test]
 fn a_trail_is_changed_in_its_home_only_and_gets_what_is_not_there() {
     let plan = |home: &str| {
-        let answers = json!([{ "Trail": { "HomeRegion": home } }, { "logGroups": [] }, null, null]);
-        fixed(&trail::TRAIL_LOG_GROUP, json!({ "RetentionInDays": 365 }), answers)
+        let answers = json!([{ "Trail": { "HomeRegion": home } }, { "logGroups": [] }]);
+        fixed(&trail::TRAIL_LOG_GROUP, json!({ "RetentionInDays": 365, "RoleName": "r" }), answers)
     };
-    let made = ["CreateLogGroup", "PutRetentionPolicy", "CreateRole", "PutRolePolicy", "UpdateTrail"];
-    assert_eq!(names(plan("eu-central-1")), made);
+    assert_eq!(names(plan("eu-central-1")), ["CreateLogGroup", "PutRetentionPolicy", "UpdateTrail"]);
     assert!(refused(plan("us-east-1")).contains("us-east-1"));
-    // A role without its policy was left half made.
-    let half =
-        json!([{ "Trail": { "HomeRegion": "eu-central-1" } }, { "logGroups": [] }, null, { "Role": { "Arn": "r" } }]);
-    let made = names(fixed(&trail::TRAIL_LOG_GROUP, json!({ "RetentionInDays": 365 }), half));
-    assert_eq!(made, ["CreateLogGroup", "PutRetentionPolicy", "PutRolePolicy", "UpdateTrail"]);
 }
 
 proptest! {
@@ -400,13 +394,13 @@ proptest! {
         held in prop::collection::btree_map(0_usize..15, "[a-z]{1,4}", 0..15), rate in 0_i64..=100,
     ) {
         let case = recorded().into_iter().find(|case| case.setting.name == "topic_delivery_status").unwrap();
-        let case = Recorded { parameters: json!({ "SuccessSampleRate": rate }), ..case };
+        let case = Recorded { parameters: json!({ "SuccessSampleRate": rate, "RoleName": "r" }), ..case };
         let (setting, subject) = (case.setting, subject(&case));
         let all: Vec<String> = case.good[0]["Attributes"].as_object().unwrap().keys().cloned().collect();
         let before: serde_json::Map<String, Value> =
             held.iter().map(|(at, value)| (all[*at].clone(), json!(value))).collect();
         let state = |topic: &serde_json::Map<String, Value>| {
-            (setting.state)(&subject, &[json!({ "Attributes": topic }), json!({ "PolicyName": "logs" })]).unwrap()
+            (setting.state)(&subject, &[json!({ "Attributes": topic })]).unwrap()
         };
         let apply = |topic: &serde_json::Map<String, Value>, planned: Planned| {
             let mut topic = topic.clone();
@@ -448,7 +442,8 @@ async fn what_is_beside_a_resource_is_in_no_image_and_in_every_plan() {
 #[tokio::test]
 async fn what_was_just_made_is_waited_for() {
     let aws = crate::testing::FakeAws::default();
-    let refusal = r#"{"__type":"InvalidCloudWatchLogsRoleArnException","message":"Access denied. Check the trust relationships"}"#;
+    let refusal =
+        r#"{"__type":"InvalidCloudWatchLogsLogGroupArnException","message":"Access denied. Check the log group"}"#;
     aws.answer("UpdateTrail", 400, refusal);
     aws.answer("UpdateTrail", 200, "{}");
     let request = RemediateRequest {

@@ -1,38 +1,19 @@
-//! VPCs: what is logged of their traffic, and how they reach the API of EC2.
+//! VPCs: what is logged of their traffic, how they reach the API of EC2, and which addresses their subnets give.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Ask, Planned, Setting, Subject, at};
+use super::logging::{CREATE_LOG_GROUP, DELETE_LOG_GROUP, DESCRIBE_LOG_GROUPS, PUT_RETENTION, group};
+use super::trail::DESCRIBE_KEY;
+use super::{Ask, EC2, Planned, Setting, Subject, at};
 use crate::native::NativeError;
-use crate::wire::{Operation, Protocol, Service};
+use crate::wire::Operation;
 
-static EC2: Service =
-    Service { name: "ec2", signing: "ec2", host: "ec2", protocol: Protocol::Query { version: "2016-11-15", item: "" } };
 static DESCRIBE_VPCS: Operation = EC2.operation("DescribeVpcs");
 static DESCRIBE_FLOW_LOGS: Operation = EC2.operation("DescribeFlowLogs");
 static CREATE_FLOW_LOGS: Operation = Operation { token: Some("ClientToken"), ..EC2.operation("CreateFlowLogs") };
 static DELETE_FLOW_LOGS: Operation = EC2.operation("DeleteFlowLogs");
-
-static LOGS: Service = Service {
-    name: "logs",
-    signing: "logs",
-    host: "logs",
-    protocol: Protocol::Json { target: "Logs_20140328", version: "1.1" },
-};
-static DESCRIBE_LOG_GROUPS: Operation = LOGS.operation("DescribeLogGroups");
-static CREATE_LOG_GROUP: Operation = LOGS.operation("CreateLogGroup");
-static PUT_RETENTION: Operation = LOGS.operation("PutRetentionPolicy");
-static DELETE_LOG_GROUP: Operation = LOGS.operation("DeleteLogGroup");
-
-static KMS: Service = Service {
-    name: "kms",
-    signing: "kms",
-    host: "kms",
-    protocol: Protocol::Json { target: "TrentService", version: "1.1" },
-};
-static DESCRIBE_KEY: Operation = KMS.operation("DescribeKey");
 
 fn vpc(subject: &Subject) -> Ask {
     Ask::of(&DESCRIBE_VPCS, json!({ "VpcId": [subject.name] }))
@@ -92,7 +73,7 @@ pub(super) static VPC_FLOW_LOGS: Setting = Setting {
         let name = flow_log_group(subject);
         Some(json!({
             "FlowLogs": flow_logs(logs),
-            "LogGroup": items(groups, "/logGroups").any(|group| group["logGroupName"] == name),
+            "LogGroup": group(groups, &name).is_some(),
             "Key": key.first().map_or(&Value::Null, |key| at(key, "/KeyMetadata/Arn")),
         }))
     },
@@ -100,12 +81,8 @@ pub(super) static VPC_FLOW_LOGS: Setting = Setting {
         if !ids(now, "FlowLogs").is_empty() {
             return Ok(vec![]);
         }
-        let Some(account) = subject.arn.account() else {
-            return Err(NativeError::Refused("the ARN names no VPC of an account"));
-        };
         let group = flow_log_group(subject);
-        let role = subject.text("RoleName")?;
-        let role = format!("arn:{}:iam::{account}:role/{role}", subject.arn.partition());
+        let role = subject.role()?;
         let mut calls = vec![];
         if now["LogGroup"] == false {
             if now["Key"].is_null() {
@@ -135,10 +112,52 @@ pub(super) static VPC_FLOW_LOGS: Setting = Setting {
     },
 };
 
+static DESCRIBE_SUBNETS: Operation = EC2.operation("DescribeSubnets");
+static MODIFY_SUBNET: Operation = EC2.operation("ModifySubnetAttribute");
+
+/// The attributes of a subnet by which new network interfaces get addresses of the internet, and what EC2 answers them as.
+const GIVES: [(&str, &str); 2] = [(PUBLIC_IPV4, "mapPublicIpOnLaunch"), (IPV6, "assignIpv6AddressOnCreation")];
+const PUBLIC_IPV4: &str = "MapPublicIpOnLaunch";
+const IPV6: &str = "AssignIpv6AddressOnCreation";
+
+/// EC2 changes one attribute at a time.
+fn gives(subject: &Subject, attribute: &str, whether: &Value) -> (&'static Operation, Value) {
+    (&MODIFY_SUBNET, json!({ "SubnetId": subject.name, attribute: { "Value": whether } }))
+}
+
+/// A subnet gives new network interfaces no addresses of the internet, of neither version.
+pub(super) static SUBNET_ADDRESSES: Setting = Setting {
+    name: "subnet_addresses",
+    missing: &["InvalidSubnetID.NotFound"],
+    changes: &[&MODIFY_SUBNET],
+    next: |subject, answers| Ask::once(answers, &DESCRIBE_SUBNETS, json!({ "SubnetId": [subject.name] })),
+    state: |_, answers| {
+        let subnet = at(answers.first()?, "/subnetSet/0");
+        let mut state = json!({ "Ipv6Native": subnet["ipv6Native"] == "true" });
+        for (attribute, answered) in GIVES {
+            state[attribute] = json!(subnet[answered] == "true");
+        }
+        Some(state)
+    },
+    fix: |subject, now| {
+        if now["Ipv6Native"] == true && now[IPV6] == true {
+            return Err(NativeError::Refused(
+                "the subnet has addresses of version 6 only, so that without them new instances would have none at all; look \
+                 at its routes and security groups, and suppress the finding when they let in whom they should",
+            ));
+        }
+        let given = GIVES.into_iter().filter(|(attribute, _)| now[*attribute] == true);
+        Ok(given.map(|(attribute, _)| gives(subject, attribute, &json!(false))).collect())
+    },
+    undo: |subject, now, before| {
+        let changed = GIVES.into_iter().filter(|(attribute, _)| now[*attribute] != before[*attribute]);
+        Ok(changed.map(|(attribute, _)| gives(subject, attribute, &before[attribute])).collect())
+    },
+};
+
 static DESCRIBE_ENDPOINTS: Operation = EC2.operation("DescribeVpcEndpoints");
 static DESCRIBE_ENDPOINT_SERVICES: Operation = EC2.operation("DescribeVpcEndpointServices");
 static DESCRIBE_VPC_ATTRIBUTE: Operation = EC2.operation("DescribeVpcAttribute");
-static DESCRIBE_SUBNETS: Operation = EC2.operation("DescribeSubnets");
 static DESCRIBE_GROUPS: Operation = EC2.operation("DescribeSecurityGroups");
 static CREATE_GROUP: Operation = EC2.operation("CreateSecurityGroup");
 static AUTHORIZE_INGRESS: Operation = EC2.operation("AuthorizeSecurityGroupIngress");

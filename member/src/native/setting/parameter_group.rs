@@ -28,8 +28,8 @@ struct Kind {
     facts: &'static [&'static str],
     /// Whether a change says when it is applied.
     applies: bool,
-    default_group: &'static str,
-    shared_group: &'static str,
+    /// What people call it.
+    what: &'static str,
 }
 
 static DESCRIBE_INSTANCES: Operation = RDS.operation("DescribeDBInstances");
@@ -50,10 +50,7 @@ static POSTGRES: Kind = Kind {
     wanted: "1",
     facts: &["DBClusterIdentifier", "Engine"],
     applies: true,
-    default_group: "the database uses a default parameter group, which nobody can change; make a group of its family with \
-                    rds.force_ssl at 1, give it to the database, and reboot the database when that disturbs nobody",
-    shared_group: "other databases use the parameter group, too, and would refuse clients without TLS; give the database a \
-                   group of its own, or set rds.force_ssl by hand when all of them may",
+    what: "database",
 };
 
 static DESCRIBE_CLUSTERS: Operation = REDSHIFT.operation("DescribeClusters");
@@ -74,10 +71,7 @@ static WAREHOUSE: Kind = Kind {
     wanted: "true",
     facts: &[],
     applies: false,
-    default_group: "the cluster uses a default parameter group, which nobody can change; make a group of its family with \
-                    require_ssl at true, give it to the cluster, and reboot the cluster when that disturbs nobody",
-    shared_group: "other clusters use the parameter group, too, and would refuse clients without TLS; give the cluster a \
-                   group of its own, or set require_ssl by hand when all of them may",
+    what: "cluster",
 };
 
 impl Kind {
@@ -158,12 +152,19 @@ impl Kind {
             return Ok(vec![]);
         }
         let group = now["ParameterGroup"].as_str().unwrap_or_default();
+        let Self { what, parameter, wanted, .. } = self;
         // No name that people give may have a full stop.
         if group.starts_with("default.") {
-            return Err(NativeError::Refused(self.default_group));
+            return Err(NativeError::NotNow(format!(
+                "the {what} uses a default parameter group, which nobody can change; make a group of its family with {parameter} \
+                 at {wanted}, give it to the {what}, and reboot the {what} when that disturbs nobody"
+            )));
         }
         if now["UsedBy"].as_array().is_some_and(|others| !others.is_empty()) {
-            return Err(NativeError::Refused(self.shared_group));
+            return Err(NativeError::NotNow(format!(
+                "other {what}s use the parameter group, too, and would refuse clients without TLS; give the {what} a group of \
+                 its own, or set {parameter} by hand when all of them may"
+            )));
         }
         Ok(vec![(self.modify, json!({ self.group: group, "Parameters": self.written(now, Some(self.wanted)) }))])
     }

@@ -103,13 +103,10 @@ pub(super) static ENHANCED_MONITORING: Setting = Setting {
         if super::number(&now["MonitoringInterval"]).is_some_and(|seconds| seconds > 0) {
             return Ok(vec![]);
         }
-        let (partition, account) = (subject.arn.partition(), subject.arn.account());
-        let account = account.map(ToString::to_string).unwrap_or_default();
-        let role = format!("arn:{partition}:iam::{account}:role/{}", subject.text("RoleName")?);
         let input = json!({
             "DBInstanceIdentifier": subject.name,
             "MonitoringInterval": subject.number("Seconds")?,
-            "MonitoringRoleArn": role,
+            "MonitoringRoleArn": subject.role()?,
         });
         Ok(vec![(&MODIFY_INSTANCE, input)])
     },

@@ -20,18 +20,11 @@ pub(super) static PUT_BUCKET_POLICY: Operation = S3.operation("PutBucketPolicy")
 
 static IAM: Service = Service { name: "iam", signing: "iam", host: "iam", protocol: Protocol::Sdk };
 pub(super) static GET_ROLE: Operation = IAM.operation("GetRole");
-pub(super) static GET_ROLE_POLICY: Operation = IAM.operation("GetRolePolicy");
-pub(super) static CREATE_ROLE: Operation = IAM.operation("CreateRole");
-pub(super) static PUT_ROLE_POLICY: Operation = IAM.operation("PutRolePolicy");
 pub(super) static CREATE_SERVICE_LINKED_ROLE: Operation = IAM.operation("CreateServiceLinkedRole");
 
 static SNS: Service = Service { name: "sns", signing: "sns", host: "sns", protocol: Protocol::Sdk };
 pub(super) static GET_TOPIC_ATTRIBUTES: Operation = SNS.operation("GetTopicAttributes");
-pub(super) static SET_TOPIC_ATTRIBUTES: Operation = Operation {
-    // The role of a topic's logs may be new.
-    awaits: &["InvalidParameter"],
-    ..SNS.operation("SetTopicAttributes")
-};
+pub(super) static SET_TOPIC_ATTRIBUTES: Operation = SNS.operation("SetTopicAttributes");
 
 /// Makes a call; `None` when it is none of these.
 pub(super) async fn call(
@@ -59,22 +52,6 @@ pub(super) async fn call(
             let call = aws_sdk_iam::Client::new(config).get_role().role_name(text("RoleName"));
             let answer = call.send().await.map_err(|error| AwsFailure::of("GetRole", &error));
             answer.map(|answer| json!({ "Role": { "Arn": answer.role().map(aws_sdk_iam::types::Role::arn) } }))
-        }
-        ("iam", "GetRolePolicy") => {
-            let call = aws_sdk_iam::Client::new(config).get_role_policy().role_name(text("RoleName"));
-            let answer = call.policy_name(text("PolicyName")).send().await;
-            let answer = answer.map_err(|error| AwsFailure::of("GetRolePolicy", &error));
-            answer.map(|answer| json!({ "PolicyName": answer.policy_name }))
-        }
-        ("iam", "CreateRole") => {
-            let call = aws_sdk_iam::Client::new(config).create_role().role_name(text("RoleName"));
-            let call = call.assume_role_policy_document(text("AssumeRolePolicyDocument"));
-            call.send().await.map(|_| Value::Null).map_err(|error| AwsFailure::of("CreateRole", &error))
-        }
-        ("iam", "PutRolePolicy") => {
-            let call = aws_sdk_iam::Client::new(config).put_role_policy().role_name(text("RoleName"));
-            let call = call.policy_name(text("PolicyName")).policy_document(text("PolicyDocument"));
-            call.send().await.map(|_| Value::Null).map_err(|error| AwsFailure::of("PutRolePolicy", &error))
         }
         ("iam", "CreateServiceLinkedRole") => {
             let call = aws_sdk_iam::Client::new(config).create_service_linked_role();

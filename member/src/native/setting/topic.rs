@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::roles::TOPICS;
-use super::{Ask, BESIDE, Planned, Setting, Subject, at, sdk};
+use super::{Ask, Planned, Setting, Subject, at, sdk};
 use crate::wire::Operation;
 
 /// The kinds of endpoints that SNS logs deliveries to.
@@ -16,15 +15,11 @@ const FAILURE: &str = "FailureFeedbackRoleArn";
 pub(super) static DELIVERY_STATUS: Setting = Setting {
     name: "topic_delivery_status",
     missing: &["NotFound", "NotFoundException"],
-    changes: &[&sdk::CREATE_ROLE, &sdk::PUT_ROLE_POLICY, &sdk::SET_TOPIC_ATTRIBUTES],
-    next: |subject, answers| match answers {
-        [] => Some(Ask::of(&sdk::GET_TOPIC_ATTRIBUTES, json!({ "TopicArn": subject.arn.to_string() }))),
-        [topic, role @ ..] => (!lacking(&logging(topic)).is_empty()).then(|| TOPICS.ask(role)).flatten(),
+    changes: &[&sdk::SET_TOPIC_ATTRIBUTES],
+    next: |subject, answers| {
+        Ask::once(answers, &sdk::GET_TOPIC_ATTRIBUTES, json!({ "TopicArn": subject.arn.to_string() }))
     },
-    state: |_, answers| {
-        let [topic, role @ ..] = answers else { return None };
-        Some(json!({ "Logging": logging(topic), BESIDE: { "Role": role } }))
-    },
+    state: |_, answers| Some(json!({ "Logging": logging(answers.first()?) })),
     fix: delivery_status,
     undo: |subject, now, before| {
         let (now, before) = (&now["Logging"], &before["Logging"]);
@@ -86,11 +81,7 @@ fn delivery_status(subject: &Subject, now: &Value) -> Planned {
     if names.is_empty() {
         return Ok(vec![]);
     }
-    let role = TOPICS.arn(subject);
-    let mut calls = TOPICS.make(subject, at(now, "/Beside/Role"));
-    calls.extend(names.iter().map(|name| {
-        let value = if name.ends_with(RATE) { json!(rate.to_string()) } else { json!(role) };
-        set(subject, name, &value)
-    }));
-    Ok(calls)
+    let role = subject.role()?;
+    let value = |name: &str| if name.ends_with(RATE) { json!(rate.to_string()) } else { json!(role) };
+    Ok(names.iter().map(|name| set(subject, name, &value(name))).collect())
 }

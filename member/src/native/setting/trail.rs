@@ -7,7 +7,6 @@ use super::super::log_bucket::LogBucket;
 use super::super::policy_text::{Policy, allows, texts};
 use super::super::resource_policy::fits;
 use super::logging::{CREATE_LOG_GROUP, DESCRIBE_LOG_GROUPS, PUT_RETENTION, group, log_group_arn};
-use super::roles::TRAILS;
 use super::{Ask, BESIDE, Planned, Setting, Subject, at, sdk};
 use crate::wire::{Operation, Protocol, Service};
 
@@ -18,11 +17,9 @@ static CLOUDTRAIL: Service = Service {
     protocol: Protocol::Json { target: "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101", version: "1.1" },
 };
 static GET_TRAIL: Operation = CLOUDTRAIL.operation("GetTrail");
-/// The role, or its policy, may be new.
-static UPDATE_TRAIL: Operation = Operation {
-    awaits: &["InvalidCloudWatchLogsLogGroupArnException", "InvalidCloudWatchLogsRoleArnException"],
-    ..CLOUDTRAIL.operation("UpdateTrail")
-};
+/// The log group may be new.
+static UPDATE_TRAIL: Operation =
+    Operation { awaits: &["InvalidCloudWatchLogsLogGroupArnException"], ..CLOUDTRAIL.operation("UpdateTrail") };
 static DESCRIBE_TRAILS: Operation = CLOUDTRAIL.operation("DescribeTrails");
 static STATUS: Operation = CLOUDTRAIL.operation("GetTrailStatus");
 static SELECTORS: Operation = CLOUDTRAIL.operation("GetEventSelectors");
@@ -39,7 +36,7 @@ static KMS: Service = Service {
     host: "kms",
     protocol: Protocol::Json { target: "TrentService", version: "1.1" },
 };
-static DESCRIBE_KEY: Operation = KMS.operation("DescribeKey");
+pub(super) static DESCRIBE_KEY: Operation = KMS.operation("DescribeKey");
 static KEY_POLICY: Operation = KMS.operation("GetKeyPolicy");
 
 /// Log files are encrypted with a key of the account. A trail that has one keeps it.
@@ -63,18 +60,17 @@ pub(super) static TRAIL_ENCRYPTION: Setting = Setting {
     },
 };
 
-/// A trail sends its events to CloudWatch Logs. One that does, wherever to, is left alone. The log group and the role stay
-/// when it is undone: what was logged is not thrown away.
+/// A trail sends its events to CloudWatch Logs. One that does, wherever to, is left alone. The log group stays when it is
+/// undone: what was logged is not thrown away.
 pub(super) static TRAIL_LOG_GROUP: Setting = Setting {
     name: "trail_log_group",
     missing: &["TrailNotFoundException"],
-    changes: &[&CREATE_LOG_GROUP, &PUT_RETENTION, &sdk::CREATE_ROLE, &sdk::PUT_ROLE_POLICY, &UPDATE_TRAIL],
+    changes: &[&CREATE_LOG_GROUP, &PUT_RETENTION, &UPDATE_TRAIL],
     next: |subject, answers| match answers {
         [] => Some(Ask::of(&GET_TRAIL, json!({ "Name": subject.arn.to_string() }))),
         [trail] if !is_set(&trail["Trail"][LOG_GROUP]) => {
             Some(Ask::of(&DESCRIBE_LOG_GROUPS, json!({ "logGroupNamePrefix": trail_group(subject) })))
         }
-        [_, _, role @ ..] => TRAILS.ask(role),
         _ => None,
     },
     state: |subject, answers| {
@@ -84,7 +80,7 @@ pub(super) static TRAIL_LOG_GROUP: Setting = Setting {
         Some(json!({
             LOG_GROUP: trail[LOG_GROUP],
             ROLE: trail[ROLE],
-            BESIDE: { "HomeRegion": trail["HomeRegion"], "LogGroup": there, "Role": answers.get(2..).unwrap_or_default() },
+            BESIDE: { "HomeRegion": trail["HomeRegion"], "LogGroup": there },
         }))
     },
     fix: trail_log_group,
@@ -124,11 +120,10 @@ fn trail_log_group(subject: &Subject, now: &Value) -> Planned {
         calls.push((&CREATE_LOG_GROUP, json!({ "logGroupName": group })));
         calls.push((&PUT_RETENTION, json!({ "logGroupName": group, "retentionInDays": days })));
     }
-    calls.extend(TRAILS.make(subject, at(now, "/Beside/Role")));
     let input = json!({
         "Name": subject.arn.to_string(),
         LOG_GROUP: log_group_arn(subject, &group),
-        ROLE: TRAILS.arn(subject),
+        ROLE: subject.role()?,
     });
     calls.push((&UPDATE_TRAIL, input));
     Ok(calls)

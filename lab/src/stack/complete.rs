@@ -156,7 +156,7 @@ fn given_only(value: Value) -> Value {
     }
 }
 
-/// The calls that complete a stack, in the order of its resources.
+/// The calls that complete a stack, in the order of its resources. A document's is a `CreateDocument`.
 pub(super) fn calls(template: &Template, stack: &Stack) -> Result<Vec<Call>, TemplateError> {
     let mut calls = Vec::new();
     for (id, kind, properties) in template.resources() {

@@ -1,0 +1,203 @@
+//! `redress deploy apply` and `upgrade`: brings everything about, wave by wave. What is there already is left alone, so
+//! that a deployment that stopped goes on where it stopped.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use redress_common::ids::{AccountId, Region};
+use redress_common::ledger::sha256_hex;
+use serde::Serialize;
+
+use super::accounts::{self, Wave};
+use super::blueprint::{Kind, Set};
+use super::gate;
+use super::rollout::Rollout;
+use super::sets::{Found, Need};
+use crate::output::{Answer, Output};
+use crate::problem::Problem;
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Done {
+    release: String,
+    changed: Vec<String>,
+    waves: BTreeMap<&'static str, &'static str>,
+}
+
+pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Problem> {
+    let progress = move |text: &str| output.progress(&format!("  {text}"));
+    let mut done = Done { release: rollout.blueprint.release.clone(), ..Done::default() };
+    output.progress(&format!("release {}: every file is what was released", rollout.blueprint.release));
+    upload(rollout, &mut done, &progress).await?;
+    for stack in &rollout.blueprint.stacks {
+        if rollout.stacks.apply(stack, &progress).await? {
+            done.changed.push(format!("stack {}", stack.name));
+        }
+    }
+    let (is_there, is_current) = rollout.hub.catalogue(&rollout.release.catalogue).await?;
+    if !is_there {
+        rollout.hub.put_catalogue(&rollout.release.catalogue).await?;
+        done.changed.push("the catalogue".to_owned());
+    }
+    for (name, changed) in [
+        ("the first settings", rollout.hub.settings(&rollout.caller, Timestamp::now()).await?),
+        ("Security Hub's custom actions", rollout.hub.actions().await?),
+        ("the e-mail subscription", rollout.hub.tell().await?),
+        (
+            "trusted access of StackSets",
+            accounts::trust(&rollout.sets, &rollout.settings, rollout.organisation.is_management).await?,
+        ),
+    ] {
+        if changed {
+            progress(name);
+            done.changed.push(name.to_owned());
+        }
+    }
+    for wave in &rollout.organisation.waves {
+        self::wave(rollout, wave, &mut done, output).await?;
+    }
+    // The controls of a new release come when their runbooks are everywhere.
+    if is_there && !is_current {
+        rollout.hub.put_catalogue(&rollout.release.catalogue).await?;
+        done.changed.push("the catalogue".to_owned());
+    }
+    let mut deployment = rollout.hub.deployment().await?;
+    if deployment.release != rollout.blueprint.release {
+        deployment.release.clone_from(&rollout.blueprint.release);
+        rollout.hub.put_deployment(&deployment).await?;
+    }
+    let text = if done.changed.is_empty() {
+        format!("release {}: everything was there, nothing was changed\n", done.release)
+    } else {
+        format!(
+            "release {} is deployed: {} changes\nhow it stands: redress deploy status\n",
+            done.release,
+            done.changed.len()
+        )
+    };
+    Answer::new(&done, text)
+}
+
+/// Packages and templates, into each Region's bucket.
+async fn upload(rollout: &Rollout, done: &mut Done, progress: &dyn Fn(&str)) -> Result<(), Problem> {
+    for region in rollout.settings.regions() {
+        let bucket = rollout.bucket(region);
+        let there = match bucket.keys().await? {
+            Some(keys) => keys,
+            None => {
+                progress(&format!("bucket {}: creating", bucket.name));
+                bucket.create(&rollout.settings).await?;
+                done.changed.push(format!("bucket {}", bucket.name));
+                std::collections::BTreeSet::new()
+            }
+        };
+        let wanted = rollout.blueprint.uploads.iter().filter(|upload| upload.region == *region);
+        let missing: Vec<_> = wanted.filter(|upload| !there.contains(&upload.key)).collect();
+        for upload in &missing {
+            bucket.put(upload, &rollout.release).await?;
+        }
+        if !missing.is_empty() {
+            progress(&format!("bucket {}: {} files uploaded", bucket.name, missing.len()));
+            done.changed.push(format!("{} files in bucket {}", missing.len(), bucket.name));
+        }
+    }
+    Ok(())
+}
+
+/// One wave: its sets, and then its gate.
+async fn wave(rollout: &Rollout, wave: &Wave, done: &mut Done, output: Output) -> Result<(), Problem> {
+    let progress = move |text: &str| output.progress(&format!("  {text}"));
+    if wave.accounts.is_empty() {
+        done.waves.insert(wave.name, "empty");
+        return Ok(());
+    }
+    output.progress(&format!("wave {}: {} accounts", wave.name, wave.accounts.len()));
+    let mut found: BTreeMap<&str, Option<Found>> = BTreeMap::new();
+    for set in &rollout.blueprint.sets {
+        rollout.sets.idle(&set.name).await?;
+        found.insert(&set.name, rollout.sets.find(&set.name).await?);
+    }
+    let member = rollout.blueprint.sets.iter().find(|set| set.kind == Kind::Member);
+    let members = member.and_then(|set| found.get(set.name.as_str())).and_then(Option::as_ref);
+    let has_members =
+        members.is_some_and(|found| found.instances.keys().any(|(account, _)| wave.accounts.contains(account)));
+    for set in rollout.blueprint.order(has_members) {
+        let need = Need::of(set, wave, found.get(set.name.as_str()).and_then(Option::as_ref));
+        if need.is_nothing() {
+            continue;
+        }
+        apply(rollout, set, wave, &need, &progress).await?;
+        done.changed.push(format!("stack set {} in wave {}", set.name, wave.name));
+        let now = rollout.sets.find(&set.name).await?;
+        let left = Need::of(set, wave, now.as_ref());
+        if !left.is_nothing() {
+            return Err(unfinished(set, wave, &left, now.as_ref()));
+        }
+    }
+    pass(rollout, wave, done, &progress).await
+}
+
+/// What a wave needs of one set.
+async fn apply(rollout: &Rollout, set: &Set, wave: &Wave, need: &Need, progress: &dyn Fn(&str)) -> Result<(), Problem> {
+    let version = &rollout.blueprint.version;
+    let after = match &set.after {
+        Some(name) => rollout.sets.find(name).await?.map(|found| found.arn),
+        None => None,
+    };
+    if need.create {
+        rollout.sets.create(set, version, after.as_deref()).await?;
+    }
+    if need.update || !need.outdated.is_empty() {
+        progress(&format!("stack set {}: updating {} stacks", set.name, need.outdated.len()));
+        rollout.sets.update(set, version, after.as_deref(), wave, need.update).await?;
+    }
+    if !need.missing.is_empty() {
+        progress(&format!("stack set {}: creating {} stacks", set.name, need.missing.len()));
+        rollout.sets.spread(set, wave).await?;
+    }
+    Ok(())
+}
+
+/// An operation that succeeded within its tolerance, and left something out.
+fn unfinished(set: &Set, wave: &Wave, left: &Need, found: Option<&Found>) -> Problem {
+    let reason = |pair: &(AccountId, Region)| {
+        let reason = found.and_then(|found| found.instances.get(pair)).and_then(|one| one.reason.clone());
+        format!("  {} {}: {}", pair.0, pair.1, reason.unwrap_or_else(|| "it is not there".to_owned()))
+    };
+    let lines: Vec<String> = left.outdated.iter().chain(&left.missing).take(10).map(reason).collect();
+    Problem::failed(format!(
+        "stack set {} is not current everywhere in wave {}:\n{}",
+        set.name,
+        wave.name,
+        lines.join("\n")
+    ))
+    .help("mend what is named there, then `redress deploy apply` again: it goes on where it stopped")
+}
+
+/// The gate, when this wave has not passed it with what is deployed now.
+async fn pass(
+    rollout: &Rollout,
+    wave: &Wave,
+    done: &mut Done,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(), Problem> {
+    let accounts: Vec<&str> = wave.accounts.iter().map(AccountId::as_str).collect();
+    let what = sha256_hex(format!("{} {}", rollout.blueprint.digest(), accounts.join(" ")).as_bytes());
+    let mut deployment = rollout.hub.deployment().await?;
+    if deployment.passed.get(wave.name) == Some(&what) {
+        done.waves.insert(wave.name, "passed before");
+        return Ok(());
+    }
+    let regions: Vec<&Region> = rollout.settings.regions().collect();
+    let pairs = wave
+        .accounts
+        .iter()
+        .flat_map(|account| regions.iter().map(|region| (account.clone(), (*region).clone())))
+        .collect();
+    gate::pass(&rollout.config, &rollout.settings, wave.name, pairs, progress).await?;
+    deployment.passed.insert(wave.name.to_owned(), what);
+    rollout.hub.put_deployment(&deployment).await?;
+    done.waves.insert(wave.name, "passed");
+    Ok(())
+}

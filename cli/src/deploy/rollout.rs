@@ -1,0 +1,107 @@
+//! One deployment: settings, release, who is where, and the doors to AWS. What the subcommands share.
+
+use std::collections::BTreeMap;
+
+use aws_types::SdkConfig;
+use aws_types::region::Region as SdkRegion;
+use redress_common::aws::failure::AwsFailure;
+
+use super::accounts::{self, Organisation};
+use super::artifacts::Bucket;
+use super::blueprint::Blueprint;
+use super::hub::Hub;
+use super::release::Release;
+use super::sets::{Found, Sets};
+use super::settings::Settings;
+use super::stacks::{self, Stacks};
+use crate::args::Global;
+use crate::aws::Connection;
+use crate::problem::Problem;
+
+/// A deployment at hand.
+pub(crate) struct Rollout {
+    pub(crate) settings: Settings,
+    pub(crate) release: Release,
+    pub(crate) blueprint: Blueprint,
+    pub(crate) organisation: Organisation,
+    /// Of the administrator account's home Region.
+    pub(crate) config: SdkConfig,
+    /// The caller's ARN.
+    pub(crate) caller: String,
+    pub(crate) stacks: Stacks,
+    pub(crate) sets: Sets,
+    pub(crate) hub: Hub,
+}
+
+/// What is there.
+pub(crate) struct Survey {
+    pub(crate) stacks: BTreeMap<&'static str, Option<stacks::Found>>,
+    pub(crate) sets: BTreeMap<String, Option<Found>>,
+    /// How many objects each bucket lacks; `None` when there is no bucket.
+    pub(crate) missing: BTreeMap<String, Option<usize>>,
+}
+
+/// A connection to the home Region of the settings, as the administrator account.
+pub(crate) async fn connect(settings: &Settings, global: &Global) -> Result<(SdkConfig, String), Problem> {
+    let global = Global { region: Some(settings.home_region.clone()), ..global.clone() };
+    let connection = Connection::new(&global).await?;
+    let caller = aws_sdk_sts::Client::new(&connection.config).get_caller_identity().send().await;
+    let caller =
+        caller.map_err(|error| Problem::aws("find out who calls", &AwsFailure::of("sts:GetCallerIdentity", &error)))?;
+    if caller.account() != Some(settings.administrator.as_str()) {
+        return Err(Problem::refused(format!(
+            "the credentials are of account {}, and the settings name {} as administrator",
+            caller.account().unwrap_or("?"),
+            settings.administrator
+        ))
+        .help("log in to the administrator account (--profile); for the lab: eval \"$(redress lab env --account <administrator>)\""));
+    }
+    let home = SdkRegion::new(settings.home_region.to_string());
+    let config = connection.config.to_builder().region(home).build();
+    Ok((config, caller.arn().unwrap_or_default().to_owned()))
+}
+
+impl Rollout {
+    pub(crate) async fn new(settings: Settings, global: &Global) -> Result<Self, Problem> {
+        let release = Release::read(&settings.release)?;
+        let blueprint = Blueprint::new(&settings, &release)?;
+        let (config, caller) = connect(&settings, global).await?;
+        let organisation = accounts::organisation(&config, &settings).await?;
+        Ok(Self {
+            stacks: Stacks::new(&config),
+            sets: Sets::new(&config, &settings, organisation.is_management),
+            hub: Hub::new(&config, &settings),
+            settings,
+            release,
+            blueprint,
+            organisation,
+            config,
+            caller,
+        })
+    }
+
+    pub(crate) fn bucket(&self, region: &redress_common::ids::Region) -> Bucket {
+        Bucket::new(&self.config, &self.settings, region)
+    }
+
+    /// Looks at everything.
+    pub(crate) async fn survey(&self) -> Result<Survey, Problem> {
+        let mut survey = Survey { stacks: BTreeMap::new(), sets: BTreeMap::new(), missing: BTreeMap::new() };
+        for region in self.settings.regions() {
+            let bucket = self.bucket(region);
+            let there = bucket.keys().await?;
+            let lacks = |keys: std::collections::BTreeSet<String>| {
+                let wanted = self.blueprint.uploads.iter().filter(|upload| upload.region == *region);
+                wanted.filter(|upload| !keys.contains(&upload.key)).count()
+            };
+            survey.missing.insert(bucket.name.clone(), there.map(lacks));
+        }
+        for stack in &self.blueprint.stacks {
+            survey.stacks.insert(stack.name, self.stacks.find(stack.name).await?);
+        }
+        for set in &self.blueprint.sets {
+            survey.sets.insert(set.name.clone(), self.sets.find(&set.name).await?);
+        }
+        Ok(survey)
+    }
+}

@@ -1,0 +1,25 @@
+//! Lambdas `redress-contain-…`: one binary, and a function with a role of its own for each family of playbooks. Only wires;
+//! see [`redress_member::remediate::contain`].
+
+use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
+use redress_common::contract::{ContainRequest, Outcome};
+use redress_member::native::Clients;
+use redress_member::place::Place;
+use redress_member::{remediate, start};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing::init_default_subscriber();
+    let (config, evidence) = start::from_environment()?;
+    let clients = Clients::new(&config);
+    let (evidence, clients) = (&evidence, &clients);
+    run(service_fn(|event: LambdaEvent<ContainRequest>| async move {
+        let remediation = event.payload.request.job.remediation_id;
+        let place = Place::of_function(&event.context.invoked_function_arn)?;
+        let answer = Box::pin(remediate::contain(clients, evidence, &place, event.payload)).await?;
+        let outcome = answer.outcome.map_or("none", Outcome::as_str);
+        tracing::info!(%remediation, outcome, error = answer.error, "contained");
+        Ok::<_, Error>(answer)
+    }))
+    .await
+}

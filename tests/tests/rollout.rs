@@ -1,0 +1,342 @@
+//! From nothing to working and back: `redress deploy` over an organisation of accounts and two Regions, through the lab's
+//! CloudFormation StackSets, by the command that people run.
+//!
+//! `REDRESS_ROLLOUT_ACCOUNTS` says how many member accounts (3), `REDRESS_ROLLOUT_REMEDIATIONS` how many remediations are
+//! under way while it is upgraded (50).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Instant;
+
+use redress_common::ids::Region;
+use redress_common::names;
+use redress_lab::bed::Bed;
+use redress_lab::organisation::Plan;
+use redress_lab::record::Call;
+use redress_lab::release;
+use redress_lab::scenario;
+use redress_lab::service::Credentials;
+use redress_tests::world::{World, binaries, options, root};
+use serde_json::{Value, json};
+
+const ADMINISTRATOR: &str = "111111111111";
+const HOME: &str = "us-east-1";
+const THERE: &str = "eu-west-1";
+
+fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// An organisation, a folder with a settings file and releases, and the command.
+struct Site {
+    world: World,
+    folder: tempfile::TempDir,
+    begun: Instant,
+}
+
+impl Site {
+    fn new(accounts: usize) -> Self {
+        let begun = Instant::now();
+        let names: Vec<String> = (1..=accounts).map(|index| format!("member-{index}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let options = options(&names);
+        let mut plan = Plan::of(&root(), &names, options.progress.clone()).unwrap();
+        plan.further_regions = vec![THERE.parse().unwrap()];
+        let bed = runtime.block_on(Bed::start_empty(options, plan)).unwrap();
+        let site = Self { world: World::of(runtime, bed), folder: tempfile::tempdir().unwrap(), begun };
+        site.say("the organisation is there, without Redress");
+        site
+    }
+
+    fn say(&self, what: &str) {
+        println!("{:6.1} s  {what}", self.begun.elapsed().as_secs_f64());
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(binaries().join("redress"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("AWS_ENDPOINT_URL", self.world.bed.lab.endpoint())
+            .env("AWS_REGION", HOME)
+            .env("AWS_ACCESS_KEY_ID", ADMINISTRATOR)
+            .env("AWS_SECRET_ACCESS_KEY", "lab")
+            .env_remove("AWS_SESSION_TOKEN")
+            .env_remove("AWS_PROFILE")
+            .env_remove("REDRESS_EXTERNAL_ID");
+        command
+    }
+
+    /// Runs the command to its end.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        println!("redress {}: {}\n{told}", arguments.join(" "), output.status);
+        output
+    }
+
+    /// The same; it has to succeed. What it told, as JSON.
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[&["--json"][..], arguments].concat()).await;
+        assert!(output.status.success(), "{arguments:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The units of the lab's organisation, by name.
+    async fn units(&self) -> BTreeMap<String, String> {
+        let roots = self.world.call(ADMINISTRATOR, "organizations", "ListRoots", json!({})).await.unwrap();
+        let mut waiting = vec![roots["Roots"][0]["Id"].as_str().unwrap().to_owned()];
+        let mut units = BTreeMap::new();
+        while let Some(parent) = waiting.pop() {
+            let asked = json!({ "ParentId": parent });
+            let listed = self
+                .world
+                .call(ADMINISTRATOR, "organizations", "ListOrganizationalUnitsForParent", asked)
+                .await
+                .unwrap();
+            for unit in listed["OrganizationalUnits"].as_array().unwrap() {
+                let (name, id) = (unit["Name"].as_str().unwrap(), unit["Id"].as_str().unwrap());
+                units.insert(name.to_owned(), id.to_owned());
+                waiting.push(id.to_owned());
+            }
+        }
+        units
+    }
+
+    /// What somebody other than the lab's functions has changed since a mark.
+    fn changes_since(&self, mark: usize) -> Vec<String> {
+        let reads = ["Describe", "List", "Get", "Head", "BatchGet", "Query", "Scan", "AssumeRole"];
+        let calls = self.world.bed.lab.record().calls();
+        // What functions say is written when the lab comes to it.
+        let changes = calls.iter().skip(mark).filter(|call| {
+            call.function.is_none()
+                && call.service != "logs"
+                && !reads.iter().any(|start| call.operation.starts_with(start))
+        });
+        changes.map(|call| format!("{} {}:{}", call.principal, call.service, call.operation)).collect()
+    }
+
+    fn mark(&self) -> usize {
+        self.world.bed.lab.record().calls().len()
+    }
+
+    fn members(&self) -> Vec<String> {
+        self.world.bed.organisation.members.iter().map(|member| member.id.to_string()).collect()
+    }
+
+    /// Breaks something in an account and Region. Its ARN.
+    async fn break_it(&self, what: &str, account: &str, region: &str) -> String {
+        let region: Region = region.parse().unwrap();
+        let lab = &self.world.bed.lab;
+        scenario::run(what, lab.aws(), &account.parse().unwrap(), &region).await.unwrap().resource_arn.to_string()
+    }
+
+    /// Waits until each of these resources of an account was repaired.
+    async fn repaired(&self, account: &str, resources: &BTreeSet<String>) {
+        let left = || async {
+            let records = self.world.ledger(account).await;
+            let done: BTreeSet<&str> = records
+                .iter()
+                .filter(|record| record["ExecutionStatus"] == "Verified")
+                .filter_map(|record| record["ResourceId"].as_str())
+                .collect();
+            resources.iter().filter(|resource| !done.contains(resource.as_str())).cloned().collect::<Vec<_>>()
+        };
+        self.world
+            .eventually(&format!("{} resources of {account} are repaired", resources.len()), async || {
+                left().await.is_empty().then_some(())
+            })
+            .await;
+    }
+}
+
+/// A release of the repository's templates; `next` changes a runbook, a function's package and a template.
+fn write_release(folder: &Path, version: &str, next: bool) {
+    release::write(&root(), folder, version).unwrap();
+    if !next {
+        return;
+    }
+    let mut files = BTreeMap::new();
+    let list: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("release.json")).unwrap()).unwrap();
+    for path in list["files"].as_object().unwrap().keys() {
+        let text = std::fs::read_to_string(folder.join(path)).unwrap();
+        let text = match path.as_str() {
+            "templates/member-stack.yaml" => {
+                text.replacen("Stores pre-images", "Stores, since the upgrade, pre-images", 1)
+            }
+            path if path.starts_with("templates/member-documents/") => {
+                text.replace("Generated from", "Upgraded, generated from")
+            }
+            _ => text,
+        };
+        files.insert(path.clone(), text);
+    }
+    release::save(folder, version, &files).unwrap();
+}
+
+#[test]
+fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evidence_alone() {
+    let site = Site::new(number("REDRESS_ROLLOUT_ACCOUNTS", 3));
+    let world = &site.world;
+    world.run(async {
+        let members = site.members();
+        write_release(&site.path("one"), "0.1.0", false);
+        write_release(&site.path("two"), "0.2.0", true);
+        init(&site).await;
+
+        let mark = site.mark();
+        let planned = site.json(&["deploy", "plan"]).await;
+        assert_eq!(site.changes_since(mark), Vec::<String>::new(), "a plan changes nothing");
+        assert_eq!(planned["Waves"][0]["Accounts"], json!([members[1]]), "the pilot");
+        assert!(
+            planned["Changes"].as_array().unwrap().iter().any(|change| change["Name"] == "stack redress-administrator")
+        );
+        let before = site.run(&["deploy", "status"]).await;
+        assert_eq!(before.status.code(), Some(1), "nothing is current yet");
+        site.say("planned");
+
+        let applied = site.json(&["deploy", "apply"]).await;
+        assert_eq!(applied["Waves"], json!({ "everyone": "passed", "pilot": "passed" }));
+        site.say("applied");
+        site.json(&["deploy", "status"]).await;
+
+        // It works: at home in one account, in the other Region in another one.
+        for (account, region) in [(&members[0], HOME), (&members[1], THERE)] {
+            let resource = site.break_it("open-ssh", account, region).await;
+            site.repaired(account, &BTreeSet::from([resource])).await;
+        }
+        site.say("one repaired in each of two accounts and Regions");
+
+        let mark = site.mark();
+        let again = site.json(&["deploy", "apply"]).await;
+        assert_eq!(site.changes_since(mark), Vec::<String>::new(), "a second apply changes nothing");
+        assert_eq!(again["Changed"], json!([]));
+        site.say("applied again");
+
+        upgrade(&site, &members).await;
+        destroy(&site, &members).await;
+    });
+}
+
+async fn init(site: &Site) {
+    let units = site.units().await;
+    let organisation = site.world.bed.organisation.id.clone();
+    let arguments = [
+        "deploy",
+        "init",
+        "--yes",
+        "--organization",
+        &organisation,
+        "--administrator",
+        ADMINISTRATOR,
+        "--home-region",
+        HOME,
+        "--further-region",
+        THERE,
+        "--target-unit",
+        &units["Workloads"],
+        "--pilot-unit",
+        &units["Development"],
+        "--policy-set",
+        "standard",
+        "--no-deletion-protection",
+        "--release",
+        "one",
+    ];
+    assert!(site.run(&arguments).await.status.success());
+}
+
+/// An upgrade in the middle of remediations.
+async fn upgrade(site: &Site, members: &[String]) {
+    let world = &site.world;
+    let all = number("REDRESS_ROLLOUT_REMEDIATIONS", 50);
+    let mut broken: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
+    let mut upgrade = site.command(&["--json", "deploy", "upgrade", "--release", "two"]);
+    let begun = site.mark();
+    let mut upgrading = tokio::spawn(async move { upgrade.output().await.unwrap() });
+    for index in 0..all {
+        let account = &members[index % members.len()];
+        let region = if index % 5 == 4 { THERE } else { HOME };
+        let resource = site.break_it("open-ssh", account, region).await;
+        broken.entry(account).or_default().insert(resource);
+    }
+    site.say(&format!("{all} broken; the upgrade has ended: {}", upgrading.is_finished()));
+    let ended = (&mut upgrading).await.unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    println!("{}", String::from_utf8_lossy(&ended.stderr));
+    site.say("upgraded");
+    for (account, resources) in &broken {
+        site.repaired(account, resources).await;
+    }
+    assert_eq!(broken.values().map(BTreeSet::len).sum::<usize>(), all);
+    site.say("and none is lost");
+
+    // It was in the middle: some runbooks were started before the last stack was updated, some after it.
+    let calls: Vec<Call> = world.bed.lab.record().calls().into_iter().skip(begun).collect();
+    let at = |wanted: &dyn Fn(&&Call) -> bool| calls.iter().position(|call| wanted(&call));
+    let started = |call: &&Call| call.operation == "StartAutomationExecution" && call.function.is_some();
+    let first = at(&started).expect("a runbook was started");
+    let updated = calls.iter().rposition(|call| call.operation == "UpdateStack").expect("a stack was updated");
+    assert!(first < updated, "the first runbook was started at {first}, the last stack updated at {updated}");
+    let asked = json!({ "Name": "Redress-EC2.13" });
+    for region in [HOME, THERE] {
+        let root = Credentials::root(&members[0]);
+        let document = world.bed.lab.aws().call(&root, region, "ssm", "GetDocument", asked.clone()).await.unwrap();
+        assert_eq!(document["DocumentVersion"], "2", "{region}");
+    }
+    let settings = std::fs::read_to_string(site.path("redress.toml")).unwrap();
+    assert!(settings.contains("/two\""), "{settings}");
+    let stands = site.json(&["deploy", "status"]).await;
+    assert!(
+        stands.as_array().unwrap().iter().all(|row| {
+            // The release did not change the roles' template, so their stacks are still those of the one before.
+            let version = if row["Name"] == "redress-member-roles" { "0.1.0" } else { "0.2.0" };
+            row["IsCurrent"] == true && row["Version"] == version
+        }),
+        "{stands:#}"
+    );
+}
+
+async fn destroy(site: &Site, members: &[String]) {
+    let world = &site.world;
+    let organisation = world.bed.organisation.id.clone();
+    let mark = site.mark();
+    let wrong = site.run(&["deploy", "destroy", "--confirm", "yes"]).await;
+    assert_eq!((wrong.status.code(), site.changes_since(mark)), (Some(3), Vec::new()), "not without the id");
+    site.json(&["deploy", "destroy", "--confirm", &organisation]).await;
+    site.say("destroyed");
+    for account in members.iter().map(String::as_str).chain([ADMINISTRATOR]) {
+        for region in [HOME, THERE] {
+            let root = Credentials::root(account);
+            let call = async |service: &str, operation: &str, parameters: Value| {
+                world.bed.lab.aws().call(&root, region, service, operation, parameters).await
+            };
+            let stacks = call("cloudformation", "DescribeStacks", json!({})).await.unwrap();
+            assert_eq!(stacks["Stacks"].as_array().map_or(0, Vec::len), 0, "{account} {region}: {stacks:#}");
+            let functions = call("lambda", "ListFunctions", json!({})).await.unwrap();
+            assert_eq!(functions["Functions"], json!([]), "{account} {region}");
+            assert!(call("ssm", "GetDocument", json!({ "Name": names::CONTROL_DOCUMENT })).await.is_err());
+        }
+    }
+    for account in members {
+        let bucket = names::evidence_bucket(&account.parse().unwrap(), &HOME.parse().unwrap());
+        let kept = world.call(account, "s3", "ListObjectsV2", json!({ "Bucket": bucket })).await.unwrap();
+        assert!(kept["KeyCount"].as_u64().unwrap() > 0, "{account}: the evidence is kept");
+        let roles = world.call(account, "iam", "ListRoles", json!({})).await.unwrap();
+        let ours = roles["Roles"].as_array().unwrap().iter().filter_map(|role| role["RoleName"].as_str());
+        let ours: Vec<&str> =
+            ours.filter(|name| name.starts_with("Redress-") || *name == names::CROSS_ACCOUNT_ROLE).collect();
+        assert_eq!(ours, Vec::<&str>::new(), "{account}");
+    }
+    let tables = world.call(ADMINISTRATOR, "dynamodb", "ListTables", json!({})).await.unwrap();
+    assert_eq!(tables["TableNames"], json!([names::AUDIT_TABLE]));
+    let records = world.ledger(&members[0]).await;
+    assert!(records.iter().any(|record| record["ExecutionStatus"] == "Verified"), "the ledger is kept");
+}
