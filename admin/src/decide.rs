@@ -149,7 +149,7 @@ pub struct Basis {
     pub question: Option<String>,
     /// What the guard found out, as JSON, or why it did not.
     pub impact: String,
-    /// A threat list names the resource, or the other side.
+    /// A threat list names the resource or the other side, or a person escalated the finding.
     pub urgent: bool,
 }
 

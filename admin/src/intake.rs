@@ -237,6 +237,8 @@ pub const fn asked(trigger: &Trigger) -> Mode {
         Trigger::CustomAction(CustomAction::DryRun) => Mode::DryRun,
         Trigger::CustomAction(CustomAction::Undo) => Mode::Restore,
         Trigger::Operator { mode, .. } => *mode,
+        // An escalation is no case; where it were one, nothing would be changed.
+        Trigger::CustomAction(CustomAction::Escalate) => Mode::DryRun,
         Trigger::CustomAction(CustomAction::Remediate | CustomAction::Contain)
         | Trigger::Config
         | Trigger::Import

@@ -53,7 +53,7 @@ pub struct Told {
     pub status: String,
     /// The finding's severity.
     pub severity: SeverityLabel,
-    /// A threat list names the resource, or the other side.
+    /// A threat list names the resource, or the other side; or a person escalated the finding.
     pub urgent: bool,
     /// The account.
     pub account: String,
@@ -187,7 +187,7 @@ impl Told {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let region = self.region.as_ref().map(ToString::to_string).unwrap_or_default();
         let severity = if self.about == About::Remediation { self.severity.as_str() } else { "" };
-        let severity = if self.urgent { format!("{severity}, on a threat list") } else { severity.to_owned() };
+        let severity = if self.urgent { format!("{severity}, urgent") } else { severity.to_owned() };
         let remediation = if self.about == About::Remediation { self.id.as_str() } else { "" };
         let facts = [
             ("Status", self.status.as_str(), 40),

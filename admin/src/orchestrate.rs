@@ -10,6 +10,7 @@
 //! | duplicate | `BatchGetItem` |
 //! | the same again | `BatchGetItem`: people were told so within a day |
 //! | undecided | as only told, and `SendMessage` to the dead-letter queue: what a rule's decision needs cannot be had |
+//! | escalated | as only told, with the `BatchGetItem` of its own items alone |
 //! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified) |
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
 //! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
@@ -40,10 +41,10 @@ use redress_common::aws::state_table::{
 };
 use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, parameter};
-use redress_common::finding::{Finding, Inbound, ParseError, SeverityLabel, Trigger, parse, released};
+use redress_common::finding::{CustomAction, Finding, Inbound, ParseError, SeverityLabel, Trigger, parse, released};
 use redress_common::ids::{AccountId, Generation, RemediationId};
 use redress_common::items::flight::Flight;
-use redress_common::ledger::{Head, RecordDraft, detail};
+use redress_common::ledger::{Head, RecordDraft, code, detail};
 use redress_common::metrics;
 use redress_common::names;
 use redress_common::state::State;
@@ -59,6 +60,9 @@ use crate::{report, tell};
 const CATALOGUE_MS: i64 = 60_000;
 /// How often a case is decided anew because somebody else changed its claim, or an item that many share, meanwhile.
 const ROUNDS: u64 = 16;
+
+/// What those on call are asked for by an escalation.
+const ESCALATED: &str = "Look at this now: a person escalated the finding. `redress case list` has what is known of its resource.";
 
 /// The message could not be dealt with now; the queue must bring it again.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +250,9 @@ impl<O: Outside> Orchestrator<O> {
     async fn once(&self, body: &str, origin: &Origin<'_>, facts: &mut Facts, now: Timestamp) -> Result<Round, Retry> {
         let done = |()| Round::Done;
         let (case, snapshot) = match origin {
+            Origin::Finding(finding) if finding.trigger == Trigger::CustomAction(CustomAction::Escalate) => {
+                return self.escalate(finding, now).await.map(done);
+            }
             Origin::Finding(finding) | Origin::Released(finding, _) => {
                 match self.case_of_finding(finding, now).await? {
                     (Ok(case), snapshot) if case.mode == Mode::Restore => {
@@ -771,7 +778,7 @@ impl<O: Outside> Orchestrator<O> {
             last.error_message = report::sanitised(&reason);
         }
         // These say what a person has to do, and where.
-        let next_step = matches!(code, "guidance" | "owned").then(|| report::sanitised(&reason));
+        let next_step = matches!(code, "guidance" | "owned" | code::ESCALATED).then(|| report::sanitised(&reason));
         let said = (next_step, basis.urgent);
         last.notification_sent = tell::publish_as(&self.outside, id, &subject, state, said, now).await;
         let write = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: finished };
@@ -840,13 +847,41 @@ impl<O: Outside> Orchestrator<O> {
         reason: String,
         now: Timestamp,
     ) -> Result<(), Retry> {
+        let account = subject.account.clone();
+        let tell = || refusal(id, subject.clone(), code, reason.clone());
+        self.tell_once(id, &account, tell, Some(body), None, now).await
+    }
+
+    /// A person wants those on call to look at a finding. Neither policy nor a switch is asked: nothing is changed.
+    async fn escalate(&self, finding: &Finding, now: Timestamp) -> Result<(), Retry> {
+        // Each press of the button is told once, however often its event comes.
+        let pressed = format!("escalate:{}@{}:{}", finding.id, finding.generation, finding.event_time);
+        let id = RemediationId::of_rejected(pressed.as_bytes());
+        let subject = Subject { action: "Escalate".to_owned(), ..intake::subject_of(finding) };
+        let tell = || Tell {
+            state: State::Notified,
+            basis: Basis { urgent: true, ..Basis::default() },
+            ..refusal(id, subject.clone(), code::ESCALATED, ESCALATED.to_owned())
+        };
+        self.tell_once(id, &finding.account, tell, None, Some(finding.event_time), now).await
+    }
+
+    /// Tells people of what no resource is claimed for: once.
+    async fn tell_once(
+        &self,
+        id: RemediationId,
+        account: &AccountId,
+        tell: impl Fn() -> Tell,
+        body: Option<&str>,
+        event_time: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Retry> {
         for round in 1.. {
             let key = StateKey::Request(id);
-            let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(subject.account.clone())]).await?;
+            let snapshot = self.outside.read(&[key.clone(), StateKey::Chain(account.clone())]).await?;
             let existing = snapshot.claim(&key).map_err(StoreError::from)?;
-            let head = snapshot.head(&subject.account).map_err(StoreError::from)?;
-            let tell = refusal(id, subject.clone(), code, reason.clone());
-            match self.tell(tell, existing.as_ref(), head, Some(body), None, now).await {
+            let head = snapshot.head(account).map_err(StoreError::from)?;
+            match self.tell(tell(), existing.as_ref(), head, body, event_time, now).await {
                 Err(error) if error.is_overtaken() && round < ROUNDS => pause(round).await,
                 done => return done,
             }

@@ -42,7 +42,7 @@ pub async fn publish_with<O: Outside>(
     send(outside, id, message, attributes, now).await.is_ok()
 }
 
-/// The same; urgent when a threat list names the resource, or the other side.
+/// The same; urgent when a threat list names the resource or the other side, or a person wants it to be.
 pub(crate) async fn publish_as<O: Outside>(
     outside: &O,
     id: RemediationId,

@@ -1,6 +1,6 @@
 //! The steps of the state machine `Redress-Workflow`: plan, ask people, make copies, apply exactly that plan, put it back.
 //!
-//! The state machine (stacksets/administrator-stack.yaml) says what follows on what; here is what each step does. Every
+//! The state machine (stacksets/administrator/workflow.yaml) says what follows on what; here is what each step does. Every
 //! step may be run again at any point, also after a worker died in the middle: a step takes its claim with a new fence in
 //! the transaction that stores its task token, so that of any number of workers the last one is told, and only it. What
 //! cannot be done is an error, and every error's way in the state machine leads to [`Step::Fail`]: nothing is changed

@@ -267,6 +267,9 @@ pub(crate) struct DeployInit {
     /// An aggregator of AWS Config in the administrator account.
     #[arg(long)]
     pub(crate) config_aggregator: Option<String>,
+    /// A managed policy, by its name, that every account has and that every role is bound by.
+    #[arg(long)]
+    pub(crate) permissions_boundary: Option<String>,
     /// Self-managed stack sets: the ARN of the administration role.
     #[arg(long)]
     pub(crate) administration_role: Option<String>,
@@ -446,6 +449,17 @@ pub(crate) enum Case {
     Show {
         /// The case; the id of any of its remediations does as well.
         id: RemediationId,
+    },
+    /// Says that an incident is over; what is reported of its resource afterwards is another one.
+    #[command(
+        after_help = "Example:\n  redress case close <CaseId> --reason \"rebuilt from a clean image\"\n\nNothing of the resource changes: `redress undo` gives back what was contained."
+    )]
+    Close {
+        /// The case; the id of any of its remediations does as well.
+        id: RemediationId,
+        /// Why; goes into the ledger.
+        #[arg(long)]
+        reason: String,
     },
     /// Writes a folder: the case, its ledger records, its evidence in the clear, their SHA-256, and who took them.
     #[command(after_help = "Examples:

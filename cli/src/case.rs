@@ -1,18 +1,21 @@
 //! `redress case`: what belongs to one incident, from the ledger alone.
 //!
-//! A case is what GuardDuty reported of a resource, and what was done about it, until nothing was heard of it for a day. It is
-//! called by the remediation that it began with, so that nothing needs to be kept of it. Nothing here changes anything.
+//! A case is what GuardDuty reported of a resource, or a person escalated, and what was done about it, until somebody closed it
+//! or nothing was heard of it for a day. It is called by the remediation that it began with, so that nothing needs to be kept
+//! of it. Closing one is a record of the ledger; nothing else here changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use redress_common::ids::RemediationId;
-use redress_common::ledger::{Record, detail, sha256_hex};
+use redress_common::ledger::{Record, code, detail, sha256_hex};
+use redress_common::operate::Request;
 use redress_common::state::State;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::api;
 use crate::args::{Case, Reader};
 use crate::aws::Connection;
 use crate::evidence;
@@ -41,6 +44,8 @@ pub(crate) enum Standing {
     Underway,
     /// It was contained and given back.
     GivenBack,
+    /// A person said that it is over.
+    Closed,
 }
 
 impl Standing {
@@ -52,6 +57,7 @@ impl Standing {
             Self::Failed => ("failed", Tone::Bad),
             Self::Underway => ("underway", Tone::Strong),
             Self::GivenBack => ("given back", Tone::Faint),
+            Self::Closed => ("closed", Tone::Faint),
         }
     }
 }
@@ -81,16 +87,15 @@ pub(crate) struct Incident {
     records: Vec<Record>,
 }
 
-/// Whether a record is of an incident: GuardDuty reported it, or somebody asked for a containment or its undo.
-fn is_incident(record: &Record) -> bool {
-    let says = |key: &str| record.detail(key).unwrap_or_default();
-    says(detail::REQUESTED_BY) == "GuardDuty" || says(detail::CONTROL).starts_with("Contain.")
+/// Whether a person closed the case with this record.
+fn closes(record: &Record) -> bool {
+    record.detail(detail::CODE) == Some(code::CASE_CLOSED)
 }
 
 /// The incidents among these records, the newest first.
 pub(crate) fn incidents(records: Vec<Record>) -> Vec<Incident> {
     let mut of_resource: BTreeMap<(String, String), Vec<Record>> = BTreeMap::new();
-    for record in records.into_iter().filter(is_incident) {
+    for record in records.into_iter().filter(Record::is_of_incident) {
         let of = (record.draft.account_id.to_string(), record.draft.resource_id.clone());
         of_resource.entry(of).or_default().push(record);
     }
@@ -101,7 +106,8 @@ pub(crate) fn incidents(records: Vec<Record>) -> Vec<Incident> {
         let mut parts: Vec<Vec<Record>> = Vec::new();
         for record in records {
             let goes_on = |part: &Vec<Record>| {
-                part.last().is_some_and(|last| record.draft.timestamp - last.draft.timestamp <= quiet)
+                let fits = |last: &Record| !closes(last) && record.draft.timestamp - last.draft.timestamp <= quiet;
+                part.last().is_some_and(fits)
             };
             match parts.last_mut().filter(|part| goes_on(part)) {
                 Some(part) => part.push(record),
@@ -138,7 +144,7 @@ fn incident(records: Vec<Record>) -> Option<Incident> {
         resource_type: first.draft.resource_type.clone(),
         resource: first.draft.resource_id.clone(),
         severity: severity.unwrap_or_default(),
-        standing: standing(&remediations, &records),
+        standing: if closes(last) { Standing::Closed } else { standing(&remediations, &records) },
         opened: at(first),
         last: at(last),
         titles: said(detail::TITLE),
@@ -185,6 +191,18 @@ pub(crate) async fn run(command: Case, connection: &Connection, output: Output) 
         Case::Show { id } => {
             let case = find(id, connection).await?;
             Answer::new(&json!({ "Case": case, "Records": case.records }), case.render(style))
+        }
+        Case::Close { id, reason } => {
+            let case = find(id, connection).await?;
+            let asked = Request::CaseClose { remediation_id: case.case_id, reason };
+            let answer = api::call(connection, &asked).await?;
+            let text = format!(
+                "case {} of {} is closed; what is reported of it from now on is another case\nledger record: {}\n",
+                case.case_id,
+                case.resource,
+                answer["RemediationId"].as_str().unwrap_or_default()
+            );
+            Answer::new(&answer, text)
         }
         Case::Export { id, to, without_evidence, reader } => {
             let case = find(id, connection).await?;

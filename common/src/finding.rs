@@ -214,4 +214,6 @@ pub enum CustomAction {
     Undo,
     /// `RedressContain`: contain the resource.
     Contain,
+    /// `RedressEscalate`: tell those on call at once. Policy is not asked, and nothing is changed.
+    Escalate,
 }

@@ -85,6 +85,14 @@ pub mod detail {
     pub const UNDOES: &str = "Undoes";
 }
 
+/// Values of [`detail::CODE`] that readers of the ledger look for.
+pub mod code {
+    /// A person closed the case of the resource.
+    pub const CASE_CLOSED: &str = "case-closed";
+    /// A person wants those on call to look at a finding now.
+    pub const ESCALATED: &str = "escalated";
+}
+
 /// SHA-256 in lower-case hexadecimal.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
@@ -179,6 +187,15 @@ impl Record {
         attributes.shift_remove("Hash");
         // Strings, integers, booleans and maps of strings: canonical form exists for all of them.
         serde_json_canonicalizer::to_vec(&attributes).map(|bytes| sha256_hex(&bytes)).unwrap_or_default()
+    }
+
+    /// Whether it is of an incident: `GuardDuty` reported it, or somebody contained the resource, undid that, or escalated it.
+    #[must_use]
+    pub fn is_of_incident(&self) -> bool {
+        let says = |key: &str| self.detail(key).unwrap_or_default();
+        says(detail::REQUESTED_BY) == "GuardDuty"
+            || says(detail::CONTROL).starts_with("Contain.")
+            || [code::ESCALATED, code::CASE_CLOSED].contains(&says(detail::CODE))
     }
 
     /// A value of `Detail`.

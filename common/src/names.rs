@@ -112,14 +112,17 @@ pub const ACTION_DRY_RUN: &str = "RedressDryRun";
 pub const ACTION_UNDO: &str = "RedressUndo";
 /// The custom action that asks to contain a resource.
 pub const ACTION_CONTAIN: &str = "RedressContain";
+/// The custom action that tells those on call of a finding at once.
+pub const ACTION_ESCALATE: &str = "RedressEscalate";
 /// The `detail-type` of how a playbook ended, on the completions queue. It comes from the function that invoked it.
 pub const CONTAINED_DETAIL_TYPE: &str = "Redress Containment Ended";
 /// The custom actions of Security Hub: id, name in the console, description.
-pub const ACTIONS: [(&str, &str, &str); 4] = [
+pub const ACTIONS: [(&str, &str, &str); 5] = [
     (ACTION_REMEDIATE, "Redress: fix", "Fix the chosen findings with Redress"),
     (ACTION_DRY_RUN, "Redress: dry run", "Show what Redress would change"),
     (ACTION_UNDO, "Redress: undo", "Put back what Redress changed last"),
     (ACTION_CONTAIN, "Redress: contain", "Contain the resource of the chosen findings"),
+    (ACTION_ESCALATE, "Redress: escalate", "Tell those on call at once; nothing is changed"),
 ];
 /// Every session that Redress opens in a member account starts with this; the loop guard looks for it.
 pub const SESSION_PREFIX: &str = "redress-";

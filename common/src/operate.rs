@@ -176,6 +176,13 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// `redress case close`: the incident that a remediation belongs to is over.
+    CaseClose {
+        /// The case, or any of its remediations.
+        remediation_id: RemediationId,
+        /// Why.
+        reason: String,
+    },
     /// `redress breaker list`, `redress campaign list`, `redress approvals list`.
     List {
         /// What is listed.

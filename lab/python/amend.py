@@ -28,6 +28,8 @@ def all_of_it():
     leave_packages_unread()
     keep_alarms_of_stacks()
     leave_documents_to_the_lab()
+    keep_what_nested_templates_retain()
+    keep_attributes_of_nested_resources()
     read_templates_and_packages_of_other_accounts()
     know_the_members_of_an_organisation()
     name_the_role_behind_a_session()
@@ -202,6 +204,34 @@ def leave_documents_to_the_lab():
 
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = {
         "create": create, "update": lambda physical_id, *rest: (physical_id, {}), "delete": lambda *rest: None}
+
+
+def keep_what_nested_templates_retain():
+    """MiniStack deletes everything of a nested stack, also what its template says to retain."""
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"]
+    delete = handlers["delete"]
+
+    def delete_the_rest(physical_id, properties):
+        stack = cloudformation._stacks.get(provisioners._nested_stack_lookup_name(physical_id)) or {}
+        made = stack.get("_template", {}).get("Resources", {})
+        for kept in [one for one in stack.get("_resources", {}) if made.get(one, {}).get("DeletionPolicy") == "Retain"]:
+            del stack["_resources"][kept]
+        delete(physical_id, properties)
+
+    handlers["delete"] = delete_the_rest
+
+
+def keep_attributes_of_nested_resources():
+    """When a nested stack is updated, MiniStack forgets the attributes of what did not change, and so its outputs."""
+    update = provisioners._update_resource
+
+    def updated(kind, physical_id, old, new, stack, logical_id=None, attributes=None):
+        if attributes is None:
+            made = (cloudformation._stacks.get(stack) or {}).get("_resources", {})
+            attributes = made.get(logical_id, {}).get("Attributes")
+        return update(kind, physical_id, old, new, stack, logical_id, attributes)
+
+    provisioners._update_resource = updated
 
 
 def read_templates_and_packages_of_other_accounts():

@@ -18,7 +18,7 @@ use crate::organisation::{Organisation, Plan, Source};
 use crate::service::{Aws, AwsError, Credentials};
 use crate::services::ssm::Ssm;
 use crate::stack::{Place, StackError, Wanted};
-use crate::template::{Stack, TemplateError};
+use crate::template::{Stack, Template, TemplateError};
 
 /// An organisation could not be deployed.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,9 @@ pub(crate) const PRODUCTION: (&str, &str) = ("Environment", "production");
 pub(crate) fn config_rule_name(identifier: &str) -> Option<&'static str> {
     CONFIG_RULES.iter().find(|rule| rule.identifier == identifier).map(|rule| rule.name)
 }
+
+/// Where in the bucket of packages the administrator stack looks for what it nests: the default of its parameter.
+const NESTED_TEMPLATES: &str = "templates/administrator";
 
 /// The Config aggregator of the administrator account.
 const AGGREGATOR: &str = "redress";
@@ -253,7 +256,12 @@ impl Deployer {
     /// The organisation's id, once the administrator account is complete.
     async fn administrator(&self) -> Result<String, DeployError> {
         let id = self.ground().await?;
-        let bucket = self.artifacts("redress-administrator", &self.plan.administrator_stack).await?;
+        let stack = &self.plan.administrator_stack;
+        let bucket = self.artifacts("redress-administrator", stack, self.plan.administrator_nested.values()).await?;
+        for (name, nested) in &self.plan.administrator_nested {
+            let key = format!("{NESTED_TEMPLATES}/{name}");
+            self.call("s3", "PutObject", json!({ "Bucket": bucket, "Key": key, "Body": nested.text })).await?;
+        }
         let members: Vec<&str> = self.plan.members.iter().map(|member| member.id.as_str()).collect();
         let mut parameters = vec![
             ("OrganizationId", id.clone()),
@@ -266,8 +274,7 @@ impl Deployer {
         ];
         let more = self.plan.administrator_parameters.iter().map(|(name, value)| (name.as_str(), value.clone()));
         parameters.extend(more);
-        self.stack("redress-administrator", &self.plan.administrator_stack, &parameters).await?;
-        self.stack("redress-administrator-monitoring", &self.plan.administrator_monitoring, &[]).await?;
+        self.stack("redress-administrator", stack, &parameters).await?;
 
         for item in [self.settings(), catalogue_item(&CatalogueItem::of(&self.plan.catalogue)?)] {
             self.call("dynamodb", "PutItem", json!({ "TableName": names::STATE_TABLE, "Item": item })).await?;
@@ -299,7 +306,7 @@ impl Deployer {
     }
 
     async fn member(&self) -> Result<(), DeployError> {
-        let bucket = self.artifacts("redress-member", &self.plan.member_stack).await?;
+        let bucket = self.artifacts("redress-member", &self.plan.member_stack, []).await?;
         let parameters = [
             ("AdministratorAccountId", self.plan.administrator.id.to_string()),
             ("ExternalIdPrefix", self.plan.external_ids.reveal().to_owned()),
@@ -319,7 +326,7 @@ impl Deployer {
     /// What a member has beside its home Region: the functions and the way to the hub, and who finds something there.
     async fn further_region(&self, region: &Region) -> Result<(), DeployError> {
         let there = Self { region: region.clone(), ..self.clone() };
-        there.artifacts("redress-member-region", &self.plan.member_region).await?;
+        there.artifacts("redress-member-region", &self.plan.member_region, []).await?;
         let parameters = [
             ("AdministratorAccountId", self.plan.administrator.id.to_string()),
             ("HomeRegion", self.plan.region.to_string()),
@@ -365,9 +372,14 @@ impl Deployer {
         names::artifact_bucket(&self.account, &self.region)
     }
 
-    /// The bucket with the packages of a template's functions. The lab runs the binaries that were built on this machine, so a
-    /// package only has to be there.
-    async fn artifacts(&self, stack: &str, source: &Source) -> Result<String, DeployError> {
+    /// The bucket with the packages of the functions of a template and of what it nests. The lab runs the binaries that were
+    /// built on this machine, so a package only has to be there.
+    async fn artifacts(
+        &self,
+        stack: &str,
+        source: &Source,
+        nested: impl IntoIterator<Item = &Source>,
+    ) -> Result<String, DeployError> {
         let bucket = self.artifact_bucket();
         let mut creation = json!({ "Bucket": bucket });
         if self.region.as_str() != "us-east-1" {
@@ -376,7 +388,10 @@ impl Deployer {
         self.call("s3", "CreateBucket", creation).await?;
         let defaults = source.template.defaults().map(|(name, value)| (name.to_owned(), value)).collect();
         let defaults = Stack { parameters: defaults, ..Stack::default() };
-        for (_, _, function) in source.template.resources().filter(|(_, kind, _)| *kind == "AWS::Lambda::Function") {
+        let templates = std::iter::once(source).chain(nested).map(|source| &source.template);
+        let resources = templates.flat_map(Template::resources);
+        for (_, _, function) in resources.filter(|(_, kind, _)| *kind == "AWS::Lambda::Function") {
+            // A nested template's parameters are called as those of the one that nests it.
             let key = source.template.resolve(&function["Code"]["S3Key"], &defaults);
             let key = key.map_err(|source| DeployError::Template { stack: stack.to_owned(), source })?;
             let package = json!({ "Bucket": bucket, "Key": key, "Body": "the lab runs the binary of this machine" });

@@ -57,8 +57,8 @@ pub struct Plan {
     pub administrator_parameters: BTreeMap<String, String>,
     /// `stacksets/administrator-stack.yaml`.
     pub administrator_stack: Source,
-    /// `stacksets/administrator-monitoring.yaml`.
-    pub administrator_monitoring: Source,
+    /// What it nests, `stacksets/administrator/`, by the files' names.
+    pub administrator_nested: BTreeMap<String, Source>,
     /// `stacksets/member-stack.yaml`.
     pub member_stack: Source,
     /// `stacksets/member-region.yaml`.
@@ -141,11 +141,11 @@ impl Plan {
             policy_set: PolicySetName::Standard,
             administrator_parameters: BTreeMap::new(),
             administrator_stack: stack("administrator-stack.yaml")?,
-            administrator_monitoring: stack("administrator-monitoring.yaml")?,
+            administrator_nested: named_sources(&root.join("stacksets").join("administrator"))?,
             member_stack: stack("member-stack.yaml")?,
             member_region: stack("member-region.yaml")?,
             member_roles: stack("member-roles.yaml")?,
-            member_documents: sources(&root.join("stacksets").join("member-documents"))?,
+            member_documents: named_sources(&root.join("stacksets").join("member-documents"))?.into_values().collect(),
             catalogue: serde_json::from_str(&read(&catalogue)?)
                 .map_err(|source| PlanError::Catalogue { path: catalogue, source })?,
             progress,
@@ -187,13 +187,14 @@ fn source(path: &Path) -> Result<Source, PlanError> {
 }
 
 /// Every template of a folder, by name.
-fn sources(folder: &Path) -> Result<Vec<Source>, PlanError> {
+fn named_sources(folder: &Path) -> Result<BTreeMap<String, Source>, PlanError> {
     let failed = |source| PlanError::File { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
-    paths.sort();
-    paths.iter().map(|path| source(path)).collect()
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        found.insert(entry.file_name().to_string_lossy().into_owned(), source(&entry.path())?);
+    }
+    Ok(found)
 }
 
 fn read(path: &Path) -> Result<String, PlanError> {

@@ -43,8 +43,8 @@ pub enum ReleaseError {
 pub fn write(root: &Path, folder: &Path, version: &str) -> Result<(), ReleaseError> {
     let mut files = BTreeMap::new();
     let stacks = root.join("stacksets");
-    for (from, to) in [(stacks.clone(), "templates"), (stacks.join("member-documents"), "templates/member-documents")] {
-        for path in yaml_files(&from)? {
+    for below in ["", "administrator/", "member-documents/"] {
+        for path in yaml_files(&stacks.join(below))? {
             let text = read(&path)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let template =
@@ -55,7 +55,7 @@ pub fn write(root: &Path, folder: &Path, version: &str) -> Result<(), ReleaseErr
                     format!("the lab runs the binary of this machine; {version}"),
                 );
             }
-            files.insert(format!("{to}/{name}"), text);
+            files.insert(format!("templates/{below}{name}"), text);
         }
     }
     files.insert("catalogue.json".to_owned(), read(&root.join("ssm-documents").join("catalogue.json"))?);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::organisation::Source;
 use crate::service::{Aws, AwsError, Credentials};
 use crate::services::ssm::Ssm;
-use crate::template::{Stack, TemplateError};
+use crate::template::{Stack, Template, TemplateError};
 use complete::Call;
 
 /// Stacks are given this long; the emulator needs a fraction of a second.
@@ -161,8 +161,36 @@ impl Place<'_> {
     }
 
     async fn finish(&self, wanted: &Wanted, done: &[Call]) -> Result<(), StackError> {
-        let calls = complete::calls(&wanted.source.template, &self.references(wanted).await?)?;
-        self.complete(done, &calls).await
+        let (template, stack) = (&wanted.source.template, self.references(wanted).await?);
+        self.complete(done, &complete::calls(template, &stack)?).await?;
+        for (id, _, _) in template.resources().filter(|(_, kind, _)| *kind == NESTED) {
+            let nested = stack.resources.get(id).ok_or_else(|| TemplateError::Unknown(id.to_owned()))?;
+            let described = self.call("cloudformation", "DescribeStacks", json!({ "StackName": nested })).await?;
+            let nested = self.made(&described["Stacks"][0]).await?;
+            let calls = complete::calls(&nested.source.template, &self.references(&nested).await?)?;
+            self.complete(&[], &calls).await?;
+        }
+        Ok(())
+    }
+
+    /// What a stack that is there was made of, as far as CloudFormation tells.
+    pub(crate) async fn made(&self, described: &Value) -> Result<Wanted, StackError> {
+        let name = described["StackName"].as_str().unwrap_or_default().to_owned();
+        let asked = json!({ "StackName": name, "TemplateStage": "Original" });
+        let got = self.call("cloudformation", "GetTemplate", asked).await?;
+        let text = got["TemplateBody"].as_str().map_or_else(|| got["TemplateBody"].to_string(), str::to_owned);
+        let parameters = described["Parameters"].as_array().into_iter().flatten().filter_map(|parameter| {
+            let text = |field: &str| parameter[field].as_str().map(str::to_owned);
+            Some((text("ParameterKey")?, text("ParameterValue")?))
+        });
+        Ok(Wanted {
+            name,
+            source: Arc::new(Source { template: Template::parse(&text)?, text }),
+            template_url: None,
+            parameters: parameters.collect(),
+            capabilities: Vec::new(),
+            tags: BTreeMap::new(),
+        })
     }
 
     /// Does what CloudFormation leaves out of a stack that somebody else makes, once it is whole; what was `done` before
@@ -312,6 +340,7 @@ impl Place<'_> {
 }
 
 const CREATE_DOCUMENT: &str = "CreateDocument";
+const NESTED: &str = "AWS::CloudFormation::Stack";
 
 /// Whether both create the document of one name.
 fn is_of(one: &Call, other: &Call) -> bool {

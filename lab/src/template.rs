@@ -270,6 +270,9 @@ impl<'de> Visitor<'de> for Anything {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod partitions;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod shipped;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -279,9 +282,7 @@ mod tests {
 
     use super::*;
 
-    const ADMINISTRATOR: &str = include_str!("../../stacksets/administrator-stack.yaml");
-    const MEMBER: &str = include_str!("../../stacksets/member-stack.yaml");
-    const REGION: &str = include_str!("../../stacksets/member-region.yaml");
+    use super::shipped::{ADMINISTRATOR, MEMBER, REGION, administrator};
 
     fn named(template: &Template, kind: &str, property: &str) -> Vec<String> {
         let mut found: Vec<String> = template
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_administrator_stack_creates_what_the_code_calls_by_name() {
-        let template = Template::parse(ADMINISTRATOR).unwrap();
+        let template = administrator();
         assert_eq!(
             named(&template, "AWS::DynamoDB::Table", "TableName"),
             sorted(&[names::AUDIT_TABLE, names::BACKLOG_TABLE, names::STATE_TABLE])
@@ -404,8 +405,7 @@ mod tests {
 
     #[test]
     fn the_hub_hears_the_requests_and_custom_actions_that_the_code_names() {
-        let patterns: String = Template::parse(ADMINISTRATOR)
-            .unwrap()
+        let patterns: String = administrator()
             .resources()
             .filter(|(_, kind, _)| *kind == "AWS::Events::Rule")
             .map(|(_, _, rule)| rule["EventPattern"].to_string())
@@ -417,6 +417,7 @@ mod tests {
             names::ACTION_DRY_RUN,
             names::ACTION_UNDO,
             names::ACTION_CONTAIN,
+            names::ACTION_ESCALATE,
             names::CONTROL_DOCUMENT,
         ] {
             assert!(patterns.contains(name), "no rule of the hub mentions {name}");
@@ -425,7 +426,7 @@ mod tests {
 
     #[test]
     fn the_hub_lets_in_the_organisation_or_the_named_accounts_and_only_by_rule() {
-        let template = Template::parse(ADMINISTRATOR).unwrap();
+        let template = administrator();
         let (_, _, bus) = template.resources().find(|(_, kind, _)| *kind == "AWS::Events::EventBus").unwrap();
         let policy = |organisation: &str, members: &str| {
             let given = [("OrganizationId", organisation), ("MemberAccountIds", members), ("AWS::Partition", "aws-cn")];
@@ -462,15 +463,15 @@ mod tests {
 
     #[test]
     fn no_template_names_a_partition() {
-        for template in [ADMINISTRATOR, MEMBER, REGION] {
+        for template in ADMINISTRATOR.into_iter().chain([MEMBER, REGION]) {
             assert!(!template.contains("arn:aws"), "write arn:${{AWS::Partition}}");
         }
     }
 
     #[test]
     fn what_holds_data_survives_its_stack() {
-        for (name, text) in [("administrator", ADMINISTRATOR), ("member", MEMBER), ("region", REGION)] {
-            let template = Template::parse(text).unwrap();
+        let (member, region) = (Template::parse(MEMBER).unwrap(), Template::parse(REGION).unwrap());
+        for (name, template) in [("administrator", administrator()), ("member", member), ("region", region)] {
             for (id, kind, _) in template.resources() {
                 if ["AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::S3::Bucket", "AWS::Logs::LogGroup"].contains(&kind) {
                     let resource = &template.0["Resources"][id];
@@ -482,8 +483,50 @@ mod tests {
     }
 
     #[test]
+    fn what_the_administrator_stack_nests_is_given_all_that_it_asks_for_and_gives_what_is_asked_of_it() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../stacksets/administrator");
+        let root = Template::parse(ADMINISTRATOR[0]).unwrap();
+        let nested: BTreeMap<&str, Template> = root
+            .resources()
+            .map(|(id, _, properties)| {
+                let url = properties["TemplateURL"]["Fn::Sub"].as_str().unwrap();
+                let text = std::fs::read_to_string(folder.join(url.rsplit_once('/').unwrap().1)).unwrap();
+                (id, Template::parse(&text).unwrap())
+            })
+            .collect();
+        assert_eq!(nested.len(), ADMINISTRATOR.len() - 1);
+        for (id, _, properties) in root.resources() {
+            let given = properties["Parameters"].as_object().unwrap();
+            let mut names: Vec<&str> = given.keys().map(String::as_str).collect();
+            let mut asked: Vec<&str> = nested[id].parameters().collect();
+            names.sort_unstable();
+            asked.sort_unstable();
+            assert_eq!(names, asked, "{id}");
+            for path in given.values().filter_map(|value| value["Fn::GetAtt"].as_str()) {
+                let (from, output) = path.split_once(".Outputs.").unwrap();
+                assert!(nested[from].0["Outputs"][output].is_object(), "{id}: {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_permissions_boundary_bounds_every_role() {
+        let roles = include_str!("../../stacksets/member-roles.yaml");
+        let boundary = json!({ "Fn::If": [
+            "HasBoundary",
+            { "Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:policy/${PermissionsBoundary}" },
+            { "Ref": "AWS::NoValue" },
+        ] });
+        for text in ADMINISTRATOR.into_iter().chain([MEMBER, REGION, roles]) {
+            for (id, _, role) in Template::parse(text).unwrap().resources().filter(|one| one.1 == "AWS::IAM::Role") {
+                assert_eq!(role["PermissionsBoundary"], boundary, "{id}");
+            }
+        }
+    }
+
+    #[test]
     fn every_target_of_a_rule_has_a_dead_letter_queue() {
-        for text in [ADMINISTRATOR, MEMBER, REGION] {
+        for text in ADMINISTRATOR.into_iter().chain([MEMBER, REGION]) {
             for (id, kind, properties) in Template::parse(text).unwrap().resources() {
                 if kind == "AWS::Events::Rule" {
                     let targets = properties["Targets"].as_array().unwrap();

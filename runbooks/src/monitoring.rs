@@ -1,4 +1,4 @@
-//! `stacksets/administrator-monitoring.yaml`: the alarms over what `administrator-stack.yaml` creates, the one alarm over all
+//! `stacksets/administrator/monitoring.yaml`: the alarms over what `administrator-stack.yaml` creates, the one alarm over all
 //! of them, and the dashboards.
 //!
 //! What is watched is a table here. That nothing of the stack is missing in it, and that no alarm waits for a metric which
@@ -15,7 +15,7 @@ use crate::template::yaml;
 use alarms::Alarm;
 
 /// The template, below the repository's root.
-pub const TEMPLATE: &str = "stacksets/administrator-monitoring.yaml";
+pub const TEMPLATE: &str = "stacksets/administrator/monitoring.yaml";
 
 const HEAD: &str =
     "# Generated from the tables in runbooks/src/monitoring.rs by `cargo xtask generate`. Do not edit.\n";
@@ -201,7 +201,7 @@ fn sub(text: &str) -> Value {
     json!({ "Fn::Sub": text })
 }
 
-/// `stacksets/administrator-monitoring.yaml`.
+/// `stacksets/administrator/monitoring.yaml`.
 ///
 /// # Errors
 /// When it cannot be written as YAML.
@@ -217,7 +217,7 @@ pub fn template() -> Result<String, CompileError> {
     }
     let topic = json!({
         "Type": "String",
-        "Description": "Where alarms are told. Empty for the topic of administrator-stack.yaml.",
+        "Description": "Where alarms are told. Empty for the topic of data.yaml.",
         "Default": "",
         "AllowedPattern": "^$|^arn:[a-z-]+:sns:.+$",
     });
@@ -236,7 +236,7 @@ pub fn template() -> Result<String, CompileError> {
     let given = |parameter: &str| json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": parameter }, ""] }] });
     let template = json!({
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "Redress, administrator account: alarms and dashboards. Needs administrator-stack.yaml in the same Region.",
+        "Description": "Redress, administrator account: alarms and dashboards. Nested in administrator-stack.yaml.",
         "Metadata": { "AWS::CloudFormation::Interface": { "ParameterGroups": [
             { "Label": { "default": "Who is told" }, "Parameters": ["TopicArn", "CriticalTopicArn"] },
             { "Label": { "default": "Thresholds" }, "Parameters": ["SpikeInvocations"] },
@@ -249,7 +249,7 @@ pub fn template() -> Result<String, CompileError> {
             "Value": { "Ref": "Health" },
         } },
     });
-    Ok(format!("{HEAD}{}", yaml("administrator-monitoring.yaml", &template)?))
+    Ok(format!("{HEAD}{}", yaml("administrator/monitoring.yaml", &template)?))
 }
 
 /// The topic that alarms are told to.

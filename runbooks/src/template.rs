@@ -62,6 +62,13 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
     let template = json!({
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "Redress, member account: the runbooks' roles, and what the native controls may call. Needs member-stack.yaml.",
+        "Parameters": { BOUNDARY: {
+            "Type": "String",
+            "Description": "Name of a managed policy of the account that bounds every role that is made here. Empty for none.",
+            "Default": "",
+            "AllowedPattern": "^$|^[A-Za-z0-9+=,.@_/-]{1,512}$",
+        } },
+        "Conditions": { "HasBoundary": { "Fn::Not": [{ "Fn::Equals": [{ "Ref": BOUNDARY }, ""] }] } },
         "Resources": resources,
     });
     Ok(format!("{HEAD}{}", yaml("member-roles.yaml", &template)?))
@@ -136,15 +143,20 @@ pub fn documents(
     resources.into_iter().map(template).collect()
 }
 
+/// The parameter with the name of a permissions boundary, as `member-stack.yaml` has it.
+const BOUNDARY: &str = "PermissionsBoundary";
+
 /// In whose name SSM assumes a runbook's role.
 const EXECUTIONS: &str = "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:automation-execution/*";
 
 fn role(name: &str, description: &str, statements: Vec<Value>) -> Value {
+    let boundary = format!("arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:policy/${{{BOUNDARY}}}");
     json!({
         "Type": "AWS::IAM::Role",
         "Properties": {
             "RoleName": name,
             "Description": description,
+            "PermissionsBoundary": { "Fn::If": ["HasBoundary", { "Fn::Sub": boundary }, { "Ref": "AWS::NoValue" }] },
             "AssumeRolePolicyDocument": {
                 "Version": "2012-10-17",
                 "Statement": [{

@@ -747,5 +747,28 @@ fn a_person_contains_by_the_command_and_by_the_button() {
             let text = std::fs::read(folder.join(file["Name"].as_str().unwrap())).unwrap();
             assert_eq!(json!(redress_common::ledger::sha256_hex(&text)), file["Sha256"]);
         }
+
+        // Whoever presses the other button wants people to look now; nothing is asked of policy, and nothing changed.
+        let finding = asff(&account, world.region(), &target.arn, Timestamp::now());
+        let pressed =
+            security_hub_event(&world.administrator(), world.region(), &[finding], Some(names::ACTION_ESCALATE));
+        let mark = world.bed.lab.record().mark();
+        world.send_raw(&pressed.to_string()).await;
+        let escalated = world
+            .eventually("an escalation is told", async || {
+                let records = world.ledger_about(&target.arn).await;
+                let is_it = |record: &&Value| {
+                    record["Detail"]["Code"] == "escalated" && record["ExecutionStatus"] == "Notified"
+                };
+                records.iter().find(is_it).cloned()
+            })
+            .await;
+        assert_eq!(escalated["NotificationSent"], true, "{escalated:#}");
+        assert_eq!(world.changes_since(&account, mark), [""; 0]);
+
+        redress(world, &["case", "close", &contained.id, "--reason", "rebuilt", "--json"]).await;
+        let shown = redress(world, &["case", "show", &contained.id, "--json"]).await;
+        assert_eq!((&shown["Case"]["Standing"], &shown["Case"]["CaseId"]), (&json!("Closed"), &case["CaseId"]));
+        assert!(is_closed().await, "the bucket stays contained");
     });
 }

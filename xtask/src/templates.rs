@@ -37,7 +37,7 @@ const GUARD: &str = include_str!("guard.py");
 pub(crate) fn lint(phases: &Phases) -> Result<(), String> {
     let linter = CFN_LINT.installed(phases)?;
     phases.step("templates", || {
-        let folders = ["stacksets", "stacksets/examples", "stacksets/member-documents"];
+        let folders = ["stacksets", "stacksets/administrator", "stacksets/examples", "stacksets/member-documents"];
         let templates = folders.into_iter().map(templates).collect::<Result<Vec<_>, _>>()?.concat();
         succeed(Command::new(&linter).args(&templates).current_dir(root()))
     })?;
@@ -49,7 +49,10 @@ pub(crate) fn lint(phases: &Phases) -> Result<(), String> {
     };
     let is_there = asks("import cfn_guard_rs").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if is_there {
-        phases.step("cfn-guard", || succeed(asks(GUARD).arg(RULES).args(templates("stacksets")?)))?;
+        phases.step("cfn-guard", || {
+            let templates = [templates("stacksets")?, templates("stacksets/administrator")?].concat();
+            succeed(asks(GUARD).arg(RULES).args(templates))
+        })?;
     } else {
         eprintln!("  cfn-guard: left out, there is no build of it for this version of Python");
     }
@@ -58,7 +61,8 @@ pub(crate) fn lint(phases: &Phases) -> Result<(), String> {
     phases.step("checkov", || {
         let mut check = Command::new(&checkov);
         check.args(["--config-file", EXCEPTIONS]);
-        for template in [templates("stacksets")?, templates("stacksets/examples")?].concat() {
+        let folders = ["stacksets", "stacksets/administrator", "stacksets/examples"];
+        for template in folders.into_iter().map(templates).collect::<Result<Vec<_>, _>>()?.concat() {
             check.arg("--file").arg(template);
         }
         succeed(check.current_dir(root()))

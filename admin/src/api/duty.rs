@@ -92,6 +92,7 @@ const fn deed(request: &Request) -> Deed {
         | Request::DlqRedrive { .. }
         | Request::CampaignPlan { .. }
         | Request::CampaignRun { .. }
+        | Request::CaseClose { .. }
         | Request::Destinations { .. }
         | Request::NotifyTest { .. } => Change,
     }
@@ -138,6 +139,7 @@ mod tests {
             (Change, json!({ "Operation": "Undo", "RemediationId": ID, "RequestId": "r", "Reason": "" })),
             (Change, json!({ "Operation": "DlqRedrive", "Reason": "" })),
             (Change, plan),
+            (Change, json!({ "Operation": "CaseClose", "RemediationId": ID, "Reason": "" })),
             (Change, json!({ "Operation": "CampaignRun", "Name": "c", "Run": true, "Reason": "" })),
             (Change, json!({ "Operation": "Destinations", "List": [], "Reason": "" })),
             (Change, json!({ "Operation": "NotifyTest", "Destination": "d", "Reason": "" })),

@@ -1,4 +1,4 @@
-//! The state machine of stacksets/administrator-stack.yaml over the world in memory: as much of Amazon States Language
+//! The state machine of stacksets/administrator/workflow.yaml over the world in memory: as much of Amazon States Language
 //! as it uses. A task that waits hands control back; the test ends its runbook, answers, or lets its time end.
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::world::{World, identity};
 
 /// The state machine's definition, as it is deployed.
 pub(crate) fn definition() -> Value {
-    let template = include_str!("../../../stacksets/administrator-stack.yaml");
+    let template = include_str!("../../../stacksets/administrator/workflow.yaml");
     let lines = template.lines().skip_while(|line| *line != "      Definition:").skip(1);
     let block: Vec<&str> = lines.take_while(|line| line.starts_with("        ")).collect();
     serde_saphyr::from_str(&block.join("\n")).unwrap()

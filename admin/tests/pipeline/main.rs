@@ -472,6 +472,25 @@ async fn the_custom_action_undo_finds_the_last_remediation_of_the_resource() {
 }
 
 #[tokio::test]
+async fn an_escalation_is_told_as_urgent_once_a_press_whatever_is_set() {
+    let world = World::new(&Settings { switch: Switch::Off, ..standard() });
+    // No control answers to it, and none has to.
+    let pressed = ASKED.replace("RedressRemediate", "RedressEscalate").replace("S3.8", "Macie.99");
+    for _ in 0..3 {
+        take(&world, &pressed, now()).await.unwrap();
+    }
+    assert_eq!((world.states(), world.urgent()), (vec![State::Planned, State::Notified], vec![true]));
+    assert!(world.told()[0].next_step.as_deref().unwrap().contains("escalated"));
+    let last = world.records().last().unwrap().clone();
+    assert_eq!((last.detail(detail::CODE), last.origin.as_str()), (Some("escalated"), "111122223333"));
+    assert!(last.draft.notification_sent && last.is_of_incident());
+    assert!(world.started().is_empty() && world.dead().is_empty() && world.claim(&claim_key()).is_none());
+    take(&world, &pressed.replace("09:15:04Z", "09:16:04Z"), later(60)).await.unwrap();
+    assert_eq!(world.urgent(), [true, true], "pressed again is told again");
+    world.verify();
+}
+
+#[tokio::test]
 async fn an_undo_of_what_nobody_did_is_refused_with_a_record() {
     let world = World::new(&standard());
     let nobody = RemediationId::of_rejected(b"nobody");

@@ -30,10 +30,9 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
     let mut done = Done { release: rollout.blueprint.release.clone(), ..Done::default() };
     output.progress(&format!("release {}: every file is what was released", rollout.blueprint.release));
     upload(rollout, &mut done, &progress).await?;
-    for stack in &rollout.blueprint.stacks {
-        if rollout.stacks.apply(stack, &progress).await? {
-            done.changed.push(format!("stack {}", stack.name));
-        }
+    let stack = &rollout.blueprint.stack;
+    if rollout.stacks.apply(stack, &progress).await? {
+        done.changed.push(format!("stack {}", stack.name));
     }
     let (is_there, is_current) = rollout.hub.catalogue(&rollout.release.catalogue).await?;
     if !is_there {

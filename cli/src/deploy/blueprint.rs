@@ -1,4 +1,4 @@
-//! What shall be there: the stacks of the administrator account and the stack sets of the others, of settings and a
+//! What shall be there: the stack of the administrator account and the stack sets of the others, of settings and a
 //! release. Pure.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,8 @@ use super::release::{self, Release, Source};
 use super::settings::Settings;
 use crate::problem::Problem;
 
-/// The administrator account's stacks.
+/// The administrator account's stack.
 pub(crate) const ADMINISTRATOR_STACK: &str = "redress-administrator";
-pub(crate) const MONITORING_STACK: &str = "redress-administrator-monitoring";
 /// The tag and the word that a content's digest stands behind.
 pub(crate) const CONTENT: &str = "redress:content";
 
@@ -75,7 +74,7 @@ pub(crate) struct Blueprint {
     pub(crate) version: String,
     pub(crate) release: String,
     pub(crate) uploads: Vec<Upload>,
-    pub(crate) stacks: Vec<Stack>,
+    pub(crate) stack: Stack,
     /// In the order in which an account gets them.
     pub(crate) sets: Vec<Set>,
 }
@@ -129,23 +128,15 @@ impl Blueprint {
             let after = sets.last().map(|set| set.name.clone());
             sets.push(Set { name: name.to_owned(), kind, url, parameters, regions, after, digest });
         }
-        let mut stacks = Vec::new();
-        for (name, file) in [(ADMINISTRATOR_STACK, release::ADMINISTRATOR), (MONITORING_STACK, release::MONITORING)] {
-            let (url, parameters, digest) = place.template(file)?;
-            stacks.push(Stack { name, url, parameters, digest });
-        }
-        Ok(Self { version: release.version.clone(), release: release.id.clone(), uploads, stacks, sets })
+        let (url, parameters, digest) = place.template(release::ADMINISTRATOR)?;
+        let stack = Stack { name: ADMINISTRATOR_STACK, url, parameters, digest };
+        Ok(Self { version: release.version.clone(), release: release.id.clone(), uploads, stack, sets })
     }
 
     /// Of everything: what a gate was passed with.
     pub(crate) fn digest(&self) -> String {
-        let all: Vec<&str> = self
-            .stacks
-            .iter()
-            .map(|stack| &stack.digest)
-            .chain(self.sets.iter().map(|set| &set.digest))
-            .map(String::as_str)
-            .collect();
+        let sets = self.sets.iter().map(|set| set.digest.as_str());
+        let all: Vec<&str> = std::iter::once(self.stack.digest.as_str()).chain(sets).collect();
         sha256_hex(all.join("\n").as_bytes())
     }
 
@@ -201,7 +192,9 @@ impl Place<'_> {
             ("ExternalIdPrefix", settings.external_id_prefix.reveal().to_owned()),
             ("HomeRegion", home.to_string()),
             ("LogRetentionDays", settings.log_retention_days.to_string()),
+            ("NestedTemplates", self.key(&format!("templates/{}", release::NESTED))),
             ("OrganizationId", settings.organization.clone()),
+            ("PermissionsBoundary", settings.permissions_boundary.clone().unwrap_or_default()),
         ];
         let template = &source.template;
         let mut given: BTreeMap<String, String> = known
@@ -252,6 +245,9 @@ pub(crate) mod tests {
         let names: Vec<&str> = blueprint.sets.iter().map(|set| set.name.as_str()).collect();
         assert_eq!(names[..2], ["redress-documents-1", "redress-documents-2"]);
         assert_eq!(names[4..], ["redress-member", "redress-member-roles", "redress-member-region"]);
+        for bound in [&blueprint.stack.parameters, &blueprint.sets[4].parameters, &blueprint.sets[5].parameters] {
+            assert_eq!(bound["PermissionsBoundary"], "Boundary");
+        }
         let region = &blueprint.sets[6];
         assert_eq!(region.parameters["ArtifactBucketPrefix"], "redress-artifacts-111111111111");
         assert_eq!(region.parameters["HomeRegion"], "us-east-1");
@@ -261,6 +257,16 @@ pub(crate) mod tests {
         assert!(member.parameters["RecorderKey"].ends_with("/functions/redress-recorder.zip"));
         assert!(blueprint.uploads.iter().any(|upload| upload.key == member.parameters["RecorderKey"]));
         assert!(blueprint.uploads.iter().any(|upload| member.url.ends_with(&upload.key)));
+    }
+
+    #[test]
+    fn the_administrator_stack_is_told_where_what_it_nests_lies() {
+        let blueprint = blueprint(&settings(), "0.1.0");
+        let folder = &blueprint.stack.parameters["NestedTemplates"];
+        for name in ["data", "events", "workflow", "functions", "monitoring"] {
+            let key = format!("{folder}/{name}.yaml");
+            assert!(blueprint.uploads.iter().any(|upload| upload.key == key), "{key}");
+        }
     }
 
     #[test]
@@ -296,10 +302,7 @@ pub(crate) mod tests {
     #[test]
     fn urls_are_those_of_the_partition() {
         let china = Settings { home_region: "cn-north-1".parse().unwrap(), further_regions: Vec::new(), ..settings() };
-        assert!(
-            blueprint(&china, "1").stacks[0]
-                .url
-                .starts_with("https://s3.cn-north-1.amazonaws.com.cn/redress-artifacts-")
-        );
+        let url = blueprint(&china, "1").stack.url;
+        assert!(url.starts_with("https://s3.cn-north-1.amazonaws.com.cn/redress-artifacts-"), "{url}");
     }
 }

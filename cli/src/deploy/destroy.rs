@@ -12,7 +12,7 @@ use redress_common::ids::AccountId;
 use redress_common::names;
 use serde::Serialize;
 
-use super::blueprint::{ADMINISTRATOR_STACK, MONITORING_STACK};
+use super::blueprint::ADMINISTRATOR_STACK;
 use super::rollout::Rollout;
 use crate::args::DeployDestroy;
 use crate::aws::assume;
@@ -55,11 +55,9 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
         }
     }
     let has_hub = rollout.stacks.find(ADMINISTRATOR_STACK).await?.is_some();
-    for stack in [MONITORING_STACK, ADMINISTRATOR_STACK] {
-        progress(&format!("stack {stack}: deleting"));
-        if rollout.stacks.delete(stack).await? {
-            done.deleted.push(format!("stack {stack}"));
-        }
+    progress(&format!("stack {ADMINISTRATOR_STACK}: deleting"));
+    if rollout.stacks.delete(ADMINISTRATOR_STACK).await? {
+        done.deleted.push(format!("stack {ADMINISTRATOR_STACK}"));
     }
     if has_hub && rollout.hub.delete_actions().await? {
         done.deleted.push("Security Hub's custom actions".to_owned());

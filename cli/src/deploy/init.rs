@@ -66,6 +66,7 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
         deletion_protection: !given.no_deletion_protection,
         notify_email: some(email),
         config_aggregator: given.config_aggregator,
+        permissions_boundary: given.permissions_boundary,
         permissions: if roles { Permissions::SelfManaged } else { Permissions::ServiceManaged },
         administration_role: given.administration_role,
         execution_role: given.execution_role,

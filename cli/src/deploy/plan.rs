@@ -44,7 +44,7 @@ pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Probl
     let survey = rollout.survey().await?;
     let mut changes = changes(&rollout.blueprint, &rollout.organisation.waves, &survey);
     let home = format!("{} {}", rollout.settings.administrator, rollout.settings.home_region);
-    if changes.is_empty() || survey.stacks.values().any(Option::is_some) {
+    if changes.is_empty() || survey.stack.is_some() {
         for (name, is_done) in beside(rollout).await? {
             if !is_done {
                 changes.push(Change { what: What::Create, name, place: home.clone(), wave: None });
@@ -95,21 +95,18 @@ pub(crate) fn changes(blueprint: &Blueprint, waves: &[Wave], survey: &Survey) ->
             }),
         }
     }
-    for stack in &blueprint.stacks {
-        let found = survey.stacks.get(stack.name).and_then(Option::as_ref);
-        let what = match stacks::need(stack, found) {
-            stacks::Need::Nothing => continue,
-            stacks::Need::Create => What::Create,
-            stacks::Need::Replace => What::Replace,
-            stacks::Need::Update | stacks::Need::Await => What::Change,
-        };
-        changes.push(Change {
-            what,
-            name: format!("stack {}", stack.name),
-            place: "administrator account".to_owned(),
-            wave: None,
-        });
-    }
+    let what = match stacks::need(&blueprint.stack, survey.stack.as_ref()) {
+        stacks::Need::Nothing => None,
+        stacks::Need::Create => Some(What::Create),
+        stacks::Need::Replace => Some(What::Replace),
+        stacks::Need::Update | stacks::Need::Await => Some(What::Change),
+    };
+    changes.extend(what.map(|what| Change {
+        what,
+        name: format!("stack {}", blueprint.stack.name),
+        place: "administrator account".to_owned(),
+        wave: None,
+    }));
     for wave in waves {
         for set in &blueprint.sets {
             let found = survey.sets.get(&set.name).and_then(Option::as_ref);

@@ -40,11 +40,22 @@ pub(crate) struct Source {
 }
 
 pub(crate) const ADMINISTRATOR: &str = "administrator-stack.yaml";
-pub(crate) const MONITORING: &str = "administrator-monitoring.yaml";
 pub(crate) const MEMBER: &str = "member-stack.yaml";
 pub(crate) const ROLES: &str = "member-roles.yaml";
 pub(crate) const REGION: &str = "member-region.yaml";
-const TEMPLATES: [&str; 5] = [ADMINISTRATOR, MONITORING, MEMBER, ROLES, REGION];
+/// The folder of what the administrator stack nests.
+pub(crate) const NESTED: &str = "administrator";
+const TEMPLATES: [&str; 9] = [
+    ADMINISTRATOR,
+    "administrator/data.yaml",
+    "administrator/events.yaml",
+    "administrator/workflow.yaml",
+    "administrator/functions.yaml",
+    "administrator/monitoring.yaml",
+    MEMBER,
+    ROLES,
+    REGION,
+];
 const DOCUMENTS: &str = "templates/member-documents/";
 /// What SHA256SUMS cannot list, and what need not be in `release.json`.
 const LISTS: [&str; 2] = ["release.json", "SHA256SUMS"];

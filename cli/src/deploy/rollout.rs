@@ -35,7 +35,8 @@ pub(crate) struct Rollout {
 
 /// What is there.
 pub(crate) struct Survey {
-    pub(crate) stacks: BTreeMap<&'static str, Option<stacks::Found>>,
+    /// The administrator account's.
+    pub(crate) stack: Option<stacks::Found>,
     pub(crate) sets: BTreeMap<String, Option<Found>>,
     /// How many objects each bucket lacks; `None` when there is no bucket.
     pub(crate) missing: BTreeMap<String, Option<usize>>,
@@ -86,7 +87,8 @@ impl Rollout {
 
     /// Looks at everything.
     pub(crate) async fn survey(&self) -> Result<Survey, Problem> {
-        let mut survey = Survey { stacks: BTreeMap::new(), sets: BTreeMap::new(), missing: BTreeMap::new() };
+        let stack = self.stacks.find(self.blueprint.stack.name).await?;
+        let mut survey = Survey { stack, sets: BTreeMap::new(), missing: BTreeMap::new() };
         for region in self.settings.regions() {
             let bucket = self.bucket(region);
             let there = bucket.keys().await?;
@@ -95,9 +97,6 @@ impl Rollout {
                 wanted.filter(|upload| !keys.contains(&upload.key)).count()
             };
             survey.missing.insert(bucket.name.clone(), there.map(lacks));
-        }
-        for stack in &self.blueprint.stacks {
-            survey.stacks.insert(stack.name, self.stacks.find(stack.name).await?);
         }
         for set in &self.blueprint.sets {
             survey.sets.insert(set.name.clone(), self.sets.find(&set.name).await?);

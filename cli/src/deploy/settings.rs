@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) deletion_protection: bool,
     pub(crate) notify_email: Option<String>,
     pub(crate) config_aggregator: Option<String>,
+    /// A managed policy that is in every account.
+    pub(crate) permissions_boundary: Option<String>,
     #[serde(default)]
     pub(crate) permissions: Permissions,
     /// For self-managed stack sets.
@@ -194,7 +196,10 @@ impl Settings {
             wrong(line, &format!("{key}{}", error.message()))
         })?;
         let line_of =
-            |key: &str| text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |at| at + 1);
+            |key: &str| {
+                let is_it = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
+                text.lines().position(is_it).map_or(1, |at| at + 1)
+            };
         match settings.contradiction() {
             Some((key, message)) => Err(wrong(line_of(key), &format!("{key}: {message}"))),
             None => Ok(settings),
@@ -220,6 +225,10 @@ impl Settings {
             regions.iter().find(|region| redress_common::arn::Partition::of_region(region) != partition)
         {
             return Some(("further_regions", format!("{other} is not in partition {partition}")));
+        }
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_/-".contains(&b);
+        if self.permissions_boundary.as_ref().is_some_and(|name| name.is_empty() || !name.bytes().all(letter)) {
+            return Some(("permissions_boundary", "the name of a policy, with its path but not its ARN".to_owned()));
         }
         let roles = self.administration_role.is_some() || self.execution_role.is_some();
         match self.permissions {
@@ -284,6 +293,7 @@ impl Settings {
              deletion_protection = {}\n\n\
              # Who is told by e-mail. They have to confirm the subscription.\n{}\n\
              # An aggregator of AWS Config in the administrator account, where the reconciler looks for results whose events never came.\n{}\n\
+             # A managed policy, by its name, that every account has and that every role is bound by.\n{}\n\
              # service-managed: the organisation lets CloudFormation in. self-managed: two roles that you have made do\n\
              # (the only way in China), and accounts that join later need another `redress deploy apply`.\n\
              permissions = {}\n{}{}",
@@ -295,6 +305,7 @@ impl Settings {
             self.deletion_protection,
             maybe("notify_email", self.notify_email.as_deref(), "security@example.com"),
             maybe("config_aggregator", self.config_aggregator.as_deref(), "redress"),
+            maybe("permissions_boundary", self.permissions_boundary.as_deref(), "Boundary"),
             quoted(self.permissions.as_str()),
             maybe("administration_role", self.administration_role.as_deref(), "arn:…:role/AWSCloudFormationStackSetAdministrationRole"),
             maybe("execution_role", self.execution_role.as_deref(), "AWSCloudFormationStackSetExecutionRole"),
@@ -338,6 +349,7 @@ pub(crate) mod tests {
             deletion_protection: true,
             notify_email: Some("security@example.com".to_owned()),
             config_aggregator: None,
+            permissions_boundary: Some("Boundary".to_owned()),
             permissions: Permissions::ServiceManaged,
             administration_role: None,
             execution_role: None,
@@ -384,6 +396,7 @@ pub(crate) mod tests {
             ("\"ou-abcd-11111111\"", "\"workloads\"", "target_units"),
             ("permissions = \"service-managed\"", "permissions = \"self-managed\"", "permissions"),
             ("\"o-abcdefghij\"", "\"abc\"", "organization"),
+            ("\"Boundary\"", "\"arn:aws:iam::111111111111:policy/Boundary\"", "permissions_boundary"),
         ] {
             let said = wrong(from, to);
             assert!(said.contains("line ") && said.contains(key), "{key}: {said}");

@@ -55,20 +55,17 @@ pub(crate) fn rows(
     survey: &Survey,
     (administrator, home): (&AccountId, &Region),
 ) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for stack in &blueprint.stacks {
-        let found = survey.stacks.get(stack.name).and_then(Option::as_ref);
-        let is_current = stacks::need(stack, found) == stacks::Need::Nothing;
-        rows.push(Row {
-            account: administrator.clone(),
-            region: home.clone(),
-            name: stack.name.to_owned(),
-            state: found.map_or_else(|| "MISSING".to_owned(), |found| found.status.clone()),
-            version: if is_current { blueprint.version.clone() } else { String::new() },
-            is_current,
-            reason: None,
-        });
-    }
+    let found = survey.stack.as_ref();
+    let is_current = stacks::need(&blueprint.stack, found) == stacks::Need::Nothing;
+    let mut rows = vec![Row {
+        account: administrator.clone(),
+        region: home.clone(),
+        name: blueprint.stack.name.to_owned(),
+        state: found.map_or_else(|| "MISSING".to_owned(), |found| found.status.clone()),
+        version: if is_current { blueprint.version.clone() } else { String::new() },
+        is_current,
+        reason: None,
+    }];
     let accounts: BTreeSet<&AccountId> = waves.iter().flat_map(|wave| &wave.accounts).collect();
     for account in accounts {
         for set in &blueprint.sets {

@@ -41,6 +41,7 @@ pub(super) fn custom_action(event: &Event<'_>) -> Result<Inbound, ParseError> {
         Some("RedressDryRun") => CustomAction::DryRun,
         Some("RedressUndo") => CustomAction::Undo,
         Some("RedressContain") => CustomAction::Contain,
+        Some("RedressEscalate") => CustomAction::Escalate,
         _ => {
             return Ok(Inbound::nothing(format!(
                 "custom action `{}` is not one of redress",
@@ -50,8 +51,8 @@ pub(super) fn custom_action(event: &Event<'_>) -> Result<Inbound, ParseError> {
     };
     // A person chose these: what an import would skip (passed, archived, updated by us) is kept.
     event.findings(MAX_CUSTOM_ACTION_FINDINGS, |node| {
-        if chosen == CustomAction::Contain {
-            // What is contained is the resource, whichever product speaks of it.
+        if matches!(chosen, CustomAction::Contain | CustomAction::Escalate) {
+            // It is about the resource, whichever product speaks of it.
             return finding(event, node, Check::Containment, Trigger::CustomAction(chosen)).map(Read::found);
         }
         let check = check(node)?

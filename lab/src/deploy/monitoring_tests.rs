@@ -8,10 +8,7 @@ use redress_common::metrics;
 use serde_json::{Value, json};
 
 use crate::template::Template;
-
-const ADMINISTRATOR: &str = include_str!("../../../stacksets/administrator-stack.yaml");
-const MONITORING: &str = include_str!("../../../stacksets/administrator-monitoring.yaml");
-const MEMBER: &str = include_str!("../../../stacksets/member-stack.yaml");
+use crate::template::shipped::{MEMBER, MONITORING, administrator};
 
 fn of_kind<'a>(template: &'a Template, kind: &str) -> Vec<(&'a str, &'a Value)> {
     let found: Vec<_> = template
@@ -79,7 +76,7 @@ fn name<'a>(properties: &'a Value, field: &str) -> &'a str {
 
 #[test]
 fn everything_of_the_administrator_stack_has_its_alarms() {
-    let (stack, monitoring) = (Template::parse(ADMINISTRATOR).unwrap(), Template::parse(MONITORING).unwrap());
+    let (stack, monitoring) = (administrator(), Template::parse(MONITORING).unwrap());
     let alarms = Alarms::of(&monitoring);
     for (_, function) in of_kind(&stack, "AWS::Lambda::Function") {
         let (name, timeout) = (name(function, "FunctionName"), function["Timeout"].as_u64().unwrap());

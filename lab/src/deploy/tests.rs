@@ -12,14 +12,25 @@ fn plan() -> Plan {
     Plan::of(root, &["payments", "web"], Arc::new(|_| ())).unwrap()
 }
 
-/// CloudFormation that creates every resource of the template that it was given.
-fn cloud(operation: &str, status: &str, templates: &[&Source]) -> Result<Value, AwsError> {
+/// CloudFormation that creates every resource of the plan's templates. A nested stack is called `physical-` and its logical id.
+fn cloud(operation: &str, asked: &Value, status: &str, plan: &Plan) -> Result<Value, AwsError> {
+    let name = asked["StackName"].as_str().unwrap_or_default();
     Ok(match operation {
-        "DescribeStacks" => json!({ "Stacks": [{ "StackStatus": status }] }),
+        "DescribeStacks" => {
+            let given = [("OrganizationId", "o-abcdefghij"), ("MemberAccountIds", "222222222222,333333333333")];
+            let given = given.map(|(key, value)| json!({ "ParameterKey": key, "ParameterValue": value }));
+            json!({ "Stacks": [{ "StackName": name, "StackStatus": status, "Parameters": given }] })
+        }
+        "GetTemplate" => {
+            let file = format!("{}.yaml", name.trim_start_matches("physical-").to_lowercase());
+            json!({ "TemplateBody": plan.administrator_nested[&file].text })
+        }
         "DescribeStackEvents" => json!({ "StackEvents": [
             { "LogicalResourceId": "Key", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "no more keys" } ] }),
         "DescribeStackResources" => {
-            let resources = templates.iter().flat_map(|source| source.template.resources()).map(|(id, kind, _)| {
+            let nested = plan.administrator_nested.values();
+            let sources = [&plan.administrator_stack, &plan.member_stack, &plan.member_roles].into_iter().chain(nested);
+            let resources = sources.flat_map(|source| source.template.resources()).map(|(id, kind, _)| {
                 json!({ "LogicalResourceId": id, "PhysicalResourceId": format!("physical-{id}"), "ResourceType": kind })
             });
             json!({ "StackResources": resources.collect::<Vec<_>>() })
@@ -31,15 +42,10 @@ fn cloud(operation: &str, status: &str, templates: &[&Source]) -> Result<Value, 
 #[tokio::test]
 async fn every_account_gets_its_stacks_runbooks_and_rules() {
     let plan = plan();
-    let sources = [
-        plan.administrator_stack.clone(),
-        plan.administrator_monitoring.clone(),
-        plan.member_stack.clone(),
-        plan.member_roles.clone(),
-    ];
-    let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
+    let there = plan.clone();
+    let aws = Arc::new(FakeAws::new(move |service, operation, asked| match (service, operation) {
         ("organizations", _) => Ok(json!({ "Organization": { "Id": "o-abcdefghij" } })),
-        ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
+        ("cloudformation", _) => cloud(operation, asked, "CREATE_COMPLETE", &there),
         _ => Ok(json!({})),
     }));
     let ssm = Ssm::default();
@@ -51,7 +57,7 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
         calls.iter().filter(|(who, what, _)| who == account && what == operation).count()
     };
     let member = organisation.members[1].id.as_str();
-    assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 2);
+    assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 1);
     assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), names::ACTIONS.len());
     assert_eq!(count(member, "cloudformation:CreateStack"), 2);
     assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
@@ -71,10 +77,10 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
 #[tokio::test]
 async fn what_the_emulator_leaves_out_is_added_from_the_template() {
     let plan = plan();
-    let sources = [plan.administrator_stack.clone(), plan.member_stack.clone()];
-    let aws = Arc::new(FakeAws::new(move |service, operation, _| match (service, operation) {
+    let there = plan.clone();
+    let aws = Arc::new(FakeAws::new(move |service, operation, asked| match (service, operation) {
         ("organizations", _) => Ok(json!({ "Organization": { "Id": "o-abcdefghij" } })),
-        ("cloudformation", _) => cloud(operation, "CREATE_COMPLETE", &sources.iter().collect::<Vec<_>>()),
+        ("cloudformation", _) => cloud(operation, asked, "CREATE_COMPLETE", &there),
         _ => Ok(json!({})),
     }));
     organisation(aws.clone(), &Ssm::default(), &plan).await.unwrap();
@@ -99,11 +105,13 @@ async fn what_the_emulator_leaves_out_is_added_from_the_template() {
 
 #[tokio::test]
 async fn a_stack_that_fails_says_which_resource_and_why() {
-    let aws = Arc::new(FakeAws::new(|service, operation, _| match service {
-        "cloudformation" => cloud(operation, "ROLLBACK_COMPLETE", &[]),
+    let plan = plan();
+    let there = plan.clone();
+    let aws = Arc::new(FakeAws::new(move |service, operation, asked| match service {
+        "cloudformation" => cloud(operation, asked, "ROLLBACK_COMPLETE", &there),
         _ => Ok(json!({})),
     }));
-    let error = organisation(aws, &Ssm::default(), &plan()).await.unwrap_err().to_string();
+    let error = organisation(aws, &Ssm::default(), &plan).await.unwrap_err().to_string();
     assert!(error.contains("ROLLBACK_COMPLETE") && error.contains("Key: no more keys"), "{error}");
 }
 

@@ -41,7 +41,7 @@ impl Release<'_> {
         if out.exists() {
             fs::remove_dir_all(out).map_err(|error| failed("remove", error))?;
         }
-        for folder in ["functions", "templates/member-documents"] {
+        for folder in ["functions", "templates/administrator", "templates/member-documents"] {
             fs::create_dir_all(out.join(folder)).map_err(|error| failed("make folders in", error))?;
         }
         let mut files = Files { out, sums: BTreeMap::new() };
@@ -53,8 +53,9 @@ impl Release<'_> {
             zips.insert(function.clone(), (package.clone(), files.sum(&path)?));
             sizes.push((format!("redress-{function}"), binary, zip));
         }
-        for (from, to) in [("stacksets", "templates"), ("stacksets/member-documents", "templates/member-documents")] {
-            for template in templates_of(&self.root.join(from))? {
+        for below in ["", "/administrator", "/member-documents"] {
+            let (from, to) = (format!("stacksets{below}"), format!("templates{below}"));
+            for template in templates_of(&self.root.join(&from))? {
                 let name = template.file_name().unwrap_or_default().to_string_lossy();
                 files.copy(&template, &format!("{to}/{name}"))?;
             }
@@ -182,6 +183,7 @@ mod tests {
             "functions/redress-api.zip",
             "functions/redress-recorder.zip",
             "templates/administrator-stack.yaml",
+            "templates/administrator/functions.yaml",
             "templates/member-stack.yaml",
             "templates/member-region.yaml",
             "templates/member-roles.yaml",

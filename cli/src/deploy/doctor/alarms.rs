@@ -10,7 +10,7 @@ static MISSING: Fault = Fault {
     severity: Severity::Error,
     about: "there is no alarm of Redress",
     why: "when it stops working, nobody hears of it",
-    todo: "create stack redress-administrator-monitoring from administrator-monitoring.yaml (docs/deploy.md)",
+    todo: "update stack redress-administrator, which nests monitoring.yaml (docs/deploy.md)",
 };
 
 static RINGS: Fault = Fault {

@@ -30,7 +30,7 @@ static OPEN: Fault = Fault {
     severity: Severity::Error,
     about: "the hub's policy lets in everybody, or by PutEvents",
     why: "whoever may put events there makes findings and outcomes up",
-    todo: "write the policy again from administrator-stack.yaml: update stack redress-administrator, then `aws events describe-event-bus --name redress-hub --region {home}`",
+    todo: "write the policy again from administrator/events.yaml: update stack redress-administrator, then `aws events describe-event-bus --name redress-hub --region {home}`",
 };
 
 static RULE_MISSING: Fault = Fault {

@@ -30,9 +30,6 @@ pub(super) static CHECK: Check = Check {
     rights: &["securityhub:DescribeHub", "securityhub:DescribeActionTargets"],
 };
 
-/// What people may ask for in the console.
-const ACTIONS: [&str; 4] = [names::ACTION_REMEDIATE, names::ACTION_DRY_RUN, names::ACTION_UNDO, names::ACTION_CONTAIN];
-
 pub(super) async fn look(site: &Site) -> Result<Vec<Finding>, Blind> {
     // This is the code for an account that has not turned it on, too.
     let hub = site.ask_unless(&DESCRIBE_HUB, json!({}), "InvalidAccessException").await?;
@@ -52,7 +49,7 @@ fn judge(place: &Place, on: bool, actions: Option<&[Value]>) -> Vec<Finding> {
         let ends = format!("/{id}");
         actions.iter().any(|one| one["ActionTargetArn"].as_str().is_some_and(|arn| arn.ends_with(&ends)))
     };
-    let missing = ACTIONS.into_iter().filter(|id| !has(id));
+    let missing = names::ACTIONS.into_iter().map(|(id, _, _)| id).filter(|id| !has(id));
     missing.map(|id| place.finding(&NO_ACTION, id, format!("Security Hub has no custom action {id}"))).collect()
 }
 
@@ -65,7 +62,7 @@ mod tests {
     fn it_is_on_and_the_administrator_has_its_actions() {
         let action =
             |id: &str| json!({ "ActionTargetArn": format!("arn:aws:securityhub:eu-central-1:1:action/custom/{id}") });
-        let all: Vec<Value> = ACTIONS.into_iter().map(action).collect();
+        let all: Vec<Value> = names::ACTIONS.into_iter().map(|(id, _, _)| action(id)).collect();
         assert_eq!(judge(&administrator(), true, Some(&all)), []);
         assert_eq!(judge(&member(), true, None), []);
         let found = judge(&administrator(), true, Some(&all[1..]));

@@ -8,10 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::StackSets;
-use crate::organisation::Source;
 use crate::service::{Aws, AwsError, Credentials};
-use crate::stack::{Done, Place, Wanted};
-use crate::template::Template;
+use crate::stack::{Done, Place};
 
 /// What makes a stack.
 pub(super) const MAKES: [&str; 2] = ["CreateStack", "UpdateStack"];
@@ -45,7 +43,7 @@ impl StackSets {
             }
             let id = stack["StackId"].as_str().unwrap_or(name).to_owned();
             let done = completed.get(&id).cloned().unwrap_or_default();
-            match self.complete_one(&account, name, stack, &done, aws.as_ref()).await {
+            match self.complete_one(&account, stack, &done, aws.as_ref()).await {
                 Ok(done) => drop(completed.insert(id, done)),
                 Err(error) => tracing::warn!(%error, account, name, "a stack is not completed"),
             }
@@ -55,29 +53,14 @@ impl StackSets {
     async fn complete_one(
         &self,
         account: &str,
-        name: &str,
         stack: &Value,
         done: &Done,
         aws: &dyn Aws,
     ) -> Result<Done, AwsError> {
         let failed = |error: &dyn std::error::Error| AwsError::new("Incomplete", error.to_string());
-        let got = call(aws, account, "GetTemplate", json!({ "StackName": name, "TemplateStage": "Original" })).await?;
-        let text = got["TemplateBody"].as_str().map_or_else(|| got["TemplateBody"].to_string(), str::to_owned);
-        let template = Template::parse(&text).map_err(|error| failed(&error))?;
-        let parameters = stack["Parameters"].as_array().into_iter().flatten().filter_map(|parameter| {
-            let text = |field: &str| parameter[field].as_str().map(str::to_owned);
-            Some((text("ParameterKey")?, text("ParameterValue")?))
-        });
-        let wanted = Wanted {
-            name: name.to_owned(),
-            source: Arc::new(Source { text, template }),
-            template_url: None,
-            parameters: parameters.collect(),
-            capabilities: Vec::new(),
-            tags: BTreeMap::new(),
-        };
         let credentials = Credentials::root(account);
         let place = Place { aws, credentials, account, region: REGION, documents: Some(&self.documents) };
+        let wanted = place.made(stack).await.map_err(|error| failed(&error))?;
         place.complete_theirs(&wanted, done).await.map_err(|error| failed(&error))
     }
 }
