@@ -6,6 +6,7 @@
 mod accounts;
 mod apply;
 mod artifacts;
+mod automation_rules;
 mod blueprint;
 mod cost;
 mod destroy;

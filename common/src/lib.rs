@@ -7,6 +7,7 @@
 //! [`ledger`] (what is written down).
 
 pub mod arn;
+pub mod automation_rules;
 pub mod aws;
 pub mod catalogue;
 pub mod containable;

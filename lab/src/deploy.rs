@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use redress_common::automation_rules;
 use redress_common::aws::state_table::CatalogueItem;
 use redress_common::ids::{AccountId, Region};
 use redress_common::names;
@@ -286,6 +287,9 @@ impl Deployer {
                 json!({ "Id": id, "Name": name, "Description": description }),
             )
             .await?;
+        }
+        for rule in automation_rules::wanted() {
+            self.call("securityhub", "CreateAutomationRule", rule).await?;
         }
         Ok(id)
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use redress_common::names;
+use redress_common::{automation_rules, names};
 use redress_lab::bed::Bed;
 use redress_lab::organisation::Plan;
 use redress_tests::world::{World, binaries, options, root};
@@ -313,6 +313,31 @@ impl Clinic {
                 "CreateActionTarget",
                 json!({ "Id": names::ACTION_UNDO, "Name": "Redress: undo", "Description": "Put back" }),
             )],
+        );
+        let found = self.call(administrator, "securityhub", "ListAutomationRules", json!({})).await;
+        let mut rules = found["AutomationRulesMetadata"].as_array().unwrap().iter();
+        let arn = rules.find(|rule| rule["RuleName"] == automation_rules::NAMES[0]).unwrap()["RuleArn"].clone();
+        let writing = |name: &str, value: &Value| {
+            let items = json!([{ "RuleArn": arn, (name): value }]);
+            let items = json!({ "UpdateAutomationRulesRequestItems": items });
+            vec![self.at_the_top("securityhub", "BatchUpdateAutomationRules", items)]
+        };
+        let status = |status: &str| writing("RuleStatus", &json!(status));
+        let check = "automation-rules";
+        fault(check, "automation-rule-disabled", administrator, status("DISABLED"), status("ENABLED"));
+        let [rule, _] = automation_rules::wanted();
+        let criteria = |criteria: &Value| writing("Criteria", criteria);
+        let mut others = rule["Criteria"].clone();
+        others["SeverityLabel"][0]["Value"] = json!("LOW");
+        fault(check, "automation-rule-other", administrator, criteria(&others), criteria(&rule["Criteria"]));
+        // The last of its kind: made again it has another ARN.
+        let delete = json!({ "AutomationRulesArns": [arn] });
+        fault(
+            check,
+            "automation-rule-missing",
+            administrator,
+            vec![self.at_the_top("securityhub", "BatchDeleteAutomationRules", delete)],
+            vec![self.at_the_top("securityhub", "CreateAutomationRule", rule)],
         );
         let named = |name: &str| json!({ "Name": name });
         let found = self.call(member, "ssm", "GetDocument", named("Redress-S3.8")).await;

@@ -11,7 +11,7 @@ use std::process::Output;
 use std::time::Instant;
 
 use redress_common::ids::Region;
-use redress_common::names;
+use redress_common::{automation_rules, names};
 use redress_lab::bed::Bed;
 use redress_lab::organisation::Plan;
 use redress_lab::record::Call;
@@ -123,6 +123,39 @@ impl Site {
         changes.map(|call| format!("{} {}:{}", call.principal, call.service, call.operation)).collect()
     }
 
+    /// Security Hub's automation rules, in their order.
+    async fn automation_rules(&self) -> Vec<Value> {
+        let listed = self.world.call(ADMINISTRATOR, "securityhub", "ListAutomationRules", json!({})).await.unwrap();
+        let mut rules = listed["AutomationRulesMetadata"].as_array().unwrap().clone();
+        rules.sort_by_key(|rule| rule["RuleOrder"].as_u64());
+        rules
+    }
+
+    /// The automation rules of Redress are there and enabled, and no others.
+    async fn has_its_rules(&self) {
+        let rules = self.automation_rules().await;
+        let names: Vec<&str> = rules.iter().map(|rule| rule["RuleName"].as_str().unwrap()).collect();
+        assert_eq!(names, automation_rules::NAMES);
+        assert!(rules.iter().all(|rule| rule["RuleStatus"] == "ENABLED"), "{rules:#?}");
+    }
+
+    /// Somebody turns an automation rule off by hand.
+    async fn disable_a_rule(&self) {
+        let arn = self.automation_rules().await[0]["RuleArn"].clone();
+        let items = json!([{ "RuleArn": arn, "RuleStatus": "DISABLED" }]);
+        let items = json!({ "UpdateAutomationRulesRequestItems": items });
+        self.world.call(ADMINISTRATOR, "securityhub", "BatchUpdateAutomationRules", items).await.unwrap();
+    }
+
+    /// How many findings of an account say that Redress decides about them, by priority.
+    async fn marked(&self, account: &str, priority: &str) -> usize {
+        let is = |value: &str| json!([{ "Comparison": "EQUALS", "Value": value }]);
+        let field = json!([{ "Key": automation_rules::PRIORITY, "Comparison": "EQUALS", "Value": priority }]);
+        let asked = json!({ "Filters": { "AwsAccountId": is(account), "UserDefinedFields": field } });
+        let found = self.world.call(ADMINISTRATOR, "securityhub", "GetFindings", asked).await.unwrap();
+        found["Findings"].as_array().unwrap().len()
+    }
+
     fn mark(&self) -> usize {
         self.world.bed.lab.record().calls().len()
     }
@@ -204,6 +237,7 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
 
         let applied = site.json(&["deploy", "apply"]).await;
         assert_eq!(applied["Waves"], json!({ "everyone": "passed", "pilot": "passed" }));
+        site.has_its_rules().await;
         site.say("applied");
         site.json(&["deploy", "status"]).await;
 
@@ -212,6 +246,7 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
             let resource = site.break_it("open-ssh", account, region).await;
             site.repaired(account, &BTreeSet::from([resource])).await;
         }
+        assert!(site.marked(&members[0], "high").await > 0, "the open port is of high severity");
         site.say("one repaired in each of two accounts and Regions");
 
         let mark = site.mark();
@@ -220,7 +255,9 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
         assert_eq!(again["Changed"], json!([]));
         site.say("applied again");
 
+        site.disable_a_rule().await;
         upgrade(&site, &members).await;
+        site.has_its_rules().await;
         destroy(&site, &members).await;
     });
 }
@@ -311,6 +348,7 @@ async fn destroy(site: &Site, members: &[String]) {
     let wrong = site.run(&["deploy", "destroy", "--confirm", "yes"]).await;
     assert_eq!((wrong.status.code(), site.changes_since(mark)), (Some(3), Vec::new()), "not without the id");
     site.json(&["deploy", "destroy", "--confirm", &organisation]).await;
+    assert_eq!(site.automation_rules().await, Vec::<Value>::new());
     site.say("destroyed");
     for account in members.iter().map(String::as_str).chain([ADMINISTRATOR]) {
         for region in [HOME, THERE] {

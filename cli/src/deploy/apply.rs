@@ -42,6 +42,7 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
     for (name, changed) in [
         ("the first settings", rollout.hub.settings(&rollout.caller, Timestamp::now()).await?),
         ("Security Hub's custom actions", rollout.hub.actions().await?),
+        ("Security Hub's automation rules", rollout.hub.rules(&progress).await?),
         ("the e-mail subscription", rollout.hub.tell().await?),
         (
             "trusted access of StackSets",

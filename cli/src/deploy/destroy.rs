@@ -59,6 +59,9 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
     if rollout.stacks.delete(ADMINISTRATOR_STACK).await? {
         done.deleted.push(format!("stack {ADMINISTRATOR_STACK}"));
     }
+    if rollout.hub.delete_rules(&progress).await? {
+        done.deleted.push("Security Hub's automation rules".to_owned());
+    }
     if has_hub && rollout.hub.delete_actions().await? {
         done.deleted.push("Security Hub's custom actions".to_owned());
     }

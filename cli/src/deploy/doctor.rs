@@ -6,6 +6,7 @@
 //! such ([`finding::Unseen`]), never as healthy.
 
 mod alarms;
+mod automation_rules;
 mod bucket;
 mod catalogue;
 mod config;
@@ -48,7 +49,7 @@ use crate::output::{Answer, Output};
 use crate::problem::Problem;
 
 /// Every kind of check, in the order in which it is listed.
-static CHECKS: [&Check; 16] = [
+static CHECKS: [&Check; 17] = [
     &functions::CHECK,
     &queues::CHECK,
     &tables::CHECK,
@@ -58,6 +59,7 @@ static CHECKS: [&Check; 16] = [
     &topic::CHECK,
     &alarms::CHECK,
     &security_hub::CHECK,
+    &automation_rules::CHECK,
     &roles::CHECK,
     &key::CHECK,
     &bucket::CHECK,
@@ -78,6 +80,7 @@ async fn look(check: CheckId, site: &Site, deployment: &Deployment) -> Result<Ve
         CheckId::Topic => topic::look(site).await,
         CheckId::Alarms => alarms::look(site).await,
         CheckId::SecurityHub => security_hub::look(site).await,
+        CheckId::AutomationRules => automation_rules::look(site).await,
         CheckId::Roles => roles::look(site, deployment).await,
         CheckId::Key => key::look(site).await,
         CheckId::Bucket => bucket::look(site).await,

@@ -1,5 +1,5 @@
-//! What the administrator account needs beside its stacks: the first settings, the catalogue, the custom actions of
-//! Security Hub, and somebody who is told. Everything is written only where it is not there.
+//! What the administrator account needs beside its stacks: the first settings, the catalogue, the custom actions and
+//! automation rules of Security Hub, and somebody who is told. What is there already, and as it should be, is left alone.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -11,7 +11,9 @@ use redress_common::catalogue::Catalogue;
 use redress_common::items::deployment::Deployment;
 use redress_common::items::settings::{Settings as InForce, Switch};
 use redress_common::names;
+use redress_member::wire::Wire;
 
+use super::automation_rules::{self, Need, There};
 use super::settings::Settings;
 use crate::problem::Problem;
 
@@ -21,6 +23,7 @@ pub(crate) struct Hub {
     dynamodb: aws_sdk_dynamodb::Client,
     securityhub: aws_sdk_securityhub::Client,
     sns: aws_sdk_sns::Client,
+    wire: Wire,
     settings: Settings,
 }
 
@@ -30,6 +33,7 @@ impl Hub {
             dynamodb: aws_sdk_dynamodb::Client::new(config),
             securityhub: aws_sdk_securityhub::Client::new(config),
             sns: aws_sdk_sns::Client::new(config),
+            wire: Wire::new(config.clone()),
             settings: settings.clone(),
         }
     }
@@ -161,6 +165,53 @@ impl Hub {
             })?;
         }
         Ok(!there.is_empty())
+    }
+
+    async fn found_rules(&self) -> Result<There, Problem> {
+        let found = automation_rules::there(&self.wire).await;
+        found.map_err(|failure| Problem::aws("read Security Hub's automation rules", &failure))
+    }
+
+    /// What has to be done about Security Hub's automation rules. Nothing, where AWS has none.
+    pub(crate) async fn needed_rules(&self) -> Result<Need, Problem> {
+        Ok(match self.found_rules().await? {
+            There::Rules(found) => automation_rules::need(&found),
+            There::Nothing(_) => Need::default(),
+        })
+    }
+
+    /// Makes the automation rules that are not there, and writes those again that say something else. That AWS has none is
+    /// said, and is no failure.
+    pub(crate) async fn rules(&self, progress: &dyn Fn(&str)) -> Result<bool, Problem> {
+        let (changed, left_out) = match self.found_rules().await? {
+            There::Rules(found) => {
+                let need = automation_rules::need(&found);
+                let left_out = automation_rules::mend(&self.wire, &need).await;
+                let left_out =
+                    left_out.map_err(|failure| Problem::aws("write Security Hub's automation rules", &failure))?;
+                (!need.is_nothing(), left_out)
+            }
+            There::Nothing(why) => (false, Some(why)),
+        };
+        let Some(why) = left_out else { return Ok(changed) };
+        progress(&format!("Security Hub's automation rules are left out, which only mark findings: {why}"));
+        Ok(false)
+    }
+
+    /// Deletes the automation rules.
+    pub(crate) async fn delete_rules(&self, progress: &dyn Fn(&str)) -> Result<bool, Problem> {
+        match self.found_rules().await? {
+            There::Rules(found) if found.is_empty() => Ok(false),
+            There::Rules(found) => {
+                let deleted = automation_rules::delete(&self.wire, &found).await;
+                deleted.map_err(|failure| Problem::aws("delete Security Hub's automation rules", &failure))?;
+                Ok(true)
+            }
+            There::Nothing(why) => {
+                progress(&format!("Security Hub's automation rules: none that could be deleted: {why}"));
+                Ok(false)
+            }
+        }
     }
 
     /// Whether the address of the settings is told already, confirmed or not.

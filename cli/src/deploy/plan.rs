@@ -45,9 +45,9 @@ pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Probl
     let mut changes = changes(&rollout.blueprint, &rollout.organisation.waves, &survey);
     let home = format!("{} {}", rollout.settings.administrator, rollout.settings.home_region);
     if changes.is_empty() || survey.stack.is_some() {
-        for (name, is_done) in beside(rollout).await? {
-            if !is_done {
-                changes.push(Change { what: What::Create, name, place: home.clone(), wave: None });
+        for (name, what) in beside(rollout).await? {
+            if let Some(what) = what {
+                changes.push(Change { what, name: name.to_owned(), place: home.clone(), wave: None });
             }
         }
     }
@@ -64,13 +64,21 @@ pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Probl
     Answer::new(&planned, render(&planned, &home, style))
 }
 
-/// What is beside the stacks, and whether it is there.
-async fn beside(rollout: &Rollout) -> Result<Vec<(String, bool)>, Problem> {
+/// What is beside the stacks, and what would be done about it.
+async fn beside(rollout: &Rollout) -> Result<[(&'static str, Option<What>); 4], Problem> {
     let (_, is_current) = rollout.hub.catalogue(&rollout.release.catalogue).await?;
-    Ok(vec![
-        ("the catalogue".to_owned(), is_current),
-        ("Security Hub's custom actions".to_owned(), rollout.hub.missing_actions().await?.is_empty()),
-        ("the e-mail subscription".to_owned(), rollout.hub.is_told().await?),
+    let unless = |is_done: bool| (!is_done).then_some(What::Create);
+    let rules = rollout.hub.needed_rules().await?;
+    let rules = match (rules.create.is_empty(), rules.update.is_empty()) {
+        (false, _) => Some(What::Create),
+        (true, false) => Some(What::Change),
+        (true, true) => None,
+    };
+    Ok([
+        ("the catalogue", unless(is_current)),
+        ("Security Hub's custom actions", unless(rollout.hub.missing_actions().await?.is_empty())),
+        ("Security Hub's automation rules", rules),
+        ("the e-mail subscription", unless(rollout.hub.is_told().await?)),
     ])
 }
 

@@ -59,6 +59,7 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
     let member = organisation.members[1].id.as_str();
     assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 1);
     assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), names::ACTIONS.len());
+    assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateAutomationRule"), 2);
     assert_eq!(count(member, "cloudformation:CreateStack"), 2);
     assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
     for control in plan

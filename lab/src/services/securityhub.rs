@@ -1,9 +1,10 @@
-//! AWS Security Hub: findings with real filters, updates, custom actions, and the events that they make.
+//! AWS Security Hub: findings with real filters, updates, custom actions, automation rules, and the events that they make.
 //!
 //! One hub an account and Region. The organisation's administrator sees and updates its members' findings, and
 //! gets their events too, as the delegated administrator does in AWS. Standards, insights and aggregation
 //! across Regions are not here.
 
+mod automation;
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +17,17 @@ use redress_common::ids::Region;
 use serde_json::{Map, Value, json};
 
 use crate::service::{Aws, AwsError, Request, Service};
+use automation::Rules;
 use filter::Filters;
 
 const OPERATIONS: &[&str] = &[
+    "BatchDeleteAutomationRules",
+    "BatchGetAutomationRules",
     "BatchImportFindings",
+    "BatchUpdateAutomationRules",
     "BatchUpdateFindings",
     "CreateActionTarget",
+    "CreateAutomationRule",
     "CreateMembers",
     "DeleteActionTarget",
     "DescribeActionTargets",
@@ -29,6 +35,7 @@ const OPERATIONS: &[&str] = &[
     "EnableOrganizationAdminAccount",
     "EnableSecurityHub",
     "GetFindings",
+    "ListAutomationRules",
     "ListMembers",
 ];
 
@@ -58,6 +65,7 @@ struct Hub {
     subscribed_at: String,
     /// By ARN.
     action_targets: BTreeMap<String, ActionTarget>,
+    automation_rules: Rules,
 }
 
 #[derive(Clone)]
@@ -210,12 +218,7 @@ impl SecurityHub {
                 .is_some_and(|finding| state.sees(&request.caller.account, &request.region, finding));
             match state.findings.get_mut(&key) {
                 Some(finding) if allowed => {
-                    for (name, value) in &patch {
-                        match (finding.get_mut(name).and_then(Value::as_object_mut), value) {
-                            (Some(present), Value::Object(update)) if name != "Note" => present.extend(update.clone()),
-                            _ => finding[name] = value.clone(),
-                        }
-                    }
+                    amend(finding, &patch);
                     finding["ProcessedAt"] = now().into();
                     let account = finding["AwsAccountId"].as_str().unwrap_or_default().to_owned();
                     changed.push(Changed { account, region: request.region.clone(), finding: finding.clone() });
@@ -297,7 +300,8 @@ impl SecurityHub {
             let conflict = AwsError::new("ResourceConflictException", "Account is already subscribed to Security Hub");
             return Err(AwsError { status: 409, ..conflict });
         }
-        state.hubs.insert(place, Hub { subscribed_at: now(), action_targets: BTreeMap::new() });
+        let hub = Hub { subscribed_at: now(), action_targets: BTreeMap::new(), automation_rules: BTreeMap::new() };
+        state.hubs.insert(place, hub);
         Ok(json!({}))
     }
 
@@ -355,7 +359,7 @@ impl State {
     }
 
     /// Stores what a provider says. What customers set (workflow, note, own fields) stays, but for the workflow of
-    /// a finding that fails again or passes.
+    /// a finding that fails again or passes. Then automation rules have their say.
     fn store(&mut self, region: &str, mut fresh: Value) -> Changed {
         let text = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
         let key = (region.to_owned(), text(&fresh, "ProductArn"), text(&fresh, "Id"));
@@ -391,6 +395,7 @@ impl State {
             fresh["Workflow"] = json!({ "Status": status });
         }
         fresh["ProcessedAt"] = now().into();
+        self.automate(&account, region, &mut fresh);
         self.findings.insert(key, fresh.clone());
         Changed { account, region: region.to_owned(), finding: fresh }
     }
@@ -427,6 +432,9 @@ impl Service for SecurityHub {
     fn resources(&self, request: &Request) -> Vec<String> {
         let (account, region) = (&request.caller.account, &request.region);
         match request.operation.as_str() {
+            "BatchDeleteAutomationRules" | "BatchGetAutomationRules" | "BatchUpdateAutomationRules" => {
+                automation::named(&request.body)
+            }
             "BatchImportFindings" => {
                 let mut products: Vec<String> = request.body["Findings"]
                     .as_array()
@@ -439,24 +447,28 @@ impl Service for SecurityHub {
                 products
             }
             "DeleteActionTarget" => vec![request.path.strip_prefix("/actionTargets/").unwrap_or_default().to_owned()],
-            "EnableOrganizationAdminAccount" => Vec::new(),
+            "CreateAutomationRule" | "EnableOrganizationAdminAccount" | "ListAutomationRules" => Vec::new(),
             _ => vec![hub_arn(account, region)],
         }
     }
 
     async fn handle(&self, request: Request, aws: Arc<dyn Aws>) -> Result<Value, AwsError> {
         match request.operation.as_str() {
+            "BatchDeleteAutomationRules" => self.delete_automation_rules(&request),
+            "BatchGetAutomationRules" => self.get_automation_rules(&request),
             "BatchImportFindings" => {
                 let (answer, changed) = self.import(&request)?;
                 self.tell(changed, &*aws).await;
                 Ok(answer)
             }
+            "BatchUpdateAutomationRules" => self.update_automation_rules(&request),
             "BatchUpdateFindings" => {
                 let (answer, changed) = self.update(&request)?;
                 self.tell(changed, &*aws).await;
                 Ok(answer)
             }
             "CreateActionTarget" => self.create_action_target(&request),
+            "CreateAutomationRule" => self.create_automation_rule(&request),
             "CreateMembers" => self.create_members(&request),
             "DeleteActionTarget" => self.delete_action_target(&request),
             "DescribeActionTargets" => self.describe_action_targets(&request),
@@ -467,6 +479,7 @@ impl Service for SecurityHub {
             }
             "EnableSecurityHub" => self.enable(&request),
             "GetFindings" => self.find(&request),
+            "ListAutomationRules" => self.list_automation_rules(&request),
             "ListMembers" => {
                 let state = self.state();
                 let administrator = state.administrator.clone();
@@ -510,6 +523,16 @@ fn patch(body: &Value) -> Result<Map<String, Value>, AwsError> {
         return Err(invalid("the request updates nothing".to_owned()));
     }
     Ok(patch)
+}
+
+/// Writes what a customer sets, or a rule of theirs, into a finding.
+fn amend(finding: &mut Value, patch: &Map<String, Value>) {
+    for (name, value) in patch {
+        match (finding.get_mut(name).and_then(Value::as_object_mut), value) {
+            (Some(present), Value::Object(update)) if name != "Note" => present.extend(update.clone()),
+            _ => finding[name] = value.clone(),
+        }
+    }
 }
 
 /// ASFF's required fields, and whether the caller may speak for the product.

@@ -20,6 +20,7 @@ pub(crate) enum CheckId {
     Topic,
     Alarms,
     SecurityHub,
+    AutomationRules,
     Roles,
     Key,
     Bucket,

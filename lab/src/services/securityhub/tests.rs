@@ -295,6 +295,144 @@ async fn an_import_keeps_what_customers_set_and_refuses_what_is_not_asff() {
     assert_eq!(stored["Severity"]["Label"], "LOW");
 }
 
+/// A filter's value.
+fn is(value: &str) -> Value {
+    json!([{ "Comparison": "EQUALS", "Value": value }])
+}
+
+/// An automation rule for failed findings of high severity.
+fn rule(name: &str, order: u64, update: &Value) -> Value {
+    json!({
+        "RuleName": name, "Description": "d", "RuleOrder": order,
+        "Criteria": { "SeverityLabel": is("HIGH"), "ComplianceStatus": is("FAILED"), "WorkflowStatus": is("NEW") },
+        "Actions": [{ "Type": "FINDING_FIELDS_UPDATE", "FindingFieldsUpdate": update }],
+    })
+}
+
+#[tokio::test]
+async fn automation_rules_change_a_finding_in_their_order_before_anybody_hears_of_it() {
+    let bed = Bed::new().await;
+    let make = async |name: &str, order: u64, status: &str| {
+        let fields = json!({ (name): "was here", "Last": name });
+        let update = json!({ "UserDefinedFields": fields, "Note": { "Text": name, "UpdatedBy": "a rule" } });
+        let mut given = rule(name, order, &update);
+        given["RuleStatus"] = status.into();
+        bed.ok(ADMINISTRATOR, "CreateAutomationRule", given).await["RuleArn"].clone()
+    };
+    make("second", 20, "ENABLED").await;
+    let first = make("first", 10, "ENABLED").await;
+    make("never", 30, "DISABLED").await;
+
+    bed.check(false).await;
+    let events = bed.aws.events();
+    assert_eq!(events.len(), 2, "one of the member, one of the administrator");
+    for event in &events {
+        let finding = &event["detail"]["findings"][0];
+        let fields = json!({ "first": "was here", "second": "was here", "Last": "second" });
+        assert_eq!(finding["UserDefinedFields"], fields);
+        assert_eq!((&finding["Note"]["Text"], &finding["Workflow"]["Status"]), (&json!("second"), &json!("NEW")));
+        assert!(finding["Note"]["UpdatedAt"].as_str().unwrap().parse::<Timestamp>().is_ok(), "{finding:#}");
+    }
+
+    // The last rule that is applied, where a rule says that it is.
+    let update = json!([{ "RuleArn": first, "IsTerminal": true }]);
+    bed.ok(ADMINISTRATOR, "BatchUpdateAutomationRules", json!({ "UpdateAutomationRulesRequestItems": update })).await;
+    let mut strangers = finding("c", "HIGH", "2026-01-01T00:00:00Z");
+    strangers["AwsAccountId"] = STRANGER.into();
+    let given = json!([finding("a", "HIGH", "2026-01-01T00:00:00Z"), finding("b", "LOW", "2026-01-01T00:00:00Z")]);
+    bed.ok(MEMBER, "BatchImportFindings", json!({ "Findings": given })).await;
+    bed.ok(STRANGER, "BatchImportFindings", json!({ "Findings": [strangers] })).await;
+    let told: BTreeMap<String, Value> = bed
+        .aws
+        .events()
+        .iter()
+        .map(|event| &event["detail"]["findings"][0])
+        .map(|finding| (finding["Id"].as_str().unwrap().to_owned(), finding["Note"]["Text"].clone()))
+        .collect();
+    let expected = [("a", json!("first")), ("b", Value::Null), ("c", Value::Null)];
+    assert_eq!(told, BTreeMap::from(expected.map(|(id, text)| (id.to_owned(), text))));
+}
+
+#[tokio::test]
+async fn a_finding_that_redress_marks_is_still_one_that_redress_parses() {
+    let bed = Bed::new().await;
+    for rule in redress_common::automation_rules::wanted() {
+        bed.ok(ADMINISTRATOR, "CreateAutomationRule", rule).await;
+    }
+    bed.check(false).await;
+    let mut event = bed.aws.events().pop().unwrap();
+    for (name, value) in [("version", "0"), ("id", "6f1c"), ("time", "2026-01-01T00:00:00Z")] {
+        event[name] = value.into();
+    }
+    let finding = &event["detail"]["findings"][0];
+    assert_eq!(finding["UserDefinedFields"], json!({ (redress_common::automation_rules::PRIORITY): "high" }));
+    assert_eq!(finding["Workflow"]["Status"], "NEW");
+    let parsed = redress_common::finding::parse(event.to_string().as_bytes()).unwrap();
+    let redress_common::finding::Inbound::Findings(findings) = parsed else { panic!("{parsed:?}") };
+    assert!(matches!(findings.as_slice(), [Ok(_)]), "{findings:?}");
+}
+
+#[tokio::test]
+async fn an_automation_rule_is_made_read_changed_and_deleted_by_the_administrator_alone() {
+    let bed = Bed::new().await;
+    let given = rule("r", 5, &json!({ "Severity": { "Label": "CRITICAL" } }));
+    for account in [MEMBER, STRANGER] {
+        for (operation, body) in [("CreateAutomationRule", given.clone()), ("ListAutomationRules", json!({}))] {
+            let refused = bed.call(account, operation, body).await.unwrap_err();
+            assert_eq!(refused.code, "InvalidAccessException", "{account} {operation}");
+        }
+    }
+    let arn = bed.ok(ADMINISTRATOR, "CreateAutomationRule", given.clone()).await["RuleArn"].clone();
+    let listed = bed.ok(ADMINISTRATOR, "ListAutomationRules", json!({})).await["AutomationRulesMetadata"].clone();
+    assert_eq!((&listed[0]["RuleArn"], &listed[0]["RuleStatus"]), (&arn, &json!("ENABLED")));
+    assert!(listed[0].get("Criteria").is_none() && listed[0].get("Actions").is_none(), "{listed:#}");
+
+    let items = json!([{ "RuleArn": arn, "RuleStatus": "DISABLED" }, { "RuleArn": "arn:none", "RuleOrder": 1 }]);
+    let changed = json!({ "UpdateAutomationRulesRequestItems": items });
+    let answer = bed.ok(ADMINISTRATOR, "BatchUpdateAutomationRules", changed).await;
+    assert_eq!(answer["ProcessedAutomationRules"], json!([arn]));
+    assert_eq!(answer["UnprocessedAutomationRules"][0]["RuleArn"], "arn:none");
+
+    let named = json!({ "AutomationRulesArns": [arn, "arn:none"] });
+    let answer = bed.ok(ADMINISTRATOR, "BatchGetAutomationRules", named.clone()).await;
+    let told = &answer["Rules"][0];
+    assert_eq!((&told["RuleStatus"], &told["IsTerminal"]), (&json!("DISABLED"), &json!(false)));
+    for name in ["RuleName", "RuleOrder", "Criteria", "Actions"] {
+        assert_eq!(told[name], given[name], "{name}");
+    }
+    assert_eq!(answer["UnprocessedAutomationRules"][0]["RuleArn"], "arn:none");
+
+    let answer = bed.ok(ADMINISTRATOR, "BatchDeleteAutomationRules", named).await;
+    assert_eq!(answer["ProcessedAutomationRules"], json!([arn]));
+    let listed = bed.ok(ADMINISTRATOR, "ListAutomationRules", json!({})).await;
+    assert_eq!(listed["AutomationRulesMetadata"], json!([]));
+}
+
+#[tokio::test]
+async fn an_automation_rule_that_security_hub_does_not_understand_is_refused() {
+    let bed = Bed::new().await;
+    let mistakes: [fn(&mut Value); 11] = [
+        |rule| rule["Criteria"]["Nonsense"] = is("a"),
+        |rule| rule["Criteria"]["ProductFields"] = json!([{ "Key": "a", "Comparison": "EQUALS", "Value": "b" }]),
+        |rule| rule["Criteria"]["Title"] = json!([{ "Comparison": "IS", "Value": "b" }]),
+        |rule| rule["Criteria"] = json!({}),
+        |rule| rule["RuleOrder"] = json!(0),
+        |rule| rule["RuleOrder"] = json!(1001),
+        |rule| rule["RuleStatus"] = json!("ON"),
+        |rule| rule["Description"] = json!(" "),
+        |rule| rule["Actions"] = json!([]),
+        |rule| rule["Actions"][0]["FindingFieldsUpdate"]["Title"] = json!("other"),
+        // Recipes set it. There is no such status.
+        |rule| rule["Actions"][0]["FindingFieldsUpdate"]["Workflow"] = json!({ "Status": "IN_PROGRESS" }),
+    ];
+    for mistake in mistakes {
+        let mut given = rule("r", 5, &json!({ "Severity": { "Label": "CRITICAL" } }));
+        mistake(&mut given);
+        let refused = bed.call(ADMINISTRATOR, "CreateAutomationRule", given.clone()).await.unwrap_err();
+        assert_eq!(refused.code, "InvalidInputException", "{given}");
+    }
+}
+
 #[tokio::test]
 async fn a_custom_action_carries_its_findings_and_no_more_than_twenty() {
     let bed = Bed::new().await;
