@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// A whole organisation on this machine: try Redress without an AWS account.
     #[command(subcommand)]
     Lab(Lab),
+    /// Game days: breaks something in the running lab on purpose, and says whether the way back is complete.
+    #[command(subcommand)]
+    Gameday(Gameday),
     /// Rolls Redress out over an organisation, upgrades it, and takes it away again.
     #[command(subcommand)]
     Deploy(Deploy),
@@ -386,6 +389,48 @@ pub(crate) enum Lab {
     /// Stops the running lab.
     #[command(after_help = "Example:\n  redress lab down")]
     Down,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Gameday {
+    /// What can be played.
+    #[command(after_help = "Examples:\n  redress gameday list\n  redress gameday list --json | jq -r '.[].Scenario'")]
+    List,
+    /// One scenario, for whoever leads the game: what is broken, what the players are told, when it is done.
+    #[command(after_help = "Example:\n  redress gameday show wrong-fix")]
+    Show {
+        /// Which one; `redress gameday list` lists them.
+        scenario: String,
+    },
+    /// Breaks it in the running lab, and says what the players are told and since when. Refused anywhere but in a lab on this machine.
+    #[command(after_help = "Examples:
+  redress gameday start silent-account
+  redress gameday start contain-ec2 --account 444444444444
+  redress gameday start wrong-fix --reveal               also says what was broken")]
+    Start(GamedayStart),
+    /// Whether the way back is complete: each point, and what to look at next. Ends with 1 while something is missing.
+    #[command(
+        after_help = "Examples:\n  redress gameday check silent-account\n  redress gameday check wrong-fix --json | jq '.Points[] | select(.Ok | not)'"
+    )]
+    Check {
+        /// Which one; `redress gameday list` lists them.
+        scenario: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GamedayStart {
+    /// Which one; `redress gameday list` lists them.
+    pub(crate) scenario: String,
+    /// The member account; by default the scenario's own.
+    #[arg(long)]
+    pub(crate) account: Option<AccountId>,
+    /// Also say what was broken.
+    #[arg(long)]
+    pub(crate) reveal: bool,
+    /// Break it once more, though it is not mended.
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,7 +15,7 @@ use redress_lab::bed::{Bed, BedError, BedOptions};
 use redress_lab::control::{self, Steered};
 use redress_lab::organisation::{Organisation, Plan};
 use redress_lab::scenario::{self, Scenario};
-use redress_lab::service::{AwsError, Credentials};
+use redress_lab::service::{Aws, AwsError, Credentials};
 use redress_lab::{Lab, Progress};
 use redress_runbooks::Control;
 use serde_json::{Map, Value, json};
@@ -328,7 +328,7 @@ async fn session_of(
 }
 
 /// A client of the lab's.
-async fn config(endpoint: &str, region: &Region, credentials: Credentials) -> SdkConfig {
+pub(crate) async fn config(endpoint: &str, region: &Region, credentials: Credentials) -> SdkConfig {
     let Credentials { access_key_id, secret_access_key, session_token } = credentials;
     let keys = aws_sdk_sts::config::Credentials::new(access_key_id, secret_access_key, session_token, None, "lab");
     aws_config::defaults(BehaviorVersion::latest())
@@ -388,6 +388,10 @@ impl Steered for Host {
             .collect();
         status.insert("FailedDeliveries".to_owned(), failed.into());
         Value::Object(status)
+    }
+
+    fn aws(&self) -> Arc<dyn Aws> {
+        self.lab.aws()
     }
 }
 

@@ -94,7 +94,7 @@ async fn env(lab: &Running, account: Option<&AccountId>) -> Result<Answer, Probl
 }
 
 /// A session of the operator's role, as a person would have it from their login.
-async fn operator(lab: &Running) -> Result<Credentials, Problem> {
+pub(crate) async fn operator(lab: &Running) -> Result<Credentials, Problem> {
     let partition = Partition::of_region(&lab.region);
     host::session(
         &lab.endpoint,

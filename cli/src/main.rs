@@ -2,7 +2,8 @@
 //!
 //! It reads the ledger, asks the api for what is to be changed, and runs the lab. It changes no resource and no
 //! setting itself and assumes no role that could: what it asks for goes the same way as any finding. What rolls Redress
-//! out is apart ([`deploy`]), with the credentials of whoever may do that.
+//! out is apart ([`deploy`]), with the credentials of whoever may do that; what breaks things ([`gameday`]) does so in
+//! the lab alone.
 
 mod api;
 mod approvals;
@@ -22,6 +23,7 @@ mod evidence;
 mod exemption;
 #[cfg(test)]
 mod fixture;
+mod gameday;
 mod host;
 mod lab;
 mod ledger;
@@ -64,6 +66,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
     let style = output.style();
     match arguments.command {
         Command::Lab(command) => lab::run(command, output).await,
+        Command::Gameday(command) => gameday::run(command, global, output).await,
         Command::Approvals(command) => approvals::run(command, &Connection::new(global).await?, output).await,
         Command::Controls(command) => controls::run(&command, style),
         Command::Completion { shell } => completion(shell),

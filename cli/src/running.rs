@@ -5,9 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use async_trait::async_trait;
 use redress_common::ids::{AccountId, Region};
-use redress_lab::control::TOKEN_HEADER;
+use redress_lab::control::{RemoteCall, RemoteEvent, TOKEN_HEADER};
 use redress_lab::record::Call;
+use redress_lab::service::{Aws, AwsError, Caller, Credentials};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -99,6 +101,17 @@ impl Running {
         self.answer(client()?.post(format!("{}/stop", self.control))).await
     }
 
+    /// Puts an event of AWS's own on an account's default bus.
+    pub(crate) async fn tell(&self, event: &RemoteEvent) -> Result<(), Problem> {
+        let told: Result<Value, Problem> =
+            self.answer(client()?.post(format!("{}/emit", self.control)).json(event)).await;
+        told.map(drop)
+    }
+
+    async fn perform(&self, call: &RemoteCall) -> Result<Result<Value, AwsError>, Problem> {
+        self.answer(client()?.post(format!("{}/call", self.control)).json(call)).await
+    }
+
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Problem> {
         let gone = |error: reqwest::Error| {
             Problem::not_found(format!("the lab of {} does not answer: {error}", file().display()))
@@ -114,6 +127,67 @@ impl Running {
         }
         serde_json::from_value(body).map_err(|error| Problem::aws("read what the lab says", &error))
     }
+}
+
+/// The lab's AWS, from outside its process.
+#[async_trait]
+impl Aws for Running {
+    async fn session(&self, role_arn: &str, _: &str, service_principal: &str) -> Result<Credentials, AwsError> {
+        Err(not_from_here(&format!("a session of {role_arn} for {service_principal}")))
+    }
+
+    async fn call(
+        &self,
+        credentials: &Credentials,
+        region: &str,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Result<Value, AwsError> {
+        let call = RemoteCall {
+            credentials: credentials.clone(),
+            region: region.to_owned(),
+            service: service.to_owned(),
+            operation: operation.to_owned(),
+            parameters,
+        };
+        match self.perform(&call).await {
+            Ok(answer) => answer,
+            Err(problem) => {
+                Err(AwsError { status: 503, code: "LabUnreachable".to_owned(), message: problem.to_string() })
+            }
+        }
+    }
+
+    async fn authorise(&self, _: &Caller, action: &str, _: &str, _: Value) -> Result<(), AwsError> {
+        Err(not_from_here(&format!("the verdict on {action}")))
+    }
+
+    async fn emit(
+        &self,
+        account: &str,
+        region: &str,
+        source: &str,
+        detail_type: &str,
+        resources: Vec<String>,
+        detail: Value,
+    ) {
+        let event = RemoteEvent {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            source: source.to_owned(),
+            detail_type: detail_type.to_owned(),
+            resources,
+            detail,
+        };
+        if let Err(problem) = self.tell(&event).await {
+            tracing::warn!("an event is lost: {}", problem.plain());
+        }
+    }
+}
+
+fn not_from_here(what: &str) -> AwsError {
+    AwsError::new("LabNotImplemented", format!("{what} is given inside the lab's own process only"))
 }
 
 fn client() -> Result<reqwest::Client, Problem> {

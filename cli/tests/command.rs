@@ -76,6 +76,33 @@ fn a_lab_that_runs_is_never_used_unasked() {
 }
 
 #[test]
+fn a_game_day_is_played_in_a_lab_on_this_machine_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        Command::new(env!("CARGO_BIN_EXE_redress"))
+            .args(["gameday", "start", "silent-account"])
+            .current_dir(&folder)
+            .env_clear()
+            .output()
+            .unwrap()
+    };
+    // A repository's root: nothing outside of it is taken for a lab.
+    std::fs::create_dir_all(folder.path().join("stacksets")).unwrap();
+    std::fs::write(folder.path().join("stacksets/administrator-stack.yaml"), "").unwrap();
+    let output = start();
+    assert_eq!(code(&output), 4, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("redress lab up"), "{}", text(&output.stderr));
+
+    let lab = r#"{ "Endpoint": "https://sts.amazonaws.com", "Control": "http://127.0.0.1:1", "Token": "t", "Region": "us-east-1",
+        "Administrator": "111111111111", "Members": ["222222222222"], "ExternalId": "0123456789abcdef" }"#;
+    std::fs::create_dir_all(folder.path().join(".lab")).unwrap();
+    std::fs::write(folder.path().join(".lab/lab.json"), lab).unwrap();
+    let output = start();
+    assert_eq!(code(&output), 3, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("redress lab up"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn errors_are_json_for_programs() {
     let output = redress(&["controls", "show", "No.1", "--json"]);
     assert!(output.stdout.is_empty());

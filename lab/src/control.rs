@@ -2,6 +2,7 @@
 //!
 //! Served beside the gateway on a port of its own, on loopback, and only for whoever has the token: a web page in
 //! the same machine's browser must not break things. What is steered is behind [`Steered`]; this knows only HTTP.
+//! What the lab does with its own [`Aws`], another process does by [`RemoteCall`] and [`RemoteEvent`].
 
 use std::io;
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use rand::RngExt;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+
+use crate::service::{Aws, AwsError, Credentials};
 
 /// The header that carries the token.
 pub const TOKEN_HEADER: &str = "x-redress-lab-token";
@@ -32,6 +35,41 @@ pub trait Steered: Send + Sync {
 
     /// How everything stands.
     async fn status(&self) -> Value;
+
+    /// The lab's AWS.
+    fn aws(&self) -> Arc<dyn Aws>;
+}
+
+/// [`Aws::call`] by another process: the body of `/call`. The answer is a `Result` as serde writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoteCall {
+    /// Who calls.
+    pub credentials: Credentials,
+    /// Where.
+    pub region: String,
+    /// By botocore's name: `s3`.
+    pub service: String,
+    /// By botocore's name: `PutPublicAccessBlock`.
+    pub operation: String,
+    /// The API's parameters.
+    pub parameters: Value,
+}
+
+/// [`Aws::emit`] by another process: the body of `/emit`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoteEvent {
+    /// On whose default bus.
+    pub account: String,
+    /// Where.
+    pub region: String,
+    /// `aws.guardduty`.
+    pub source: String,
+    /// `GuardDuty Finding`.
+    pub detail_type: String,
+    /// The ARNs of what it is about.
+    pub resources: Vec<String>,
+    /// What it says.
+    pub detail: Value,
 }
 
 /// The control endpoint of a running lab. It ends when this is dropped.
@@ -66,6 +104,8 @@ impl Control {
             .route("/scenarios", get(async |State(shared): State<Shared>| axum::Json(shared.steered.scenarios())))
             .route("/status", get(async |State(shared): State<Shared>| axum::Json(shared.steered.status().await)))
             .route("/break", post(break_it))
+            .route("/call", post(call))
+            .route("/emit", post(emit))
             .route("/stop", post(stop))
             .layer(from_fn_with_state(shared.clone(), authenticate))
             .with_state(shared);
@@ -112,6 +152,21 @@ async fn break_it(State(shared): State<Shared>, axum::Json(asked): axum::Json<Br
     }
 }
 
+async fn call(
+    State(shared): State<Shared>,
+    axum::Json(asked): axum::Json<RemoteCall>,
+) -> axum::Json<Result<Value, AwsError>> {
+    let (aws, RemoteCall { credentials, region, service, operation, parameters }) = (shared.steered.aws(), asked);
+    let answer = aws.call(&credentials, &region, &service, &operation, parameters).await;
+    axum::Json(answer)
+}
+
+async fn emit(State(shared): State<Shared>, axum::Json(event): axum::Json<RemoteEvent>) -> axum::Json<Value> {
+    let (aws, RemoteEvent { account, region, source, detail_type, resources, detail }) = (shared.steered.aws(), event);
+    aws.emit(&account, &region, &source, &detail_type, resources, detail).await;
+    axum::Json(json!({ "emitted": true }))
+}
+
 async fn stop(State(shared): State<Shared>) -> axum::Json<Value> {
     shared.stopped.notify_one();
     axum::Json(json!({ "stopping": true }))
@@ -121,8 +176,19 @@ async fn stop(State(shared): State<Shared>) -> axum::Json<Value> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::services::fake::FakeAws;
 
-    struct Fake;
+    struct Fake(Arc<FakeAws>);
+
+    impl Fake {
+        fn new() -> Arc<Self> {
+            let fake = FakeAws::new(|service, operation, _| match operation {
+                "GetUser" => Ok(json!({ "User": { "UserName": "jo" } })),
+                _ => Err(AwsError::new("NoSuchEntity", format!("{service}:{operation}"))),
+            });
+            Arc::new(Self(Arc::new(fake)))
+        }
+    }
 
     #[async_trait]
     impl Steered for Fake {
@@ -136,6 +202,10 @@ mod tests {
 
         async fn status(&self) -> Value {
             json!({})
+        }
+
+        fn aws(&self) -> Arc<dyn Aws> {
+            self.0.clone()
         }
     }
 
@@ -152,17 +222,20 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_answered_without_the_token() {
-        let control = Control::serve(Arc::new(Fake)).await.unwrap();
+        let control = Control::serve(Fake::new()).await.unwrap();
         for (path, body) in
             [("/scenarios", None), ("/status", None), ("/break", Some(json!({}))), ("/stop", Some(json!({})))]
         {
             assert_eq!(ask(&control, path, "wrong", body).await.0, 403, "{path}");
         }
+        for path in ["/call", "/emit"] {
+            assert_eq!(ask(&control, path, "wrong", Some(json!({}))).await.0, 403, "{path}");
+        }
     }
 
     #[tokio::test]
     async fn what_is_broken_is_said_and_what_cannot_be_too() {
-        let control = Control::serve(Arc::new(Fake)).await.unwrap();
+        let control = Control::serve(Fake::new()).await.unwrap();
         let good =
             ask(&control, "/break", &control.token, Some(json!({ "scenario": "one", "account": "222222222222" })))
                 .await;
@@ -172,8 +245,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn another_process_calls_and_emits_as_the_lab_does() {
+        let fake = Fake::new();
+        let control = Control::serve(fake.clone()).await.unwrap();
+        let call = |operation: &str| RemoteCall {
+            credentials: Credentials::root("222222222222"),
+            region: "us-east-1".to_owned(),
+            service: "iam".to_owned(),
+            operation: operation.to_owned(),
+            parameters: json!({ "UserName": "jo" }),
+        };
+        let good = ask(&control, "/call", &control.token, Some(json!(call("GetUser")))).await;
+        assert_eq!(good, (200, json!({ "Ok": { "User": { "UserName": "jo" } } })));
+        let (status, bad) = ask(&control, "/call", &control.token, Some(json!(call("GetRole")))).await;
+        let bad: Result<Value, AwsError> = serde_json::from_value(bad).unwrap();
+        assert_eq!((status, bad), (200, Err(AwsError::new("NoSuchEntity", "iam:GetRole"))));
+        let asked = ("222222222222".to_owned(), "iam:GetUser".to_owned(), json!({ "UserName": "jo" }));
+        assert_eq!(fake.0.calls().first(), Some(&asked));
+
+        let event = RemoteEvent {
+            account: "222222222222".to_owned(),
+            region: "us-east-1".to_owned(),
+            source: "aws.guardduty".to_owned(),
+            detail_type: "GuardDuty Finding".to_owned(),
+            resources: Vec::new(),
+            detail: json!({ "type": "x" }),
+        };
+        assert_eq!(ask(&control, "/emit", &control.token, Some(json!(event))).await.0, 200);
+        let told = fake.0.events();
+        assert_eq!((&told[0]["source"], &told[0]["detail"]["type"]), (&json!("aws.guardduty"), &json!("x")));
+    }
+
+    #[tokio::test]
     async fn whoever_asks_to_stop_is_heard_even_before_anybody_waits() {
-        let control = Control::serve(Arc::new(Fake)).await.unwrap();
+        let control = Control::serve(Fake::new()).await.unwrap();
         ask(&control, "/stop", &control.token, Some(json!({}))).await;
         control.stopped().await;
     }

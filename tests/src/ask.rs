@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows a control.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use base64::Engine;
@@ -134,12 +135,21 @@ impl World {
     ///
     /// # Panics
     /// When it cannot be run.
-    #[expect(clippy::expect_used, reason = "without the command there is no test")]
     pub async fn redress(&self, arguments: &[String], variables: &[(&str, &str)]) -> Output {
+        self.redress_in(Path::new("."), arguments, variables).await
+    }
+
+    /// The same, run in a folder: what it takes for the running lab lies there.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[expect(clippy::expect_used, reason = "without the command there is no test")]
+    pub async fn redress_in(&self, folder: &Path, arguments: &[String], variables: &[(&str, &str)]) -> Output {
         let operator = self.operator().await;
         let mut command = Command::new(binaries().join("redress"));
         command
             .args(arguments)
+            .current_dir(folder)
             .env_clear()
             .env("AWS_ENDPOINT_URL", self.bed.lab.endpoint())
             .env("AWS_REGION", self.region())

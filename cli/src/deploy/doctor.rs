@@ -33,16 +33,18 @@ mod topic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use aws_types::SdkConfig;
 use redress_common::ids::{AccountId, Region};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::deployment::Deployment;
-pub(crate) use self::finding::CheckId;
-use self::finding::{Check, Finding, Place, Unseen, Where};
+use self::finding::{Check, Unseen, Where};
+pub(crate) use self::finding::{CheckId, Finding, Place, Severity};
 use self::show::Report;
-use self::sight::{Blind, GET_CALLER, Site};
+pub(crate) use self::sight::Blind;
+use self::sight::{GET_CALLER, Site};
 use crate::args::{Doctor, Global};
 use crate::aws::Connection;
 use crate::output::{Answer, Output};
@@ -89,6 +91,29 @@ async fn look(check: CheckId, site: &Site, deployment: &Deployment) -> Result<Ve
         CheckId::Forwarding => forwarding::look(site).await,
         CheckId::Quotas => quotas::look(site, deployment).await,
     }
+}
+
+/// Whether a check looks at the administrator account alone.
+pub(crate) fn is_of_administrator(check: CheckId) -> bool {
+    CHECKS.iter().any(|one| one.id == check && one.at == Where::Administrator)
+}
+
+/// What one check finds at a place, for whoever is in there already. `external_id` is what the ExternalIds begin with.
+pub(crate) async fn look_at(
+    check: CheckId,
+    place: Place,
+    config: SdkConfig,
+    external_id: &str,
+) -> Result<Vec<Finding>, Blind> {
+    let deployment = Deployment {
+        organisation: None,
+        accounts: vec![place.account.clone()],
+        external_id: Some(external_id.to_owned()),
+        external_id_unseen: None,
+        in_flight: None,
+        contents: false,
+    };
+    look(check, &Site::new(place, config), &deployment).await
 }
 
 /// From so many accounts on, people are told how far it is.
