@@ -49,6 +49,8 @@ fn main() {
 
     let acted: usize = many.others.values().sum();
     let [tenth, half, last] = many.marks;
+    // Here and not in the test, whose process other tests share.
+    assert!(last.rss < tenth.rss + 16_000_000, "memory grows with deliveries: {} to {} bytes", tenth.rss, last.rss);
     let figures = [
         figure("one event, deliveries", 10_000.0, "", None),
         figure("one event, runbooks started", count(one.start_calls), "", Some(1.0)),

@@ -449,8 +449,6 @@ pub(crate) async fn storm(shape: Shape) -> Report {
     assert!(asked_guard <= Some(1), "{:#?}", report.others);
     assert!(storm.world.dead().is_empty());
     assert_eq!(report.marks[1].tables, report.marks[2].tables, "duplicates leave nothing behind");
-    let [tenth, _, last] = report.marks;
-    assert!(last.rss < tenth.rss + 16_000_000, "memory grows with deliveries: {} to {} bytes", tenth.rss, last.rss);
     report
 }
 
