@@ -16,6 +16,7 @@ mod hub;
 mod init;
 mod plan;
 mod release;
+mod remains;
 mod rollout;
 mod sets;
 pub(crate) mod settings;
