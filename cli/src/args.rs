@@ -308,7 +308,7 @@ pub(crate) struct DeployDestroy {
     /// The organisation's id, instead of typing it when asked.
     #[arg(long, value_name = "ORGANIZATION")]
     pub(crate) confirm: Option<String>,
-    /// Delete ledger and evidence, too.
+    /// Delete ledger, evidence, logs and dead letters, too: all that would be in the way of another deployment.
     #[arg(long)]
     pub(crate) delete_evidence: bool,
     /// `delete evidence of <organisation>`, instead of typing it when asked.

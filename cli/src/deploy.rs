@@ -17,6 +17,7 @@ mod hub;
 mod init;
 mod plan;
 mod release;
+mod remains;
 mod rollout;
 mod sets;
 pub(crate) mod settings;

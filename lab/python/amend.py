@@ -214,7 +214,7 @@ def keep_what_nested_templates_retain():
     def delete_the_rest(physical_id, properties):
         stack = cloudformation._stacks.get(provisioners._nested_stack_lookup_name(physical_id)) or {}
         made = stack.get("_template", {}).get("Resources", {})
-        for kept in [one for one in stack.get("_resources", {}) if made.get(one, {}).get("DeletionPolicy") == "Retain"]:
+        for kept in [one for one in stack.get("_resources", {}) if made.get(one, {}).get("DeletionPolicy") in ("Retain", "RetainExceptOnCreate")]:
             del stack["_resources"][kept]
         delete(physical_id, properties)
 

@@ -44,6 +44,21 @@ Resources:
     )
 }
 
+/// A bucket that stays when its stack goes, and then a bus, which may be there already.
+const KEPT: &str = "Parameters:
+  Name: {Type: String}
+Resources:
+  Kept:
+    Type: AWS::S3::Bucket
+    DeletionPolicy: RetainExceptOnCreate
+    UpdateReplacePolicy: Retain
+    Properties: {BucketName: !Sub 'kept-${AWS::AccountId}'}
+  Bus:
+    Type: AWS::Events::EventBus
+    DependsOn: Kept
+    Properties: {Name: !Ref Name}
+";
+
 struct Bed {
     lab: Lab,
     root: String,
@@ -346,6 +361,35 @@ async fn an_operation_ends_where_more_accounts_fail_than_may() {
     assert_eq!(bed.instances().await[0], [MEMBERS[0], REGION, "INOPERABLE"]);
     let retained = with(in_accounts(&[MEMBERS[0]], &[REGION]), json!({ "RetainStacks": true }));
     assert_eq!(bed.ended(&bed.sets("DeleteStackInstances", retained).await).await.0, "SUCCEEDED");
+    bed.lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stack_keeps_is_in_the_way_of_the_next_one_but_for_what_came_to_nothing() {
+    let bed = Bed::new().await;
+    let account = MEMBERS[0];
+    bed.roles(&[account]).await;
+    bed.sets("CreateStackSet", with(self_managed(), json!({ "TemplateBody": KEPT }))).await;
+    let bucket = json!({ "Bucket": format!("kept-{account}") });
+    let is_kept = async || bed.call(account, "s3", "ListObjectsV2", bucket.clone()).await.is_ok();
+    let create = async || {
+        let begun = bed.sets("CreateStackInstances", in_accounts(&[account], &[REGION])).await;
+        bed.ended(&begun).await
+    };
+
+    let bus = json!({ "Name": "q" });
+    bed.call(account, "events", "CreateEventBus", bus.clone()).await.unwrap();
+    let (status, results) = create().await;
+    assert!(status == "FAILED" && results[0][3].contains("already exists"), "{status}: {results:?}");
+    assert!(!is_kept().await, "a stack that never was leaves nothing");
+
+    bed.call(account, "events", "DeleteEventBus", bus).await.unwrap();
+    let (status, results) = create().await;
+    assert_eq!(status, "SUCCEEDED", "{results:?}");
+    let deletion = with(in_accounts(&[account], &[REGION]), json!({ "RetainStacks": false }));
+    assert_eq!(bed.ended(&bed.sets("DeleteStackInstances", deletion).await).await.0, "SUCCEEDED");
+    assert!(is_kept().await);
+    assert_eq!(create().await.0, "FAILED", "its name is taken");
     bed.lab.stop().await;
 }
 

@@ -8,6 +8,7 @@ use crate::compile::{CompileError, Generated, compile_all};
 use crate::control::{Control, ControlError, load_controls, load_playbooks};
 use crate::digest::digest;
 use crate::monitoring;
+use crate::trust::{self, Powers};
 
 /// The control files, below the repository's root.
 pub const CONTROLS: &str = "ssm-documents/controls";
@@ -17,6 +18,8 @@ const DOCUMENTS: &str = "ssm-documents/documents";
 /// What each document says, as a hash: `redress deploy doctor` compares by it.
 const DIGESTS: &str = "ssm-documents/digests.json";
 const TEMPLATES: &str = "stacksets/member-documents";
+/// Where the templates are, the ones that are written by hand and the ones that are generated.
+const STACKSETS: &str = "stacksets";
 
 /// Why generating or checking failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,17 @@ pub enum GenerateError {
         path: String,
         /// Why not.
         source: serde_json::Error,
+    },
+    /// A template cannot be read.
+    #[error(transparent)]
+    Template(#[from] trust::TemplateError),
+    /// A file cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Unread {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// The disk said no.
     #[error("cannot write `{}`: {source}", path.display())]
@@ -80,7 +94,30 @@ pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, Generate
 
 /// Compile what is below `root`.
 fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
-    files(&compile_all(&load_all(root)?)?)
+    let mut files = files(&compile_all(&load_all(root)?)?)?;
+    let page = powers(root, &files)?.page();
+    files.insert(trust::PAGE.to_owned(), page);
+    Ok(files)
+}
+
+/// What the templates say of roles: those of the repository that are written by hand, and those that are generated.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn powers(root: &Path, generated: &BTreeMap<String, String>) -> Result<Powers, GenerateError> {
+    let mut by_hand = BTreeMap::new();
+    for entry in std::fs::read_dir(root.join(STACKSETS)).into_iter().flatten().flatten() {
+        let (full, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let path = format!("{STACKSETS}/{name}");
+        let is_template = full.extension().is_some_and(|ending| ending == "yaml") && !name.starts_with('.');
+        if is_template && !generated.contains_key(&path) {
+            let text = std::fs::read_to_string(&full).map_err(|source| GenerateError::Unread { path: full, source })?;
+            by_hand.insert(path, text);
+        }
+    }
+    let generated = generated.iter().filter(|(path, _)| path.starts_with(STACKSETS));
+    let all = by_hand.iter().chain(generated).map(|(path, text)| (path.as_str(), text.as_str()));
+    Powers::read(all).map_err(GenerateError::from)
 }
 
 /// Every control and playbook below the repository's root.

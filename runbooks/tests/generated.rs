@@ -503,6 +503,22 @@ fn the_roles_of_runbooks_trust_ssm_for_this_account_only() {
 }
 
 #[test]
+fn nobody_comes_in_and_no_role_is_passed_on_but_as_the_page_says() {
+    let files = write::files(generated()).unwrap();
+    let powers = write::powers(&root(), &files).unwrap();
+    assert_eq!(powers.faults(), Vec::<String>::new());
+    // None is overlooked: so many there are in the templates.
+    let stacksets = root().join("stacksets");
+    let names = ["administrator-stack.yaml", "member-stack.yaml", "member-region.yaml", "member-roles.yaml"];
+    let texts = names.map(|name| std::fs::read_to_string(stacksets.join(name)).unwrap());
+    let count = |line: &str| texts.iter().map(|text| text.matches(line).count()).sum::<usize>();
+    assert_eq!(powers.trusts.len(), count("Type: AWS::IAM::Role\n"));
+    assert_eq!(powers.passes.len(), count("- iam:PassRole\n"));
+    let page = powers.page();
+    assert!(powers.trusts.iter().all(|trust| page.contains(&format!("| `{}` |", trust.role))), "{page}");
+}
+
+#[test]
 fn the_documents_templates_carry_every_document_once_and_unchanged() {
     let generated = generated();
     let mut carried = Vec::new();

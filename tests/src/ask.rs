@@ -123,29 +123,50 @@ impl World {
     }
 
     /// The same, of somebody of that name.
+    pub async fn operator_called(&self, who: &str) -> Credentials {
+        self.person(who, names::OPERATOR_ROLE).await
+    }
+
+    /// A session of one of the roles that people work with, of somebody of that name.
     ///
     /// # Panics
     /// When the role lets nobody in.
-    pub async fn operator_called(&self, who: &str) -> Credentials {
-        let admin = Credentials::root(self.bed.organisation.administrator.id.as_str());
-        self.assume_as(who, &admin, &self.bed.organisation.operator_role_arn(), None).await
+    pub async fn person(&self, who: &str, role: &str) -> Credentials {
+        let organisation = &self.bed.organisation;
+        let admin = &organisation.administrator.id;
+        let role = names::role_arn(organisation.partition(), admin, role);
+        self.assume_as(who, &Credentials::root(admin.as_str()), &role, None).await
     }
 
     /// What `redress` says, run as an operator.
-    ///
-    /// # Panics
-    /// When it cannot be run.
     pub async fn redress(&self, arguments: &[String], variables: &[(&str, &str)]) -> Output {
-        self.redress_in(Path::new("."), arguments, variables).await
+        self.redress_as(&self.operator().await, arguments, variables).await
     }
 
-    /// The same, run in a folder: what it takes for the running lab lies there.
+    /// The same, run by somebody.
     ///
     /// # Panics
     /// When it cannot be run.
-    #[expect(clippy::expect_used, reason = "without the command there is no test")]
+    pub async fn redress_as(&self, by: &Credentials, arguments: &[String], variables: &[(&str, &str)]) -> Output {
+        self.run(by, Path::new("."), arguments, variables).await
+    }
+
+    /// What `redress` says, run as an operator in a folder: what it takes for the running lab lies there.
+    ///
+    /// # Panics
+    /// When it cannot be run.
     pub async fn redress_in(&self, folder: &Path, arguments: &[String], variables: &[(&str, &str)]) -> Output {
-        let operator = self.operator().await;
+        self.run(&self.operator().await, folder, arguments, variables).await
+    }
+
+    #[expect(clippy::expect_used, reason = "without the command there is no test")]
+    async fn run(
+        &self,
+        by: &Credentials,
+        folder: &Path,
+        arguments: &[String],
+        variables: &[(&str, &str)],
+    ) -> Output {
         let mut command = Command::new(binaries().join("redress"));
         command
             .args(arguments)
@@ -153,9 +174,9 @@ impl World {
             .env_clear()
             .env("AWS_ENDPOINT_URL", self.bed.lab.endpoint())
             .env("AWS_REGION", self.region())
-            .env("AWS_ACCESS_KEY_ID", operator.access_key_id)
-            .env("AWS_SECRET_ACCESS_KEY", operator.secret_access_key)
-            .env("AWS_SESSION_TOKEN", operator.session_token.unwrap_or_default())
+            .env("AWS_ACCESS_KEY_ID", &by.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", &by.secret_access_key)
+            .env("AWS_SESSION_TOKEN", by.session_token.as_deref().unwrap_or_default())
             .envs(variables.iter().copied());
         let run = tokio::task::spawn_blocking(move || command.output());
         run.await.expect("it was not cancelled").expect("redress is built")

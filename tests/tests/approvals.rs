@@ -2,11 +2,16 @@
 //! by the operators' URL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeSet;
+use std::process::Output;
+
 use redress_common::contract::plan_sha256;
 use redress_common::names;
 use redress_lab::faults::{Action, Rule};
 use redress_lab::scenario::{self, Broken};
+use redress_lab::service::Credentials;
 use redress_tests::ask::Target;
+use redress_tests::grants::{Grant, Used, unused};
 use redress_tests::world::{World, world};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -287,6 +292,111 @@ fn who_asked_does_not_approve_it_where_policy_wants_four_eyes() {
         assert_eq!((status, &refused["Code"]), (403, &json!("four-eyes")), "{refused}");
         assert_eq!(answers_as(world, "anna", &mine, true).await.0, 200);
         mine.comes_to(world, "Verified").await;
+    });
+}
+
+/// Somebody with a session of one of the roles, at the `redress` command.
+struct Person<'a> {
+    world: &'a World,
+    by: Credentials,
+}
+
+impl<'a> Person<'a> {
+    async fn of(world: &'a World, role: &str) -> Self {
+        Self { world, by: world.person("pat", role).await }
+    }
+
+    async fn runs(&self, arguments: &[&str]) -> Output {
+        let all: Vec<String> = ["--json"].iter().chain(arguments).map(ToString::to_string).collect();
+        let prefix = self.world.bed.organisation.external_ids.reveal();
+        self.world.redress_as(&self.by, &all, &[("REDRESS_EXTERNAL_ID", prefix)]).await
+    }
+
+    async fn gets(&self, arguments: &[&str]) -> Value {
+        let output = self.runs(arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// `another-duty` is the door's refusal, `AccessDenied` is IAM's.
+    async fn is_refused(&self, arguments: &[&str], code: &str) {
+        let output = self.runs(arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        assert!(said.contains(code), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn each_role_of_people_does_its_own_duty_by_the_command_and_no_other() {
+    all().run(async {
+        let world = the_world().await;
+        let (mark, admin) = (world.bed.lab.record().mark(), world.administrator());
+        let question = asked(world, "eyes", "public-bucket").await;
+        let before = question.state(world).await;
+        let (id, account) = (question.id.as_str(), question.account.as_str());
+        let resource = question.broken.resource_arn.as_str();
+        let auditor = Person::of(world, names::AUDITOR_ROLE).await;
+        let approver = Person::of(world, names::APPROVER_ROLE).await;
+        let names_it = |list: &Value| list.as_array().unwrap().iter().any(|one| one["RemediationId"] == id);
+
+        for person in [&auditor, &approver] {
+            assert!(names_it(&person.gets(&["approvals", "list"]).await));
+            assert_eq!(person.gets(&["approvals", "show", id]).await["PlanIsThis"], true);
+            assert_eq!(person.gets(&["why", id]).await["RemediationId"], id);
+        }
+        let of_all = &[] as &[&str];
+        for of in [of_all, &["--account", account], &["--resource", resource]] {
+            let list = [&["audit", "list", "--limit", "1000"][..], of].concat();
+            assert!(names_it(&auditor.gets(&list).await), "{list:?}");
+        }
+        auditor.gets(&["audit", "verify", "--account", account]).await;
+        auditor.gets(&["breaker", "list"]).await;
+        for of in [of_all, &["--account", account], &["--resource", resource]] {
+            approver.is_refused(&[&["audit", "list"][..], of].concat(), "AccessDenied").await;
+        }
+        for what in [["breaker", "list"], ["campaign", "list"], ["dlq", "list"]] {
+            approver.is_refused(&what, "another-duty").await;
+        }
+
+        let changes = [
+            &["off"][..],
+            &["remediate", "--control", "S3.8", "--account", account, "--resource", resource],
+            &["breaker", "close", "control:S3.8"],
+        ];
+        let answers = [&["approvals", "approve", id][..], &["approvals", "deny", id]];
+        let reason = &["--reason", "a test"][..];
+        for what in changes {
+            approver.is_refused(&[what, reason].concat(), "another-duty").await;
+        }
+        for what in changes.into_iter().chain(answers) {
+            auditor.is_refused(&[what, reason].concat(), "another-duty").await;
+        }
+        question.nothing_was_changed(world, &before).await;
+
+        let approve = ["approvals", "approve", id, "--plan", &question.plan[..12], "--reason", "looked at it"];
+        assert_eq!(approver.gets(&approve).await["Status"], "Approved");
+        question.comes_to(world, "Verified").await;
+        let records = world.ledger(account).await;
+        let is_yes = |record: &&Value| record["RemediationId"] == id && record["Detail"]["Code"] == "approved";
+        let by = records.iter().find(is_yes).unwrap()["Detail"]["AnsweredBy"].as_str().unwrap();
+        assert!(by.ends_with("Redress-Approver/pat"), "{by}");
+        for person in [&auditor, &approver] {
+            person.is_refused(&[&["undo", id][..], reason].concat(), "another-duty").await;
+        }
+        assert_eq!(question.modes(world), ["DryRun", "Apply"]);
+        assert_eq!(auditor.gets(&["settings", "show"]).await["Switch"], "on");
+        let people = [names::APPROVER_ROLE, names::AUDITOR_ROLE];
+        let chain = world.ledger(&admin).await;
+        let is_theirs = |record: &&Value| {
+            let by = record["Detail"]["RequestedBy"].as_str().unwrap_or_default();
+            people.iter().any(|role| by.ends_with(&format!("{role}/pat")))
+        };
+        assert_eq!(chain.iter().find(is_theirs), None, "what was refused left no change");
+
+        let lines = world.grants(&admin, |role| people.contains(&role)).await;
+        let used: BTreeSet<Used> = world.checks(mark, true).into_iter().collect();
+        assert_eq!(unused(&lines, &used), Vec::<&Grant>::new(), "granted, and used by nothing");
     });
 }
 

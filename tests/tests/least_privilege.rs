@@ -157,7 +157,7 @@ const EXERCISES: &[Exercise] = &[
 
 /// Lines whose use is proved elsewhere: role and the start of the action (`` is every action), or the end of the resource.
 const ELSEWHERE: &[(&str, &str)] = &[
-    // People's: `second_opinion` does with them what they are for, and uses every line.
+    // People's: `approvals` does with them what they are for, and uses every line.
     (names::APPROVER_ROLE, ""),
     (names::AUDITOR_ROLE, ""),
     // RDS alone assumes it; the lab has no agents on databases.

@@ -225,7 +225,9 @@ fn start() -> World {
     controls.retain(|control| control.id.as_str() == "S3.8");
     let mut plan =
         Plan::of(&options.root, &[MEMBER], options.progress.clone()).unwrap().with_controls(&controls).unwrap();
-    plan.administrator_parameters.insert("NotificationDestinations".to_owned(), "Enabled".to_owned());
+    for (name, value) in [("NotificationDestinations", "Enabled"), ("OperatorsApprove", "false")] {
+        plan.administrator_parameters.insert(name.to_owned(), value.to_owned());
+    }
     let bed = runtime.block_on(Bed::start_planned(options, plan)).expect("the lab did not start");
     World::of(runtime, bed)
 }
@@ -257,6 +259,7 @@ fn people_are_told_where_they_are() {
         a_problem_is_one_case_told_once(world, &products).await;
         what_fails_is_tried_again_and_what_is_refused_is_kept(world, &products).await;
         the_door_changes_and_tries_out(world, &products).await;
+        only_approvers_answer(world).await;
 
         assert!(products.wrong.lock().unwrap().is_empty(), "{:?}", products.wrong.lock().unwrap());
         assert!(products.to("/services/T0/B9").is_empty(), "what is filtered comes nowhere");
@@ -390,6 +393,25 @@ async fn the_door_changes_and_tries_out(world: &World, products: &Products) {
             record["ResourceId"] == "redress:destinations" && record["Detail"]["After"] == "pager (pagerduty)"
         })
         .await;
+}
+
+/// Of a stack with `OperatorsApprove=false`: this lab is one at hand. Nobody is asked anything here, which only who may answer is
+/// told.
+async fn only_approvers_answer(world: &World) {
+    let answer = json!({
+        "Operation": "Answer", "RemediationId": "7b1c0f2e-9d3a-5c41-8f60-0123456789ab", "Approve": true,
+        "PlanSha256": "a".repeat(64), "Reason": "a test",
+    });
+    for (role, status, code) in [
+        (names::OPERATOR_ROLE, 403, "another-duty"),
+        (names::AUDITOR_ROLE, 403, "another-duty"),
+        (names::APPROVER_ROLE, 404, "not-found"),
+    ] {
+        let who = world.person("pat", role).await;
+        let url = world.api_url(&who).await;
+        let (given, said) = world.asks_as(&who, &url, &answer).await;
+        assert_eq!((given, &said["Code"]), (status, &json!(code)), "{role}: {said}");
+    }
 }
 
 async fn no_secret_is_seen(world: &World, products: &Products) {

@@ -46,6 +46,10 @@ fn what_is_found_in_a_second_region_is_repaired_there() {
             .filter(|call| call.operation == "StartAutomationExecution" && call.account == account.as_str());
         let regions: Vec<&str> = runs.map(|call| call.region.as_str()).collect();
         assert!(!regions.is_empty() && regions.iter().all(|region| *region == THERE), "{regions:?}");
+        // Each function asks the STS of the Region that it runs in. At which host is seen in `member_session.rs`: the lab's is one.
+        let asked = calls.iter().filter(|call| call.operation == "AssumeRole" && call.function.is_some());
+        let asked: Vec<(&Option<String>, &str)> = asked.map(|call| (&call.function, call.region.as_str())).collect();
+        assert!(!asked.is_empty() && asked.iter().all(|(_, region)| *region == world.region()), "{asked:?}");
         // The evidence is at home, and nothing was refused on the way.
         let bucket = names::evidence_bucket(&account, &world.bed.organisation.region);
         let kept = world.call(account.as_str(), "s3", "ListObjectsV2", json!({ "Bucket": bucket })).await.unwrap();

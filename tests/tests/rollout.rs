@@ -1,4 +1,4 @@
-//! From nothing to working and back: `redress deploy` over an organisation of accounts and two Regions, through the lab's
+//! From nothing to working, back, and again: `redress deploy` over an organisation of accounts and two Regions, through the lab's
 //! CloudFormation StackSets, by the command that people run.
 //!
 //! `REDRESS_ROLLOUT_ACCOUNTS` says how many member accounts (3), `REDRESS_ROLLOUT_REMEDIATIONS` how many remediations are
@@ -18,7 +18,7 @@ use redress_lab::record::Call;
 use redress_lab::release;
 use redress_lab::scenario;
 use redress_lab::service::Credentials;
-use redress_tests::world::{World, binaries, options, root};
+use redress_tests::world::{World, binaries, has_time, options, root};
 use serde_json::{Value, json};
 
 const ADMINISTRATOR: &str = "111111111111";
@@ -160,6 +160,19 @@ impl Site {
         self.world.bed.lab.record().calls().len()
     }
 
+    /// Makes a role that may do everything.
+    async fn role(&self, account: &str, name: &str, trusted: Value) {
+        let document = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let trust = document(json!({ "Effect": "Allow", "Principal": trusted, "Action": "sts:AssumeRole" }));
+        let all = document(json!({ "Effect": "Allow", "Action": "*", "Resource": "*" }));
+        for (operation, parameters) in [
+            ("CreateRole", json!({ "RoleName": name, "AssumeRolePolicyDocument": trust })),
+            ("PutRolePolicy", json!({ "RoleName": name, "PolicyName": "all", "PolicyDocument": all })),
+        ] {
+            self.world.call(account, "iam", operation, parameters).await.unwrap();
+        }
+    }
+
     fn members(&self) -> Vec<String> {
         self.world.bed.organisation.members.iter().map(|member| member.id.to_string()).collect()
     }
@@ -259,6 +272,10 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
         upgrade(&site, &members).await;
         site.has_its_rules().await;
         destroy(&site, &members).await;
+        clear(&site, &members).await;
+        if has_time() {
+            once_more(&site, &members).await;
+        }
     });
 }
 
@@ -377,4 +394,89 @@ async fn destroy(site: &Site, members: &[String]) {
     assert_eq!(tables["TableNames"], json!([names::AUDIT_TABLE]));
     let records = world.ledger(&members[0]).await;
     assert!(records.iter().any(|record| record["ExecutionStatus"] == "Verified"), "the ledger is kept");
+}
+
+/// What was kept is in the way of another deployment: it is named, and nothing is changed. Then it is deleted, too.
+async fn clear(site: &Site, members: &[String]) {
+    let world = &site.world;
+    let organisation = world.bed.organisation.id.clone();
+    let mark = site.mark();
+    let refused = site.run(&["deploy", "apply"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!((refused.status.code(), site.changes_since(mark)), (Some(3), Vec::new()), "{said}");
+    for name in [names::AUDIT_TABLE, names::PARKED_QUEUE, "/aws/lambda/redress-api"] {
+        assert!(said.contains(name), "{said}");
+    }
+    let asked = ["deploy", "destroy", "--confirm", &organisation, "--delete-evidence", "--confirm-evidence"];
+    let mark = site.mark();
+    let wrong = site.run(&[&asked[..], &["delete evidence"]].concat()).await;
+    assert_eq!((wrong.status.code(), site.changes_since(mark)), (Some(3), Vec::new()), "not without the sentence");
+
+    for account in members {
+        let trusted = json!({ "AWS": format!("arn:aws:iam::{ADMINISTRATOR}:root") });
+        site.role(account, "OrganizationAccountAccessRole", trusted).await;
+    }
+    let sentence = format!("delete evidence of {organisation}");
+    site.json(&[&asked[..], &[sentence.as_str()]].concat()).await;
+    site.say("cleared");
+    for account in members.iter().map(String::as_str).chain([ADMINISTRATOR]) {
+        for region in [HOME, THERE] {
+            let root = Credentials::root(account);
+            let call = async |service: &str, operation: &str, parameters: Value| {
+                world.bed.lab.aws().call(&root, region, service, operation, parameters).await.unwrap()
+            };
+            let groups = json!({ "logGroupNamePrefix": "/aws/lambda/redress-" });
+            let groups = call("logs", "DescribeLogGroups", groups).await;
+            assert_eq!(groups["logGroups"].as_array().map_or(0, Vec::len), 0, "{account} {region}: {groups:#}");
+            let queues = call("sqs", "ListQueues", json!({ "QueueNamePrefix": "redress-" })).await;
+            assert_eq!(queues["QueueUrls"].as_array().map_or(0, Vec::len), 0, "{account} {region}: {queues:#}");
+        }
+        let buckets = world.call(account, "s3", "ListBuckets", json!({})).await.unwrap();
+        let ours = ["security-remediation-logs-", "redress-"];
+        let found = buckets["Buckets"].as_array().into_iter().flatten().filter_map(|one| one["Name"].as_str());
+        let kept: Vec<&str> = found.filter(|name| ours.iter().any(|start| name.starts_with(start))).collect();
+        assert_eq!(kept, Vec::<&str>::new(), "{account}");
+    }
+    let tables = world.call(ADMINISTRATOR, "dynamodb", "ListTables", json!({})).await.unwrap();
+    assert_eq!(tables["TableNames"], json!([]));
+}
+
+/// Where nothing is left Redress comes again: to one account and Region, this time by the roles of self-managed stack sets.
+async fn once_more(site: &Site, members: &[String]) {
+    let (units, organisation) = (site.units().await, site.world.bed.organisation.id.clone());
+    site.role(ADMINISTRATOR, "Sets", json!({ "Service": "cloudformation.amazonaws.com" })).await;
+    let sets = format!("arn:aws:iam::{ADMINISTRATOR}:role/Sets");
+    for account in members {
+        site.role(account, "Deploys", json!({ "AWS": sets })).await;
+    }
+    let arguments = [
+        "deploy",
+        "init",
+        "--yes",
+        "--overwrite",
+        "--organization",
+        &organisation,
+        "--administrator",
+        ADMINISTRATOR,
+        "--home-region",
+        HOME,
+        "--target-unit",
+        &units["Development"],
+        "--policy-set",
+        "standard",
+        "--no-deletion-protection",
+        "--release",
+        "two",
+        "--administration-role",
+        &sets,
+        "--execution-role",
+        "Deploys",
+    ];
+    assert!(site.run(&arguments).await.status.success());
+    let applied = site.json(&["deploy", "apply"]).await;
+    assert_eq!(applied["Waves"], json!({ "everyone": "passed" }));
+    site.say("applied once more");
+    let resource = site.break_it("open-ssh", &members[1], HOME).await;
+    site.repaired(&members[1], &BTreeSet::from([resource])).await;
+    site.say("and one repaired");
 }

@@ -9,8 +9,10 @@ use redress_common::ledger::sha256_hex;
 use serde::Serialize;
 
 use super::accounts::{self, Wave};
-use super::blueprint::{Kind, Set};
+use super::blueprint::{ADMINISTRATOR_STACK, Kind, Set};
 use super::gate;
+use super::release;
+use super::remains::{self, Site};
 use super::rollout::Rollout;
 use super::sets::{Found, Need};
 use crate::output::{Answer, Output};
@@ -29,6 +31,7 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
     let progress = move |text: &str| output.progress(&format!("  {text}"));
     let mut done = Done { release: rollout.blueprint.release.clone(), ..Done::default() };
     output.progress(&format!("release {}: every file is what was released", rollout.blueprint.release));
+    clear(rollout).await?;
     upload(rollout, &mut done, &progress).await?;
     let stack = &rollout.blueprint.stack;
     if rollout.stacks.apply(stack, &progress).await? {
@@ -77,6 +80,22 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
         )
     };
     Answer::new(&done, text)
+}
+
+/// That nothing is in the way of the administrator account's stack, where there is none yet. What is in the way in another account
+/// is told by its stack set.
+async fn clear(rollout: &Rollout) -> Result<(), Problem> {
+    if rollout.stacks.find(ADMINISTRATOR_STACK).await?.is_some() {
+        return Ok(());
+    }
+    let (account, home) = (&rollout.settings.administrator, &rollout.settings.home_region);
+    let (site, mut left) = (Site::new(&rollout.config, home), Vec::new());
+    for one in rollout.remains(release::ADMINISTRATOR, account, home)? {
+        if site.has(&one).await? {
+            left.push(one.to_string());
+        }
+    }
+    if left.is_empty() { Ok(()) } else { Err(remains::in_the_way(ADMINISTRATOR_STACK, &left)) }
 }
 
 /// Packages and templates, into each Region's bucket.
@@ -166,13 +185,9 @@ fn unfinished(set: &Set, wave: &Wave, left: &Need, found: Option<&Found>) -> Pro
         format!("  {} {}: {}", pair.0, pair.1, reason.unwrap_or_else(|| "it is not there".to_owned()))
     };
     let lines: Vec<String> = left.outdated.iter().chain(&left.missing).take(10).map(reason).collect();
-    Problem::failed(format!(
-        "stack set {} is not current everywhere in wave {}:\n{}",
-        set.name,
-        wave.name,
-        lines.join("\n")
-    ))
-    .help("mend what is named there, then `redress deploy apply` again: it goes on where it stopped")
+    let lines = lines.join("\n");
+    Problem::failed(format!("stack set {} is not current everywhere in wave {}:\n{lines}", set.name, wave.name))
+        .help(remains::hint(&lines))
 }
 
 /// The gate, when this wave has not passed it with what is deployed now.

@@ -1,18 +1,20 @@
 //! `redress deploy destroy`: takes Redress from every account and from the administrator account, and keeps what proves
 //! what it did: the ledger, the members' evidence, and the keys that both are read with.
 //!
-//! With `--delete-evidence`, and the organisation's id typed out, that goes too.
+//! With `--delete-evidence`, and a whole sentence typed out, that goes too, and with it the logs and dead letters: all that would
+//! be in the way of another deployment.
 
 use std::io::{BufRead as _, Write as _};
 
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use redress_common::aws::evidence::s3_client;
-use redress_common::aws::failure::AwsFailure;
+use aws_types::SdkConfig;
+use redress_common::arn::Partition;
 use redress_common::ids::AccountId;
 use redress_common::names;
 use serde::Serialize;
 
 use super::blueprint::ADMINISTRATOR_STACK;
+use super::release;
+use super::remains::{Fate, Kind, Remain, Site};
 use super::rollout::Rollout;
 use crate::args::DeployDestroy;
 use crate::aws::assume;
@@ -41,7 +43,9 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
         confirm(
             given.confirm_evidence.as_deref(),
             &typed,
-            &format!("Ledger, evidence and keys are deleted and cannot be brought back. Type `{typed}` to go on: "),
+            &format!(
+                "Ledger, evidence, logs and dead letters are deleted and cannot be brought back. Type `{typed}` to go on: "
+            ),
         )?;
     }
     let progress = |text: &str| output.progress(&format!("  {text}"));
@@ -65,9 +69,11 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
     if has_hub && rollout.hub.delete_actions().await? {
         done.deleted.push("Security Hub's custom actions".to_owned());
     }
-    for table in WORKING_TABLES {
-        if rollout.hub.delete_table(table).await? {
-            done.deleted.push(format!("table {table}"));
+    let home = &rollout.settings.home_region;
+    let administrator = Site::new(&rollout.config, home);
+    for table in WORKING_TABLES.map(Remain::table) {
+        if administrator.delete(&table).await? == Fate::Deleted {
+            done.deleted.push(table.to_string());
         }
     }
     for region in rollout.settings.regions() {
@@ -77,16 +83,17 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
             done.deleted.push(format!("bucket {}", bucket.name));
         }
     }
-    let home = &rollout.settings.home_region;
     if given.delete_evidence {
-        if rollout.hub.delete_table(names::AUDIT_TABLE).await? {
-            done.deleted.push(format!("table {}", names::AUDIT_TABLE));
+        for one in rollout.remains(release::ADMINISTRATOR, &rollout.settings.administrator, home)? {
+            match administrator.delete(&one).await? {
+                Fate::Deleted => done.deleted.push(one.to_string()),
+                Fate::Full => done.kept.push(format!("{one}: it holds a list of your own")),
+                Fate::Absent => {}
+            }
         }
         for account in &accounts {
-            let bucket = names::evidence_bucket(account, home);
-            progress(&format!("bucket {bucket}: deleting"));
-            evidence(rollout, account, &bucket, &given.member_role).await?;
-            done.deleted.push(format!("bucket {bucket}"));
+            progress(&format!("account {account}: deleting evidence, logs and dead letters"));
+            evidence(rollout, account, &given.member_role, &mut done).await?;
         }
         done.kept.push("KMS keys: CloudFormation kept them; schedule their deletion yourself when nothing is sealed under them any more".to_owned());
     } else {
@@ -94,56 +101,39 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
         done.kept.extend(
             accounts.iter().map(|account| format!("bucket {}, with its key", names::evidence_bucket(account, home))),
         );
+        done.kept.push(
+            "log groups and dead-letter queues of every account: they hold what was told and not delivered".to_owned(),
+        );
     }
-    done.kept.push(
-        "log groups and dead-letter queues of every account: they hold what was told and not delivered".to_owned(),
-    );
     let text = format!("deleted: {}\nkept:\n  {}\n", done.deleted.len(), done.kept.join("\n  "));
     Answer::new(&done, text)
 }
 
-/// Empties and deletes a member's evidence bucket, by a role of that account.
-async fn evidence(rollout: &Rollout, account: &AccountId, bucket: &str, role: &str) -> Result<(), Problem> {
+/// Deletes what the stacks of an account left in its Regions, by a role of that account.
+async fn evidence(rollout: &Rollout, account: &AccountId, role: &str, done: &mut Done) -> Result<(), Problem> {
     let home = &rollout.settings.home_region;
-    let partition = redress_common::arn::Partition::of_region(home);
-    let arn = names::role_arn(partition, account, role);
-    let credentials = assume(&rollout.config, &arn, "redress-destroy", None).await?;
-    let provider = aws_sdk_sts::config::SharedCredentialsProvider::new(credentials);
-    let config = rollout.config.to_builder().credentials_provider(provider).build();
-    let client = s3_client(&config, home);
-    let failed = |failure: AwsFailure| Problem::aws(&format!("delete bucket {bucket}"), &failure);
-    loop {
-        let listed = match client.list_object_versions().bucket(bucket).send().await {
-            Ok(listed) => listed,
-            Err(error) => {
-                let failure = AwsFailure::of("s3:ListObjectVersions", &error);
-                return if failure.code() == Some("NoSuchBucket") { Ok(()) } else { Err(failed(failure)) };
+    let config = enter(rollout, account, role).await?;
+    for region in rollout.settings.regions() {
+        let site = Site::new(&config, region);
+        let file = if region == home { release::MEMBER } else { release::REGION };
+        for one in rollout.remains(file, account, region)? {
+            if one.kind == Kind::Bucket {
+                site.empty(&one.name).await?;
             }
-        };
-        let versions = listed.versions().iter().map(|one| (one.key(), one.version_id()));
-        let markers = listed.delete_markers().iter().map(|one| (one.key(), one.version_id()));
-        let all: Vec<ObjectIdentifier> = versions
-            .chain(markers)
-            .filter_map(|(key, version)| {
-                ObjectIdentifier::builder().key(key?).set_version_id(version.map(str::to_owned)).build().ok()
-            })
-            .collect();
-        if all.is_empty() {
-            break;
-        }
-        let delete = Delete::builder().set_objects(Some(all)).quiet(true).build();
-        let delete = delete.map_err(|error| Problem::aws("empty a bucket", &error))?;
-        let deleted = client.delete_objects().bucket(bucket).delete(delete).send().await;
-        let deleted = deleted.map_err(|error| failed(AwsFailure::of("s3:DeleteObjects", &error)))?;
-        if let Some(kept) = deleted.errors().first() {
-            let why = kept.message().unwrap_or_default();
-            return Err(Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {why}"))
-                .help("an Object Lock ends by itself (ObjectLockDays of the member stack); nobody can end it sooner"));
+            if site.delete(&one).await? == Fate::Deleted {
+                done.deleted.push(format!("{one} of {account} in {region}"));
+            }
         }
     }
-    let deleted = client.delete_bucket().bucket(bucket).send().await;
-    deleted.map_err(|error| failed(AwsFailure::of("s3:DeleteBucket", &error)))?;
     Ok(())
+}
+
+/// A configuration with a session of a role in an account.
+async fn enter(rollout: &Rollout, account: &AccountId, role: &str) -> Result<SdkConfig, Problem> {
+    let arn = names::role_arn(Partition::of_region(&rollout.settings.home_region), account, role);
+    let credentials = assume(&rollout.config, &arn, "redress-destroy", None).await?;
+    let provider = aws_sdk_sts::config::SharedCredentialsProvider::new(credentials);
+    Ok(rollout.config.to_builder().credentials_provider(provider).build())
 }
 
 /// That a person means it: what has to be typed was typed, here or as a flag.

@@ -252,24 +252,4 @@ impl Hub {
         let (home, account) = (&self.settings.home_region, &self.settings.administrator);
         format!("arn:{}:sns:{home}:{account}:{}", Partition::of_region(home), names::NOTIFICATIONS_TOPIC)
     }
-
-    /// Deletes a table that its stack left behind. Whether it was there.
-    pub(crate) async fn delete_table(&self, table: &str) -> Result<bool, Problem> {
-        let failed = |failure: AwsFailure| Problem::aws(&format!("delete table {table}"), &failure);
-        match self.dynamodb.update_table().table_name(table).deletion_protection_enabled(false).send().await {
-            Ok(_) => {}
-            Err(error) => {
-                let failure = AwsFailure::of("dynamodb:UpdateTable", &error);
-                match failure.code() {
-                    Some("ResourceNotFoundException") => return Ok(false),
-                    // It is not protected, and there is nothing to update.
-                    Some("ValidationException") => {}
-                    _ => return Err(failed(failure)),
-                }
-            }
-        }
-        let delete = self.dynamodb.delete_table().table_name(table).send().await;
-        delete.map_err(|error| failed(AwsFailure::of("dynamodb:DeleteTable", &error)))?;
-        Ok(true)
-    }
 }

@@ -99,6 +99,12 @@ impl Release {
         })
     }
 
+    /// A template, and what it nests.
+    pub(crate) fn whole<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a Source> {
+        let nests = |name: &str| file == ADMINISTRATOR && name.starts_with(NESTED) && name != ADMINISTRATOR;
+        self.templates.iter().filter(move |(name, _)| *name == file || nests(name)).map(|(_, source)| source)
+    }
+
     /// The function packages: path in the folder.
     pub(crate) fn packages(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str).filter(|path| path.starts_with("functions/"))

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use aws_types::SdkConfig;
 use aws_types::region::Region as SdkRegion;
 use redress_common::aws::failure::AwsFailure;
+use redress_common::ids::{AccountId, Region};
 
 use super::accounts::{self, Organisation};
 use super::artifacts::Bucket;
 use super::blueprint::Blueprint;
 use super::hub::Hub;
 use super::release::Release;
+use super::remains::{self, Remain};
 use super::sets::{Found, Sets};
 use super::settings::Settings;
 use super::stacks::{self, Stacks};
@@ -81,8 +83,18 @@ impl Rollout {
         })
     }
 
-    pub(crate) fn bucket(&self, region: &redress_common::ids::Region) -> Bucket {
+    pub(crate) fn bucket(&self, region: &Region) -> Bucket {
         Bucket::new(&self.config, &self.settings, region)
+    }
+
+    /// What the stack of one of the release's templates can leave in an account and Region.
+    pub(crate) fn remains(&self, file: &str, account: &AccountId, region: &Region) -> Result<Vec<Remain>, Problem> {
+        let mut found = Vec::new();
+        for source in self.release.whole(file) {
+            let named = remains::named(&source.template, account, region);
+            found.extend(named.map_err(|error| Problem::aws(&format!("read templates/{file}"), &error))?);
+        }
+        Ok(found)
     }
 
     /// Looks at everything.

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::accounts::Wave;
 use super::blueprint::Set;
+use super::remains;
 use super::settings::{Permissions, Settings, UnitId};
 use super::stacks;
 use crate::problem::Problem;
@@ -361,12 +362,9 @@ impl Sets {
                 told.take(10).collect()
             },
         );
-        Err(Problem::failed(format!(
-            "stack set {name}: operation {id} ended as {}\n{}",
-            status.as_str(),
-            reasons.join("\n")
-        ))
-        .help("mend what is named there, then `redress deploy apply` again: it goes on where it stopped"))
+        let reasons = reasons.join("\n");
+        Err(Problem::failed(format!("stack set {name}: operation {id} ended as {}\n{reasons}", status.as_str()))
+            .help(remains::hint(&reasons)))
     }
 
     async fn awaited(&self, name: &str, id: &str) -> Result<StackSetOperationStatus, Problem> {

@@ -11,6 +11,7 @@ use aws_sdk_cloudformation::types::{Capability, Parameter, Tag};
 use redress_common::aws::failure::AwsFailure;
 
 use super::blueprint::{CONTENT, Stack};
+use super::remains;
 use crate::problem::Problem;
 
 /// CloudFormation makes the administrator stack in a few minutes.
@@ -120,7 +121,7 @@ impl Stacks {
         }
         let reasons = self.reasons(wanted.name).await;
         Err(Problem::failed(format!("stack {} ended as {status}: {reasons}", wanted.name))
-            .help("mend what the reason names, then `redress deploy apply` again: it goes on where it stopped"))
+            .help(remains::hint(&reasons)))
     }
 
     /// Deletes a stack, and waits until it is gone.

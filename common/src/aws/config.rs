@@ -11,6 +11,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
+use aws_types::sdk_config::Builder;
 
 /// The Lambda's environment lacks something that the runtime or the template must set.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +40,17 @@ pub fn from_environment() -> Result<SdkConfig, MissingVariable> {
         None,
         "environment",
     );
-    let mut builder = SdkConfig::builder()
-        .region(Region::new(variable("AWS_REGION")?))
+    let mut builder = builder(variable("AWS_REGION")?, credentials);
+    if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL") {
+        builder = builder.endpoint_url(endpoint);
+    }
+    Ok(builder.build())
+}
+
+/// What every client of a Lambda in this Region has.
+pub(super) fn builder(region: String, credentials: Credentials) -> Builder {
+    SdkConfig::builder()
+        .region(Region::new(region))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http_client())
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
@@ -52,11 +62,7 @@ pub fn from_environment() -> Result<SdkConfig, MissingVariable> {
                 .operation_attempt_timeout(Duration::from_secs(10))
                 .build(),
         )
-        .behavior_version(aws_smithy_runtime_api::client::behavior_version::BehaviorVersion::latest());
-    if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL") {
-        builder = builder.endpoint_url(endpoint);
-    }
-    Ok(builder.build())
+        .behavior_version(aws_smithy_runtime_api::client::behavior_version::BehaviorVersion::latest())
 }
 
 /// The HTTP client of every AWS client: rustls with ring.

@@ -154,9 +154,59 @@ fn check_account(wanted: &AccountId, got: &str) -> Result<(), SessionError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::sync::Arc;
+
+    use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+
+    use super::super::config;
     use super::*;
+    use crate::ids::Region;
+
+    /// Notes where requests go and what their signature says, and refuses them.
+    #[derive(Debug, Clone, Default)]
+    struct Refusing(Arc<Mutex<Vec<(String, String)>>>);
+
+    impl HttpConnector for Refusing {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let signed = request.headers().get("authorization").unwrap_or_default().to_owned();
+            self.0.lock().unwrap().push((request.uri().to_owned(), signed));
+            let body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>";
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(403_u16.try_into().unwrap(), body.into())))
+        }
+    }
+
+    /// What the global endpoint gives is not valid in Regions that have to be turned on; what a Region's own gives is, everywhere.
+    #[tokio::test]
+    async fn sessions_are_asked_for_at_the_functions_own_region_and_never_at_the_global_endpoint() {
+        let account: AccountId = "111122223333".parse().unwrap();
+        for (region, suffix) in [
+            ("us-east-1", "amazonaws.com"),
+            ("eu-central-1", "amazonaws.com"),
+            ("ap-east-1", "amazonaws.com"),
+            ("eu-south-2", "amazonaws.com"),
+            ("me-central-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("cn-northwest-1", "amazonaws.com.cn"),
+        ] {
+            let refusing = Refusing::default();
+            let asked = refusing.0.clone();
+            let client = http_client_fn(move |_, _| SharedHttpConnector::new(refusing.clone()));
+            let credentials = Credentials::new("a", "b", None, None, "test");
+            let base = config::builder(region.to_owned(), credentials).http_client(client).build();
+            let sessions = MemberSessions::new(&base, "0123456789abcdef".parse().unwrap(), "redress-orchestrator");
+            let partition = Partition::of_region(&region.parse::<Region>().unwrap());
+            let refused = sessions.credentials(partition, &account).await.unwrap_err();
+            assert!(matches!(refused, SessionError::Denied { .. }), "{region}: {refused}");
+            let asked = asked.lock().unwrap();
+            let [(uri, signed)] = asked.as_slice() else { panic!("{region}: {asked:?}") };
+            assert_eq!(uri.trim_end_matches('/'), format!("https://sts.{region}.{suffix}"));
+            assert!(signed.contains(&format!("/{region}/sts/aws4_request")), "{region}: {signed}");
+        }
+    }
 
     #[test]
     fn a_session_in_another_account_is_never_used() {
