@@ -19,7 +19,7 @@ const DOCUMENTS: &str = "ssm-documents/documents";
 const DIGESTS: &str = "ssm-documents/digests.json";
 const TEMPLATES: &str = "stacksets/member-documents";
 /// Where the templates are, the ones that are written by hand and the ones that are generated.
-const STACKSETS: &str = "stacksets";
+const STACKSETS: [&str; 2] = ["stacksets", "stacksets/administrator"];
 
 /// Why generating or checking failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,16 +106,20 @@ fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
 /// When one cannot be read.
 pub fn powers(root: &Path, generated: &BTreeMap<String, String>) -> Result<Powers, GenerateError> {
     let mut by_hand = BTreeMap::new();
-    for entry in std::fs::read_dir(root.join(STACKSETS)).into_iter().flatten().flatten() {
+    let entries = |folder: &'static str| {
+        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+        entries.map(move |entry| (folder, entry))
+    };
+    for (folder, entry) in STACKSETS.into_iter().flat_map(entries) {
         let (full, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let path = format!("{STACKSETS}/{name}");
+        let path = format!("{folder}/{name}");
         let is_template = full.extension().is_some_and(|ending| ending == "yaml") && !name.starts_with('.');
         if is_template && !generated.contains_key(&path) {
             let text = std::fs::read_to_string(&full).map_err(|source| GenerateError::Unread { path: full, source })?;
             by_hand.insert(path, text);
         }
     }
-    let generated = generated.iter().filter(|(path, _)| path.starts_with(STACKSETS));
+    let generated = generated.iter().filter(|(path, _)| path.starts_with(STACKSETS[0]));
     let all = by_hand.iter().chain(generated).map(|(path, text)| (path.as_str(), text.as_str()));
     Powers::read(all).map_err(GenerateError::from)
 }
