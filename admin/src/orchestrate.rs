@@ -62,7 +62,8 @@ const CATALOGUE_MS: i64 = 60_000;
 const ROUNDS: u64 = 16;
 
 /// What those on call are asked for by an escalation.
-const ESCALATED: &str = "Look at this now: a person escalated the finding. `redress case list` has what is known of its resource.";
+const ESCALATED: &str =
+    "Look at this now: a person escalated the finding. `redress case list` has what is known of its resource.";
 
 /// The message could not be dealt with now; the queue must bring it again.
 #[derive(Debug, thiserror::Error)]

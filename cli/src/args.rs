@@ -172,7 +172,7 @@ pub(crate) enum Deploy {
     #[command(
         after_help = "Examples:\n  redress deploy init\n  redress deploy init --yes --organization o-abcdefghij --administrator 111122223333 --home-region us-east-1 --target-unit r-abcd --release redress-0.1.0"
     )]
-    Init(DeployInit),
+    Init(Box<DeployInit>),
     /// What `apply` would do, where, and what it costs a month. Changes nothing.
     #[command(after_help = "Examples:\n  redress deploy plan\n  redress deploy plan --json | jq .Changes")]
     Plan(DeployPlace),

@@ -68,7 +68,12 @@ fn what_is_heard_of_a_resource_within_a_day_is_one_case() {
 fn what_is_heard_after_a_case_was_closed_is_another_case() {
     let mut drafts = contained(1, 0);
     drafts.push(of(2, HOUR, State::Notified, &[(detail::CODE, "case-closed"), (detail::REQUESTED_BY, "arn:…:alice")]));
-    drafts.push(of(3, 2 * HOUR, State::Notified, &[(detail::CODE, "escalated"), (detail::REQUESTED_BY, "CustomAction")]));
+    drafts.push(of(
+        3,
+        2 * HOUR,
+        State::Notified,
+        &[(detail::CODE, "escalated"), (detail::REQUESTED_BY, "CustomAction")],
+    ));
     let found = incidents(sealed(drafts));
     let told: Vec<_> = found.iter().map(|case| (case.case_id, case.standing)).collect();
     assert_eq!(told, [(id(3), Standing::Told), (id(1), Standing::Closed)]);

@@ -37,7 +37,7 @@ pub(crate) async fn run(command: Deploy, global: &Global, output: Output) -> Res
     match command {
         Deploy::Init(given) => {
             let file = file(&given.place);
-            init::run(given, &file, output)
+            init::run(*given, &file, output)
         }
         Deploy::Plan(place) => plan::run(&rollout(&place, global).await?, style).await,
         Deploy::Apply(place) => apply::run(&rollout(&place, global).await?, output).await,

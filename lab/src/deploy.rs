@@ -378,11 +378,11 @@ impl Deployer {
 
     /// The bucket with the packages of the functions of a template and of what it nests. The lab runs the binaries that were
     /// built on this machine, so a package only has to be there.
-    async fn artifacts(
+    async fn artifacts<'s>(
         &self,
         stack: &str,
-        source: &Source,
-        nested: impl IntoIterator<Item = &Source>,
+        source: &'s Source,
+        nested: impl IntoIterator<Item = &'s Source>,
     ) -> Result<String, DeployError> {
         let bucket = self.artifact_bucket();
         let mut creation = json!({ "Bucket": bucket });

@@ -148,7 +148,7 @@ impl World {
     /// # Panics
     /// When it cannot be run.
     pub async fn redress_as(&self, by: &Credentials, arguments: &[String], variables: &[(&str, &str)]) -> Output {
-        self.run(by, Path::new("."), arguments, variables).await
+        self.command(by, Path::new("."), arguments, variables).await
     }
 
     /// What `redress` says, run as an operator in a folder: what it takes for the running lab lies there.
@@ -156,11 +156,11 @@ impl World {
     /// # Panics
     /// When it cannot be run.
     pub async fn redress_in(&self, folder: &Path, arguments: &[String], variables: &[(&str, &str)]) -> Output {
-        self.run(&self.operator().await, folder, arguments, variables).await
+        self.command(&self.operator().await, folder, arguments, variables).await
     }
 
     #[expect(clippy::expect_used, reason = "without the command there is no test")]
-    async fn run(
+    async fn command(
         &self,
         by: &Credentials,
         folder: &Path,

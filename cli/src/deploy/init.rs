@@ -167,7 +167,7 @@ mod tests {
         let arguments = Arguments::parse_from(all.iter().chain(more));
         let output = Output::new(&arguments.global);
         let Command::Deploy(Deploy::Init(given)) = arguments.command else { unreachable!() };
-        run(given, &folder.join("redress.toml"), output)
+        run(*given, &folder.join("redress.toml"), output)
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Release {
 
     /// A template, and what it nests.
     pub(crate) fn whole<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a Source> {
-        let nests = |name: &str| file == ADMINISTRATOR && name.starts_with(NESTED) && name != ADMINISTRATOR;
+        let nests = move |name: &str| file == ADMINISTRATOR && name.starts_with(NESTED) && name != ADMINISTRATOR;
         self.templates.iter().filter(move |(name, _)| *name == file || nests(name)).map(|(_, source)| source)
     }
 

@@ -206,8 +206,9 @@ impl Site {
             let deleted = deleted.map_err(|error| failed(AwsFailure::of("s3:DeleteObjects", &error)))?;
             if let Some(kept) = deleted.errors().first() {
                 let why = kept.message().unwrap_or_default();
-                return Err(Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {why}"))
-                    .help("an Object Lock ends by itself (ObjectLockDays of the member stack); nobody can end it sooner"));
+                return Err(Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {why}")).help(
+                    "an Object Lock ends by itself (ObjectLockDays of the member stack); nobody can end it sooner",
+                ));
             }
         }
     }

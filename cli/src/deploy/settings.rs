@@ -195,11 +195,10 @@ impl Settings {
             let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
             wrong(line, &format!("{key}{}", error.message()))
         })?;
-        let line_of =
-            |key: &str| {
-                let is_it = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
-                text.lines().position(is_it).map_or(1, |at| at + 1)
-            };
+        let line_of = |key: &str| {
+            let is_it = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
+            text.lines().position(is_it).map_or(1, |at| at + 1)
+        };
         match settings.contradiction() {
             Some((key, message)) => Err(wrong(line_of(key), &format!("{key}: {message}"))),
             None => Ok(settings),

@@ -158,7 +158,9 @@ fn check_account(wanted: &AccountId, got: &str) -> Result<(), SessionError> {
 mod tests {
     use std::sync::Arc;
 
-    use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
     use super::super::config;

@@ -41,7 +41,8 @@ fn templates() -> BTreeMap<String, Template> {
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
     };
-    let all = ["", "administrator", "member-documents", "examples"].into_iter().flat_map(|below| files(folder.join(below)));
+    let all =
+        ["", "administrator", "member-documents", "examples"].into_iter().flat_map(|below| files(folder.join(below)));
     let all = all.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();

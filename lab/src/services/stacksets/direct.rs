@@ -50,13 +50,7 @@ impl StackSets {
         }
     }
 
-    async fn complete_one(
-        &self,
-        account: &str,
-        stack: &Value,
-        done: &Done,
-        aws: &dyn Aws,
-    ) -> Result<Done, AwsError> {
+    async fn complete_one(&self, account: &str, stack: &Value, done: &Done, aws: &dyn Aws) -> Result<Done, AwsError> {
         let failed = |error: &dyn std::error::Error| AwsError::new("Incomplete", error.to_string());
         let credentials = Credentials::root(account);
         let place = Place { aws, credentials, account, region: REGION, documents: Some(&self.documents) };
