@@ -1,7 +1,7 @@
 //! Stacks that a client makes itself, without a stack set: what the emulator's CloudFormation leaves out of them is added
 //! as soon as they are whole, as it is for the stacks of stack sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -27,25 +27,32 @@ impl StackSets {
         let Some(completed) = self.direct.clone() else { return };
         // One at a time: of two updates the first is completed first.
         let mut completed = completed.lock().await;
-        let found = match call(aws.as_ref(), &account, "DescribeStacks", json!({})).await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, account, "the stacks of an account cannot be read; they are not completed");
+        // When a stack is whole, those that it nests are there: they are found by another look.
+        let mut seen = BTreeSet::new();
+        loop {
+            let found = match call(aws.as_ref(), &account, "DescribeStacks", json!({})).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, account, "the stacks of an account cannot be read; they are not completed");
+                    return;
+                }
+            };
+            let before = seen.len();
+            for stack in found["Stacks"].as_array().into_iter().flatten() {
+                let name = stack["StackName"].as_str().unwrap_or_default();
+                let id = stack["StackId"].as_str().unwrap_or(name).to_owned();
+                let is_gone = stack["StackStatus"].as_str().is_some_and(|status| status.starts_with("DELETE"));
+                if name.starts_with(OF_SETS) || is_gone || !seen.insert(id.clone()) {
+                    continue;
+                }
+                let done = completed.get(&id).cloned().unwrap_or_default();
+                match self.complete_one(&account, stack, &done, aws.as_ref()).await {
+                    Ok(done) => drop(completed.insert(id, done)),
+                    Err(error) => tracing::warn!(%error, account, name, "a stack is not completed"),
+                }
+            }
+            if seen.len() == before {
                 return;
-            }
-        };
-        for stack in found["Stacks"].as_array().into_iter().flatten() {
-            let name = stack["StackName"].as_str().unwrap_or_default();
-            if name.starts_with(OF_SETS)
-                || stack["StackStatus"].as_str().is_some_and(|status| status.starts_with("DELETE"))
-            {
-                continue;
-            }
-            let id = stack["StackId"].as_str().unwrap_or(name).to_owned();
-            let done = completed.get(&id).cloned().unwrap_or_default();
-            match self.complete_one(&account, stack, &done, aws.as_ref()).await {
-                Ok(done) => drop(completed.insert(id, done)),
-                Err(error) => tracing::warn!(%error, account, name, "a stack is not completed"),
             }
         }
     }
