@@ -65,14 +65,14 @@ impl Stop {
     }
 }
 
-/// The switch that stops this, if any. It stops everybody. `ou_path` is `None` when the account's place is not known: then
+/// The switch that stops this, if any. It stops everybody; only what puts something back is not stopped by `observe`. `ou_path` is `None` when the account's place is not known: then
 /// every unit's switch holds.
 #[must_use]
 pub fn switched(settings: &Settings, ou_path: Option<&[String]>, case: &Case) -> Option<Stop> {
     let (switch, scope) = settings.switch_of(&case.account, ou_path, &case.control);
     match switch {
         Switch::Off => Some(Stop::SwitchedOff(scope)),
-        Switch::Observe if case.mode != Mode::DryRun => Some(Stop::SwitchedToObserve(scope)),
+        Switch::Observe if !matches!(case.mode, Mode::DryRun | Mode::Restore) => Some(Stop::SwitchedToObserve(scope)),
         Switch::Observe | Switch::On => None,
     }
 }
@@ -143,7 +143,7 @@ mod tests {
                 let off = switched(&switched_to(Switch::Off), None, &asked);
                 assert_eq!(off, Some(Stop::SwitchedOff("everything".to_owned())));
                 let observed = switched(&switched_to(Switch::Observe), None, &asked);
-                assert_eq!(observed.is_none(), mode == Mode::DryRun);
+                assert_eq!(observed.is_none(), mode != Mode::Apply);
                 assert_eq!(switched(&switched_to(Switch::On), None, &asked), None);
             }
         }

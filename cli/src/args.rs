@@ -150,7 +150,7 @@ Without --resource, the account itself is the resource.")]
 
 What failed while it was off is a backlog: it is told, not acted on. `redress campaign` paces it.")]
     On(Switching),
-    /// Decides, records, notifies and answers dry runs, but changes nothing.
+    /// Decides, records, notifies, answers dry runs and lets people undo, but changes nothing else.
     #[command(after_help = "Examples:
   redress observe --reason \"change freeze\"
   redress observe --ou ou-ab12-cd34ef56 --reason \"freeze of production\"")]

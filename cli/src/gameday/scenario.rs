@@ -251,7 +251,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
             Point {
                 what: "one remediation is put back",
                 holds: Holds::PutBack,
-                look: "redress audit list --since 1h, and docs/troubleshooting.md, way back 2, step 2: an undo is refused while it is off",
+                look: "redress audit list --since 1h, and docs/troubleshooting.md, way back 2: an undo is refused while it is off, and goes through while it is on `observe`",
             },
             Point {
                 what: "a campaign brings the backlog in",

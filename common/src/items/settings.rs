@@ -46,7 +46,7 @@ pub enum Switch {
     /// Work as policy says.
     #[default]
     On,
-    /// Tell, and answer dry runs; change nothing.
+    /// Tell, answer dry runs, and let people put back what was changed; change nothing else.
     Observe,
     /// Tell; start nothing at all.
     Off,
