@@ -1,4 +1,5 @@
-//! A second Region: what is found there is repaired there, by the orchestrator of the home Region.
+//! A second Region: what is found there is repaired there, by the orchestrator of the home Region. That Region is Security
+//! Hub's aggregation Region, too, and so tells of each failure besides the member's Config.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use redress_common::names;
@@ -6,8 +7,9 @@ use redress_lab::bed::Bed;
 use redress_lab::organisation::Plan;
 use redress_lab::record::Call;
 use redress_lab::scenario;
+use redress_lab::service::Credentials;
 use redress_tests::world::{World, options, root};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const THERE: &str = "eu-west-1";
 
@@ -21,7 +23,24 @@ fn what_is_found_in_a_second_region_is_repaired_there() {
     let world = World::of(runtime, bed);
     world.run(async {
         let (lab, account) = (&world.bed.lab, world.bed.organisation.members[0].id.clone());
-        for (control, name) in [("EC2.13", "open-ssh"), ("EC2.7", "ebs-encryption-off")] {
+        let admin = world.bed.organisation.administrator.id.to_string();
+        let call = async |account: &str, region: &str, service: &str, operation: &str, parameters: Value| {
+            lab.aws().call(&Credentials::root(account), region, service, operation, parameters).await.unwrap()
+        };
+        let hub = async |region: &str, operation: &str, parameters: Value| {
+            call(admin.as_str(), region, "securityhub", operation, parameters).await
+        };
+        hub(THERE, "EnableSecurityHub", json!({})).await;
+        let linked = json!({ "RegionLinkingMode": "SPECIFIED_REGIONS", "Regions": [THERE] });
+        let aggregator = hub(world.region(), "CreateFindingAggregator", linked).await;
+        let named = json!({ "FindingAggregatorArn": aggregator["FindingAggregatorArn"] });
+        assert_eq!(hub(THERE, "GetFindingAggregator", named).await["Regions"], json!([THERE]));
+        for (control, name, both) in [("EC2.13", "open-ssh", true), ("EC2.7", "ebs-encryption-off", false)] {
+            if !both {
+                // Only the aggregation Region tells of it.
+                let rule = json!({ "Name": "redress-forward-config" });
+                call(account.as_str(), THERE, "events", "DisableRule", rule).await;
+            }
             let broken = scenario::run(name, lab.aws(), &account, &THERE.parse().unwrap()).await.unwrap();
             let resource = broken.resource_arn.as_str();
             let what = format!("{control} is repaired in {THERE}");
@@ -33,6 +52,25 @@ fn what_is_found_in_a_second_region_is_repaired_there() {
             let planned = records.iter().find(|record| record["ResourceId"] == resource).unwrap();
             let detail = planned["Detail"].to_string();
             assert!(detail.contains(THERE) && !detail.contains("PermanentRedirect"), "{planned:#}");
+            if both {
+                // Security Hub sees for itself. Otherwise the finding is Security Hub's own, and Redress resolves it.
+                scenario::notice(lab.aws(), &broken).await.unwrap();
+            }
+            let is = |value: &str| json!([{ "Comparison": "EQUALS", "Value": value }]);
+            let asked = json!({ "Filters": {
+                "AwsAccountId": is(account.as_str()), "Region": is(THERE), "ComplianceSecurityControlId": is(control),
+            } });
+            for region in [THERE, world.region()] {
+                let what = format!("the findings of {control} in {THERE} are resolved in {region}");
+                world
+                    .eventually(&what, async || {
+                        let found = hub(region, "GetFindings", asked.clone()).await;
+                        let findings = found["Findings"].as_array()?;
+                        let resolved = findings.iter().all(|finding| finding["Workflow"]["Status"] == "RESOLVED");
+                        (resolved && !findings.is_empty()).then_some(())
+                    })
+                    .await;
+            }
         }
         let calls = lab.record().calls();
         for effect in ["RevokeSecurityGroupIngress", "EnableEbsEncryptionByDefault"] {
@@ -46,6 +84,15 @@ fn what_is_found_in_a_second_region_is_repaired_there() {
             .filter(|call| call.operation == "StartAutomationExecution" && call.account == account.as_str());
         let regions: Vec<&str> = runs.map(|call| call.region.as_str()).collect();
         assert!(!regions.is_empty() && regions.iter().all(|region| *region == THERE), "{regions:?}");
+        // Both ways came to the orchestrator's queue, and findings are updated where they were heard of.
+        let deliveries = lab.record().deliveries();
+        for (rule, least) in [("/redress-config", 1), ("/redress-securityhub-imported", 2)] {
+            let came = deliveries.iter().filter(|sent| sent.rule_arn.ends_with(rule) && sent.error.is_none()).count();
+            assert!(came >= least, "{rule}: {came} of {least}");
+        }
+        let updates = calls.iter().filter(|call| call.operation == "BatchUpdateFindings");
+        let updates: Vec<(&str, u16)> = updates.map(|call| (call.region.as_str(), call.status)).collect();
+        assert!(!updates.is_empty() && updates.iter().all(|made| *made == (world.region(), 200)), "{updates:?}");
         // Each function asks the STS of the Region that it runs in. At which host is seen in `member_session.rs`: the lab's is one.
         let asked = calls.iter().filter(|call| call.operation == "AssumeRole" && call.function.is_some());
         let asked: Vec<(&Option<String>, &str)> = asked.map(|call| (&call.function, call.region.as_str())).collect();

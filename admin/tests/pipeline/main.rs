@@ -25,6 +25,8 @@ const IMPORT: &str = include_str!("../../../common/tests/fixtures/asff-bucket.js
 const SUPPRESSED: &str = include_str!("../../../common/tests/fixtures/asff-suppressed.json");
 const CONFIG: &str = include_str!("../../../common/tests/fixtures/config-bucket.json");
 const ASKED: &str = include_str!("../../../common/tests/fixtures/action-remediate.json");
+/// A Region that is not home.
+const THERE: &str = "eu-west-1";
 
 fn standard() -> Settings {
     Settings { policy_set: PolicySetName::Standard, ..Settings::default() }
@@ -287,6 +289,45 @@ async fn config_and_security_hub_that_report_the_same_failure_are_one_remediatio
     take(&world, IMPORT, later(4)).await.unwrap();
     assert_eq!(world.started().len(), 1);
     assert!(world.updates().is_empty(), "the finding that is worked on is Config's");
+}
+
+/// As the administrator's account in the aggregation Region tells of a linked Region's finding: the envelope is of the
+/// one, the finding of the other.
+fn aggregated(body: &str) -> String {
+    let (envelope, detail) = body.split_once("\"detail\":").unwrap();
+    format!("{envelope}\"detail\":{}", detail.replace("eu-central-1", THERE))
+}
+
+#[tokio::test]
+async fn a_failure_told_in_its_own_and_in_the_aggregation_region_is_one_remediation_in_its_own() {
+    let own = CONFIG.replace("eu-central-1", THERE);
+    let aggregated = aggregated(&generation(IMPORT, "2026-03-02T09:15:02.917Z"));
+    for (first, second, updates) in [(&own, &aggregated, 0), (&aggregated, &own, 1)] {
+        let world = World::new(&standard());
+        take(&world, first, now()).await.unwrap();
+        take(&world, second, now()).await.unwrap();
+        let event = world.end(Some(Outcome::Verified));
+        complete(&world, &event, later(3)).await;
+        for again in [first, second] {
+            take(&world, again, later(4)).await.unwrap();
+        }
+        let started = world.started();
+        let places: Vec<&str> = started.iter().map(|(place, _)| place.region.as_str()).collect();
+        assert_eq!((places.as_slice(), world.in_backlog().len()), (&[THERE][..], 0));
+        // By id and product: Security Hub takes it in the home Region, where it aggregates.
+        let updated = world.updates();
+        assert_eq!(updated.len(), updates);
+        assert!(updated.iter().all(|update| update.resolved && update.product_arn.as_str().contains(THERE)));
+        world.verify();
+    }
+}
+
+#[tokio::test]
+async fn a_custom_action_in_the_aggregation_region_is_done_in_the_findings_own() {
+    let world = World::new(&standard());
+    take(&world, &aggregated(ASKED), now()).await.unwrap();
+    let started = world.started();
+    assert_eq!(started.iter().map(|(place, _)| place.region.as_str()).collect::<Vec<_>>(), [THERE]);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! AWS Security Hub: findings with real filters, updates, custom actions, automation rules, and the events that they make.
 //!
 //! One hub an account and Region. The organisation's administrator sees and updates its members' findings, and
-//! gets their events too, as the delegated administrator does in AWS. Standards, insights and aggregation
-//! across Regions are not here.
+//! gets their events too, as the delegated administrator does in AWS; with a finding aggregator those of linked
+//! Regions in the aggregation Region besides. Standards and insights are not here.
 
+mod aggregator;
 mod automation;
 mod filter;
 
@@ -17,6 +18,7 @@ use redress_common::ids::Region;
 use serde_json::{Map, Value, json};
 
 use crate::service::{Aws, AwsError, Request, Service};
+use aggregator::Aggregator;
 use automation::Rules;
 use filter::Filters;
 
@@ -28,15 +30,20 @@ const OPERATIONS: &[&str] = &[
     "BatchUpdateFindings",
     "CreateActionTarget",
     "CreateAutomationRule",
+    "CreateFindingAggregator",
     "CreateMembers",
     "DeleteActionTarget",
+    "DeleteFindingAggregator",
     "DescribeActionTargets",
     "DescribeHub",
     "EnableOrganizationAdminAccount",
     "EnableSecurityHub",
+    "GetFindingAggregator",
     "GetFindings",
     "ListAutomationRules",
+    "ListFindingAggregators",
     "ListMembers",
+    "UpdateFindingAggregator",
 ];
 
 /// The most findings of one import or update call, and of one custom action.
@@ -56,6 +63,7 @@ pub struct SecurityHub {
 struct State {
     administrator: Option<String>,
     members: BTreeSet<String>,
+    aggregator: Option<Aggregator>,
     hubs: BTreeMap<Place, Hub>,
     /// By Region, product and id: what names a finding for its owner and its administrator alike.
     findings: BTreeMap<(String, String, String), Value>,
@@ -165,17 +173,17 @@ impl SecurityHub {
         Ok(())
     }
 
-    /// One `Imported` event a finding, in its own account and in its administrator's.
+    /// One `Imported` event a finding, in its own account, in its administrator's, and in the aggregation Region.
     async fn tell(&self, changed: Vec<Changed>, aws: &dyn Aws) {
         for Changed { account, region, finding } in changed {
-            let administrator = self.state().administrator_of(&account, &region);
+            let listeners = self.state().listeners(&account, &region);
             let product = finding["ProductArn"].as_str().unwrap_or_default();
             let resources = vec![format!("{product}/{}", finding["Id"].as_str().unwrap_or_default())];
-            for listener in [Some(account), administrator].into_iter().flatten() {
+            for (listener, place) in listeners {
                 let detail = json!({ "findings": [finding] });
                 aws.emit(
                     &listener,
-                    &region,
+                    &place,
                     "aws.securityhub",
                     "Security Hub Findings - Imported",
                     resources.clone(),
@@ -211,17 +219,21 @@ impl SecurityHub {
         let (mut processed, mut unprocessed, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for identifier in identifiers {
             let text = |name: &str| identifier[name].as_str().unwrap_or_default().to_owned();
-            let key = (request.region.clone(), text("ProductArn"), text("Id"));
+            // A product is of one Region, and so are its findings.
+            let product = text("ProductArn");
+            let place = product.split(':').nth(3).unwrap_or_default().to_owned();
+            let key = (place.clone(), product, text("Id"));
+            let (viewer, region) = (&request.caller.account, &request.region);
             let allowed = state
                 .findings
                 .get(&key)
-                .is_some_and(|finding| state.sees(&request.caller.account, &request.region, finding));
+                .is_some_and(|finding| state.shows(viewer, region, &place) && state.sees(viewer, &place, finding));
             match state.findings.get_mut(&key) {
                 Some(finding) if allowed => {
                     amend(finding, &patch);
                     finding["ProcessedAt"] = now().into();
                     let account = finding["AwsAccountId"].as_str().unwrap_or_default().to_owned();
-                    changed.push(Changed { account, region: request.region.clone(), finding: finding.clone() });
+                    changed.push(Changed { account, region: place, finding: finding.clone() });
                     processed.push(identifier.clone());
                 }
                 _ => unprocessed.push(json!({
@@ -354,8 +366,8 @@ impl State {
     }
 
     fn visible(&self, viewer: &str, region: &str) -> Vec<&Value> {
-        let here = self.findings.iter().filter(|((place, ..), _)| place == region);
-        here.map(|(_, finding)| finding).filter(|finding| self.sees(viewer, region, finding)).collect()
+        let here = self.findings.iter().filter(|((place, ..), _)| self.shows(viewer, region, place));
+        here.filter(|((place, ..), finding)| self.sees(viewer, place, finding)).map(|(_, finding)| finding).collect()
     }
 
     /// Stores what a provider says. What customers set (workflow, note, own fields) stays, but for the workflow of
@@ -447,7 +459,14 @@ impl Service for SecurityHub {
                 products
             }
             "DeleteActionTarget" => vec![request.path.strip_prefix("/actionTargets/").unwrap_or_default().to_owned()],
-            "CreateAutomationRule" | "EnableOrganizationAdminAccount" | "ListAutomationRules" => Vec::new(),
+            "DeleteFindingAggregator" | "GetFindingAggregator" | "UpdateFindingAggregator" => {
+                vec![aggregator::named(request).to_owned()]
+            }
+            "CreateAutomationRule"
+            | "CreateFindingAggregator"
+            | "EnableOrganizationAdminAccount"
+            | "ListAutomationRules"
+            | "ListFindingAggregators" => Vec::new(),
             _ => vec![hub_arn(account, region)],
         }
     }
@@ -469,8 +488,10 @@ impl Service for SecurityHub {
             }
             "CreateActionTarget" => self.create_action_target(&request),
             "CreateAutomationRule" => self.create_automation_rule(&request),
+            "CreateFindingAggregator" => self.create_finding_aggregator(&request),
             "CreateMembers" => self.create_members(&request),
             "DeleteActionTarget" => self.delete_action_target(&request),
+            "DeleteFindingAggregator" => self.delete_finding_aggregator(&request),
             "DescribeActionTargets" => self.describe_action_targets(&request),
             "DescribeHub" => self.describe(&request),
             "EnableOrganizationAdminAccount" => {
@@ -478,8 +499,10 @@ impl Service for SecurityHub {
                 Ok(json!({}))
             }
             "EnableSecurityHub" => self.enable(&request),
+            "GetFindingAggregator" => self.get_finding_aggregator(&request),
             "GetFindings" => self.find(&request),
             "ListAutomationRules" => self.list_automation_rules(&request),
+            "ListFindingAggregators" => self.list_finding_aggregators(&request),
             "ListMembers" => {
                 let state = self.state();
                 let administrator = state.administrator.clone();
@@ -489,6 +512,7 @@ impl Service for SecurityHub {
                     .map(|id| json!({ "AccountId": id, "MemberStatus": "Enabled", "AdministratorId": administrator }));
                 Ok(json!({ "Members": members.collect::<Vec<_>>() }))
             }
+            "UpdateFindingAggregator" => self.update_finding_aggregator(&request),
             other => Err(AwsError::new("UnknownOperationException", format!("the lab's Security Hub has no {other}"))),
         }
     }
@@ -713,6 +737,13 @@ fn not_subscribed(account: &str) -> AwsError {
     AwsError {
         status: 401,
         ..AwsError::new("InvalidAccessException", format!("Account {account} is not subscribed to AWS Security Hub"))
+    }
+}
+
+fn not_administrator(account: &str) -> AwsError {
+    AwsError {
+        status: 401,
+        ..AwsError::new("InvalidAccessException", format!("Account {account} is not the administrator of Security Hub"))
     }
 }
 

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::filter::Filters;
-use super::{MAX_BATCH, SecurityHub, State, amend, invalid, list, now, page, partition, patch, with_token};
+use super::{
+    MAX_BATCH, SecurityHub, State, amend, invalid, list, not_administrator, now, page, partition, patch, with_token,
+};
 use crate::service::{AwsError, Request};
 
 /// The most rules of an account.
@@ -254,11 +256,4 @@ pub(super) fn named(body: &Value) -> Vec<String> {
 
 fn unprocessed(arn: &str) -> Value {
     json!({ "RuleArn": arn, "ErrorCode": 404, "ErrorMessage": "there is no such automation rule" })
-}
-
-fn not_administrator(account: &str) -> AwsError {
-    AwsError {
-        status: 401,
-        ..AwsError::new("InvalidAccessException", format!("Account {account} is not the administrator of Security Hub"))
-    }
 }

@@ -33,9 +33,13 @@ impl Bed {
     }
 
     async fn check(&self, passed: bool) {
+        self.check_in("us-east-1", passed).await;
+    }
+
+    async fn check_in(&self, region: &str, passed: bool) {
         let check = ControlCheck {
             account: MEMBER,
-            region: "us-east-1",
+            region,
             control: "S3.8",
             title: "S3 general purpose buckets should block public access",
             severity: "HIGH",
@@ -46,6 +50,35 @@ impl Bed {
             at: Timestamp::now(),
         };
         self.hub.control_checked(&check, &*self.aws).await;
+    }
+
+    /// A call in a Region, about what its path names.
+    async fn call_in(
+        &self,
+        region: &str,
+        account: &str,
+        operation: &str,
+        path: &str,
+        body: Value,
+    ) -> Result<Value, AwsError> {
+        let request = request("securityhub", account, operation, body);
+        let request = Request { region: region.to_owned(), path: path.to_owned(), ..request };
+        self.hub.handle(request, self.aws.clone()).await
+    }
+
+    /// The hubs of the administrator and the member in a further Region.
+    async fn further(&self, region: &str) {
+        for account in [ADMINISTRATOR, MEMBER] {
+            self.call_in(region, account, "EnableSecurityHub", "/", json!({})).await.unwrap();
+        }
+    }
+
+    /// What an account is shown in a Region, as ids and workflow statuses.
+    async fn shown(&self, region: &str, account: &str) -> Vec<(String, String)> {
+        let answer = self.call_in(region, account, "GetFindings", "/", json!({})).await.unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let findings = answer["Findings"].as_array().unwrap().iter();
+        findings.map(|finding| (text(&finding["Id"]), text(&finding["Workflow"]["Status"]))).collect()
     }
 
     async fn ids(&self, account: &str, filters: Value) -> Vec<String> {
@@ -431,6 +464,107 @@ async fn an_automation_rule_that_security_hub_does_not_understand_is_refused() {
         let refused = bed.call(ADMINISTRATOR, "CreateAutomationRule", given.clone()).await.unwrap_err();
         assert_eq!(refused.code, "InvalidInputException", "{given}");
     }
+}
+
+#[tokio::test]
+async fn a_linked_regions_findings_are_told_and_shown_in_the_aggregation_region_too() {
+    const THERE: &str = "eu-west-1";
+    let bed = Bed::new().await;
+    bed.further(THERE).await;
+    bed.further("ap-south-1").await;
+    bed.check_in(THERE, false).await;
+    assert_eq!(bed.aws.events().len(), 2, "without an aggregator each Region is told of its own");
+    assert!(bed.shown("us-east-1", ADMINISTRATOR).await.is_empty());
+
+    let given = json!({ "RegionLinkingMode": "SPECIFIED_REGIONS", "Regions": [THERE] });
+    bed.ok(ADMINISTRATOR, "CreateFindingAggregator", given).await;
+    bed.check_in("ap-south-1", false).await;
+    assert_eq!(bed.aws.events().len(), 2, "a Region that is not linked");
+    bed.check_in(THERE, false).await;
+    let events = bed.aws.events();
+    let told: Vec<(&str, &str)> = events
+        .iter()
+        .map(|event| (event["account"].as_str().unwrap(), event["region"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [(MEMBER, THERE), (ADMINISTRATOR, THERE), (ADMINISTRATOR, "us-east-1")]);
+    let finding = &events[2]["detail"]["findings"][0];
+    assert_eq!((&finding["Region"], finding), (&json!(THERE), &events[0]["detail"]["findings"][0]));
+    assert_eq!(bed.shown("us-east-1", ADMINISTRATOR).await, bed.shown(THERE, ADMINISTRATOR).await);
+    assert!(bed.shown("us-east-1", MEMBER).await.is_empty());
+    assert_eq!(bed.shown("ap-south-1", ADMINISTRATOR).await.len(), 1);
+
+    // An update in either Region is one in both, and both are told.
+    let identifier = json!({ "Id": finding["Id"], "ProductArn": finding["ProductArn"] });
+    for (region, status) in [("us-east-1", "RESOLVED"), (THERE, "SUPPRESSED")] {
+        let update = json!({ "FindingIdentifiers": [identifier], "Workflow": { "Status": status } });
+        let answer = bed.call_in(region, ADMINISTRATOR, "BatchUpdateFindings", "/", update).await.unwrap();
+        assert_eq!(answer["ProcessedFindings"], json!([identifier]), "{answer:#}");
+        assert_eq!(bed.aws.events().len(), 3);
+        for place in ["us-east-1", THERE] {
+            let shown = bed.shown(place, ADMINISTRATOR).await;
+            assert_eq!(shown.iter().map(|(_, status)| status.as_str()).collect::<Vec<_>>(), [status], "{place}");
+        }
+    }
+    let update = json!({ "FindingIdentifiers": [identifier], "Workflow": { "Status": "NEW" } });
+    for (region, account) in [("us-east-1", MEMBER), ("ap-south-1", ADMINISTRATOR)] {
+        let answer = bed.call_in(region, account, "BatchUpdateFindings", "/", update.clone()).await.unwrap();
+        assert_eq!(answer["UnprocessedFindings"][0]["ErrorCode"], "FindingNotFound", "{region} {account}");
+    }
+}
+
+#[tokio::test]
+async fn a_finding_aggregator_is_made_read_changed_and_deleted_by_the_administrator_alone() {
+    let bed = Bed::new().await;
+    bed.further("eu-west-1").await;
+    let all = json!({ "RegionLinkingMode": "ALL_REGIONS" });
+    for account in [MEMBER, STRANGER] {
+        let refused = bed.call(account, "CreateFindingAggregator", all.clone()).await.unwrap_err();
+        assert_eq!(refused.code, "InvalidAccessException", "{account}");
+    }
+    for mistake in [
+        json!({}),
+        json!({ "RegionLinkingMode": "SOME_REGIONS" }),
+        json!({ "RegionLinkingMode": "SPECIFIED_REGIONS" }),
+        json!({ "RegionLinkingMode": "ALL_REGIONS", "Regions": ["eu-west-1"] }),
+        json!({ "RegionLinkingMode": "SPECIFIED_REGIONS", "Regions": ["eu-west-1", "us-east-1"] }),
+    ] {
+        let refused = bed.call(ADMINISTRATOR, "CreateFindingAggregator", mistake.clone()).await.unwrap_err();
+        assert_eq!(refused.code, "InvalidInputException", "{mistake}");
+    }
+    let path = "/findingAggregator/list";
+    let listed =
+        async || bed.call_in("eu-west-1", ADMINISTRATOR, "ListFindingAggregators", path, json!({})).await.unwrap();
+    assert_eq!(listed().await, json!({ "FindingAggregators": [] }));
+
+    let made = bed.ok(ADMINISTRATOR, "CreateFindingAggregator", all.clone()).await;
+    assert_eq!(made["FindingAggregationRegion"], "us-east-1");
+    assert_eq!((&made["RegionLinkingMode"], made.get("Regions")), (&json!("ALL_REGIONS"), None));
+    let arn = made["FindingAggregatorArn"].as_str().unwrap();
+    assert!(arn.starts_with(&format!("arn:aws:securityhub:us-east-1:{ADMINISTRATOR}:finding-aggregator/")), "{arn}");
+    let again = bed.call(ADMINISTRATOR, "CreateFindingAggregator", all).await.unwrap_err();
+    assert_eq!(again.code, "LimitExceededException");
+    assert_eq!(listed().await, json!({ "FindingAggregators": [{ "FindingAggregatorArn": arn }] }));
+    bed.check_in("eu-west-1", false).await;
+    assert_eq!(bed.aws.events().len(), 3);
+
+    let but = json!({
+        "FindingAggregatorArn": arn, "RegionLinkingMode": "ALL_REGIONS_EXCEPT_SPECIFIED", "Regions": ["eu-west-1"],
+    });
+    let path = "/findingAggregator/update";
+    let elsewhere = bed.call_in("eu-west-1", ADMINISTRATOR, "UpdateFindingAggregator", path, but.clone()).await;
+    assert_eq!(elsewhere.unwrap_err().code, "InvalidInputException", "it is changed in its own Region");
+    let changed = bed.call_in("us-east-1", ADMINISTRATOR, "UpdateFindingAggregator", path, but).await.unwrap();
+    let get = format!("/findingAggregator/get/{arn}");
+    let told = bed.call_in("eu-west-1", ADMINISTRATOR, "GetFindingAggregator", &get, json!({})).await.unwrap();
+    assert_eq!((&told["Regions"], &told), (&json!(["eu-west-1"]), &changed));
+    bed.check_in("eu-west-1", true).await;
+    assert_eq!(bed.aws.events().len(), 2);
+
+    let delete = format!("/findingAggregator/delete/{arn}");
+    let gone = bed.call_in("us-east-1", ADMINISTRATOR, "DeleteFindingAggregator", &delete, json!({})).await.unwrap();
+    assert_eq!(gone, json!({}));
+    let refused = bed.call_in("us-east-1", ADMINISTRATOR, "GetFindingAggregator", &get, json!({})).await.unwrap_err();
+    assert_eq!(refused.code, "ResourceNotFoundException");
 }
 
 #[tokio::test]
