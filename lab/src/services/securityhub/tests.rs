@@ -482,10 +482,8 @@ async fn a_linked_regions_findings_are_told_and_shown_in_the_aggregation_region_
     assert_eq!(bed.aws.events().len(), 2, "a Region that is not linked");
     bed.check_in(THERE, false).await;
     let events = bed.aws.events();
-    let told: Vec<(&str, &str)> = events
-        .iter()
-        .map(|event| (event["account"].as_str().unwrap(), event["region"].as_str().unwrap()))
-        .collect();
+    let told: Vec<(&str, &str)> =
+        events.iter().map(|event| (event["account"].as_str().unwrap(), event["region"].as_str().unwrap())).collect();
     assert_eq!(told, [(MEMBER, THERE), (ADMINISTRATOR, THERE), (ADMINISTRATOR, "us-east-1")]);
     let finding = &events[2]["detail"]["findings"][0];
     assert_eq!((&finding["Region"], finding), (&json!(THERE), &events[0]["detail"]["findings"][0]));
