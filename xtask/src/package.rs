@@ -103,7 +103,7 @@ fn build(phases: &Phases, target: Option<&str>) -> Result<PathBuf, String> {
         build.args(["--target", target]);
     }
     build.args(["--config", &format!("build.rustflags={}", nowhere())]);
-    phases.run("build for Lambda (fat LTO: 5 minutes, the first time 15 or more)", build)?;
+    phases.run("build for Lambda (fat LTO: half an hour or more on two cores)", build)?;
     Ok(target.map_or_else(tools::target_dir, |target| tools::target_dir().join(target)).join("lambda"))
 }
 
