@@ -65,8 +65,8 @@ impl Stop {
     }
 }
 
-/// The switch that stops this, if any. It stops everybody; only what puts something back is not stopped by `observe`. `ou_path` is `None` when the account's place is not known: then
-/// every unit's switch holds.
+/// The switch that stops this, if any. It stops everybody; only what puts something back is not stopped by `observe`.
+/// `ou_path` is `None` when the account's place is not known: then every unit's switch holds.
 #[must_use]
 pub fn switched(settings: &Settings, ou_path: Option<&[String]>, case: &Case) -> Option<Stop> {
     let (switch, scope) = settings.switch_of(&case.account, ou_path, &case.control);

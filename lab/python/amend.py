@@ -14,7 +14,7 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.core.router import extract_access_key_id, extract_region
 from ministack.services import cloudformation, cloudwatch, config, dynamodb, ecs, elasticache, eventbridge, iam, kms, lambda_svc, organizations, s3, secretsmanager, sns, sts, tagging
-from ministack.services.cloudformation import handlers, provisioners
+from ministack.services.cloudformation import handlers, provisioners, stacks
 
 
 def all_of_it():
@@ -28,6 +28,7 @@ def all_of_it():
     leave_packages_unread()
     keep_alarms_of_stacks()
     leave_documents_to_the_lab()
+    make_nested_stacks_in_turn()
     keep_what_nested_templates_retain()
     keep_attributes_of_nested_resources()
     read_templates_and_packages_of_other_accounts()
@@ -204,6 +205,12 @@ def leave_documents_to_the_lab():
 
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = {
         "create": create, "update": lambda physical_id, *rest: (physical_id, {}), "delete": lambda *rest: None}
+
+
+def make_nested_stacks_in_turn():
+    """MiniStack makes a nested stack in a thread, beside the requests that read and change the same dictionaries."""
+    blocks = stacks._runs_on_worker_thread
+    stacks._runs_on_worker_thread = lambda kind: kind != "AWS::CloudFormation::Stack" and blocks(kind)
 
 
 def keep_what_nested_templates_retain():
