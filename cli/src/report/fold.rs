@@ -9,7 +9,7 @@ use redress_admin::policy::Asked;
 use redress_common::contract::Mode;
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{AccountId, ControlId, RemediationId, excerpt};
-use redress_common::ledger::{Record, detail};
+use redress_common::ledger::{Record, code, detail};
 use redress_common::state::State;
 
 /// What a policy's id begins with when an exemption decided.
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Undo,
     /// Somebody asked what would be changed.
     DryRun,
-    /// A run that serves another: the plan for an approval, a safety copy.
+    /// A run that serves another, such as the plan for an approval or a safety copy; or what a person said of an incident.
     Aside,
     /// An operator's change of settings, policies, exemptions and the like, and what Redress changed of its own.
     Change,
@@ -209,7 +209,8 @@ impl Fold {
             }
         }
         case.undoes |= some(detail::UNDOES).is_some();
-        case.aside |= some(detail::PLAN_FOR).is_some();
+        let is_said = [code::CASE_CLOSED, code::ESCALATED].contains(&of(detail::CODE));
+        case.aside |= is_said || some(detail::PLAN_FOR).is_some();
         let state = draft.execution_status;
         match state {
             State::Claimed => case.started.earliest(place, || ()),

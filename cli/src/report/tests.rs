@@ -135,6 +135,22 @@ fn a_month_of_everything_is_counted_as_the_definitions_say() {
 }
 
 #[test]
+fn what_a_person_says_of_an_incident_is_no_finding() {
+    let resource = subject("S3.8", SeverityLabel::High, "one");
+    let counted = |drafts| {
+        let all = report(drafts, &[]).figures.all;
+        (all.ends.told, all.standing.total(), all.backlog)
+    };
+    for (code, changes) in [("case-closed", false), ("escalated", false), ("notify", true)] {
+        let (_, mut said) = story(&resource, OCTOBER + 20 * DAY, HOUR, Fate::Told);
+        for draft in &mut said {
+            draft.detail.insert("Code".to_owned(), code.to_owned());
+        }
+        assert_eq!(counted([october(), said].concat()) != counted(october()), changes, "{code}");
+    }
+}
+
+#[test]
 fn filters_limit_what_is_counted() {
     let of = |flags: &[&str]| report(october(), flags).figures.all.attempts;
     assert_eq!(of(&["--control", "S3.5"]), 2);
