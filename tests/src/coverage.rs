@@ -30,7 +30,7 @@ const BY_APPROVALS: [&str; 3] = ["EC2.3", "RDS.3", "RDS.4"];
 fn catalogue(root: &Path) -> Catalogue {
     let text = std::fs::read_to_string(root.join("ssm-documents/catalogue.json")).unwrap_or_default();
     let mut catalogue: Catalogue = serde_json::from_str(&text).unwrap_or_default();
-    // Playbooks are proven by `contain.rs`.
+    // Playbooks are proven by `contain/`.
     catalogue.0.retain(|_, entry| entry.direct.is_none());
     catalogue
 }

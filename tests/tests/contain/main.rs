@@ -22,6 +22,11 @@ use redress_tests::world::{World, world_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+mod cluster;
+mod custody;
+mod destroyed;
+mod samples;
+
 /// DESIGN §10, issue 6: calls of the playbook until the instance is isolated.
 const BUDGET: usize = 12;
 const QUARANTINE: &str = "redress-quarantine";
@@ -29,7 +34,7 @@ const QUARANTINE: &str = "redress-quarantine";
 fn the_world() -> &'static World {
     let accounts = [
         "instance", "scaled", "bucket", "people", "quiet", "asked", "broken", "killed", "function", "database",
-        "button",
+        "button", "cluster", "custody", "destroyed", "sampled",
     ];
     world_of(&accounts, |control| control.as_str() == "S3.8")
 }

@@ -1,0 +1,1 @@
+//! A cluster of EKS and its Kubernetes API: a compromised pod is cut off, and given back.

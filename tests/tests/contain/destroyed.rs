@@ -1,0 +1,1 @@
+//! What cannot be undone: asked for by one, agreed to by another, and only after a last snapshot.
