@@ -40,6 +40,8 @@ pub struct Case {
     pub released: bool,
     /// The campaign that brought it back.
     pub campaign: Option<String>,
+    /// What its reporter calls it, such as a GuardDuty type; empty for an undo.
+    pub finding_type: String,
     /// What the finding says of the other side, for a threat list.
     pub indicators: Vec<String>,
     /// What is kept of it until the end.
@@ -93,6 +95,7 @@ impl Case {
             arn: self.arn.as_str(),
             kind: &self.subject.resource_type,
             control: &self.control,
+            finding_type: &self.finding_type,
             severity: self.severity,
             risk: self.risk,
             frameworks: &self.frameworks,
@@ -311,6 +314,7 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
         first_seen: finding.first_seen,
         released: false,
         campaign: None,
+        finding_type: check_name(&finding.check),
         indicators: finding.indicators.clone(),
         subject: Subject {
             region: Some(region.clone()),
@@ -397,6 +401,7 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
         first_seen: undo.event_time,
         released: false,
         campaign: None,
+        finding_type: String::new(),
         indicators: Vec::new(),
         subject: Subject {
             finding_id: started.draft.finding_id.clone(),

@@ -51,6 +51,8 @@ pub struct Question<'a> {
     pub kind: &'a str,
     /// The control.
     pub control: &'a ControlId,
+    /// What the finding's reporter calls it; empty for an undo.
+    pub finding_type: &'a str,
     /// The finding's severity.
     pub severity: Severity,
     /// The control's risk.
@@ -129,6 +131,9 @@ pub struct Asked {
     pub kind: String,
     /// The control.
     pub control: ControlId,
+    /// What the finding's reporter calls it, such as a GuardDuty type; empty for an undo.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub finding_type: String,
     /// The finding's severity.
     pub severity: Severity,
     /// The control's risk.
@@ -193,6 +198,7 @@ impl From<&Question<'_>> for Asked {
             resource: question.arn.to_owned(),
             kind: question.kind.to_owned(),
             control: question.control.clone(),
+            finding_type: question.finding_type.to_owned(),
             severity: question.severity,
             risk: question.risk,
             frameworks: question.frameworks.clone(),

@@ -90,6 +90,7 @@ fn attributes(asked: &Asked, account: EntityUid) -> Record {
         ("type".to_owned(), text(&asked.kind)),
         ("control".to_owned(), text(asked.control.as_str())),
         ("family".to_owned(), text(asked.control.family())),
+        ("findingType".to_owned(), text(&asked.finding_type)),
         ("severity".to_owned(), RestrictedExpression::new_long(asked.severity.score.into())),
         ("severityLabel".to_owned(), text(asked.severity.label.as_str())),
         ("risk".to_owned(), text(asked.risk.as_str())),

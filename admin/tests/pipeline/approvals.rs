@@ -96,6 +96,7 @@ async fn decided(world: &World) {
         arn: "arn:aws:s3:::payroll-exports",
         kind: "AWS::S3::Bucket",
         control: &"S3.8".parse().unwrap(),
+        finding_type: "S3.8",
         severity: redress_common::finding::Severity { score: 70, label: SeverityLabel::High },
         risk: Risk::Reversible,
         frameworks: &BTreeSet::new(),

@@ -372,6 +372,7 @@ fn question_of(subject: &Subject, at: i64, before: i64) -> Vec<(String, String)>
         resource: subject.arn.to_string(),
         kind: subject.kind.to_owned(),
         control: subject.control.clone(),
+        finding_type: subject.control.to_string(),
         severity: Severity::of_label(subject.severity),
         risk: Risk::Reversible,
         frameworks: std::collections::BTreeSet::new(),

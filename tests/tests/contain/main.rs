@@ -33,8 +33,21 @@ const QUARANTINE: &str = "redress-quarantine";
 
 fn the_world() -> &'static World {
     let accounts = [
-        "instance", "scaled", "bucket", "people", "quiet", "asked", "broken", "killed", "function", "database",
-        "button", "cluster", "custody", "destroyed", "sampled",
+        "instance",
+        "scaled",
+        "bucket",
+        "people",
+        "quiet",
+        "asked",
+        "broken",
+        "killed",
+        "function",
+        "database",
+        "button",
+        "cluster",
+        "custody",
+        "destroyed",
+        "sampled",
     ];
     world_of(&accounts, |control| control.as_str() == "S3.8")
 }

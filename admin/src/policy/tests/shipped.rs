@@ -220,3 +220,33 @@ proptest! {
         prop_assert_eq!(ask(PolicySetName::Observe, &Asked { risk, pilot, ..asked(by) }).disposition, Disposition::Notify);
     }
 }
+
+/// Seed 003: contain narrowly, by a list of types and accounts. The list of docs/policy.md, on top of a shipped set.
+#[test]
+fn a_list_says_which_types_are_contained_in_which_account() {
+    let page = include_str!("../../../../docs/policy.md");
+    let example = page.split("```cedar\n").find(|part| part.contains("mine.contain-only-what-is-listed")).unwrap();
+    let listed = example.split("```").next().unwrap().replace("111122223333", asked(rule()).account.as_str());
+    let source = format!("{}\n{listed}", source(PolicySetName::Standard).unwrap());
+    let policies = Policies::load(&source).unwrap();
+    let of = |account: &str, finding_type: &str, by: Asker| {
+        let account: AccountId = account.parse().unwrap();
+        let known = asked(rule()).account_facts.map(|facts| AccountFacts { account: account.clone(), ..facts });
+        let asked = Asked {
+            account,
+            account_facts: known,
+            finding_type: finding_type.to_owned(),
+            control: "Contain.EC2Instance".parse().unwrap(),
+            risk: Risk::Disruptive,
+            severity: Severity { score: 80, label: SeverityLabel::High },
+            ..asked(by)
+        };
+        policies.ask_again(&asked, &Exemptions::default()).unwrap().disposition
+    };
+    let (listed, other) = ("111122223333", "444455556666");
+    assert_eq!(of(listed, "CryptoCurrency:EC2/BitcoinTool.B!DNS", rule()), Disposition::Act);
+    assert_eq!(of(listed, "Backdoor:EC2/C&CActivity.B", rule()), Disposition::Act);
+    assert_eq!(of(listed, "Recon:EC2/PortProbeUnprotectedPort", rule()), Disposition::Notify);
+    assert_eq!(of(other, "CryptoCurrency:EC2/BitcoinTool.B!DNS", rule()), Disposition::Notify);
+    assert_eq!(of(other, "containment", jo()), Disposition::Act, "a person answers for it");
+}
