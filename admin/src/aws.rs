@@ -141,7 +141,18 @@ impl Aws {
     /// every root certificate anew: a millisecond.
     async fn within(&self, place: &Place) -> Result<aws_sdk_ssm::config::Builder, StartError> {
         let region = aws_sdk_ssm::config::Region::new(place.region.as_str().to_owned());
-        Ok(aws_sdk_ssm::config::Builder::new().region(region).credentials_provider(self.session(place).await?))
+        let session = self.session(place).await?;
+        let within = aws_sdk_ssm::config::Builder::new().region(region).credentials_provider(session);
+        // A session is at hand. Without this the SDK makes a cache for it, for each call.
+        Ok(within.identity_cache(aws_sdk_ssm::config::IdentityCache::no_cache()))
+    }
+
+    /// The same of the Lambda client.
+    async fn within_lambda(&self, place: &Place) -> Result<aws_sdk_lambda::config::Builder, StartError> {
+        let region = aws_sdk_lambda::config::Region::new(place.region.as_str().to_owned());
+        let session = self.session(place).await?;
+        let within = aws_sdk_lambda::config::Builder::new().region(region).credentials_provider(session);
+        Ok(within.identity_cache(aws_sdk_lambda::config::IdentityCache::no_cache()))
     }
 
     async fn session(&self, place: &Place) -> Result<aws_credential_types::Credentials, StartError> {
@@ -163,16 +174,14 @@ impl Aws {
         let unanswered = |message| StartError { transient: true, unanswered: true, message };
         let request = direct::request(place, start, direct, recall)?;
         let payload = serde_json::to_vec(&request).map_err(|error| StartError::refused(false, error.to_string()))?;
-        let region = aws_sdk_lambda::config::Region::new(place.region.as_str().to_owned());
-        let credentials = self.session(place).await?;
         // A second call while the first still runs would find it half done.
         let timeouts = aws_sdk_lambda::config::timeout::TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(CONTAINED)
             .operation_timeout(CONTAINED);
-        let within = aws_sdk_lambda::config::Builder::new()
-            .region(region)
-            .credentials_provider(credentials)
+        let within = self
+            .within_lambda(place)
+            .await?
             .timeout_config(timeouts.build())
             .retry_config(aws_sdk_lambda::config::retry::RetryConfig::disabled());
         let client = self.lambda.get_or_init(|| aws_sdk_lambda::Client::new(&self.base));
@@ -315,9 +324,7 @@ impl Outside for Aws {
     async fn guard(&self, place: &Place, request: &GuardRequest) -> Result<GuardEvidence, StartError> {
         const OPERATION: &str = "lambda:Invoke";
         let failed = |transient, message: String| StartError::refused(transient, message);
-        let region = aws_sdk_lambda::config::Region::new(place.region.as_str().to_owned());
-        let within =
-            aws_sdk_lambda::config::Builder::new().region(region).credentials_provider(self.session(place).await?);
+        let within = self.within_lambda(place).await?;
         let payload = serde_json::to_vec(request).map_err(|error| failed(false, error.to_string()))?;
         let client = self.lambda.get_or_init(|| aws_sdk_lambda::Client::new(&self.base));
         let answer = client

@@ -37,7 +37,8 @@ use redress_common::aws::ledger_store::{
     Also, AppendError, ClaimWrite, StoreError, TransactError, append, append_with,
 };
 use redress_common::aws::state_table::{
-    CatalogueError, Claim, ClaimStatus, Expect, Notice, PolicySetName, Settings, Snapshot, StateKey, Subject,
+    CatalogueError, CatalogueItem, Claim, ClaimStatus, Expect, Notice, PolicySetName, Settings, Snapshot, StateKey,
+    Subject,
 };
 use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, parameter};
@@ -106,10 +107,19 @@ pub(crate) async fn pause(round: u64) {
 pub struct Orchestrator<O> {
     outside: O,
     me: Identity,
-    catalogue: Mutex<Option<(Arc<Catalogue>, Timestamp)>>,
+    catalogue: Mutex<Option<Kept>>,
     context: Context,
     /// The set in force was the operators' own when the settings were read last: it is read with the rest.
     own_set: AtomicBool,
+}
+
+/// The catalogue as it was read last.
+#[derive(Debug)]
+struct Kept {
+    catalogue: Arc<Catalogue>,
+    /// What it was opened from.
+    item: CatalogueItem,
+    read: Timestamp,
 }
 
 /// The account that an event came from: the one thing that EventBridge vouches for.
@@ -533,8 +543,11 @@ impl<O: Outside> Orchestrator<O> {
     /// Read items; with them the catalogue when the one at hand is old, and the operators' own policy set when it is in
     /// force.
     async fn read(&self, mut keys: Vec<StateKey>, now: Timestamp) -> Result<(Arc<Catalogue>, Snapshot), Retry> {
-        let at_hand = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let fresh = at_hand.filter(|(_, read)| (now.as_millisecond() - read.as_millisecond()).abs() < CATALOGUE_MS);
+        let fresh = {
+            let kept = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+            let age = |kept: &Kept| (now.as_millisecond() - kept.read.as_millisecond()).abs();
+            kept.as_ref().filter(|kept| age(kept) < CATALOGUE_MS).map(|kept| kept.catalogue.clone())
+        };
         if fresh.is_none() {
             keys.push(StateKey::Catalogue);
         }
@@ -548,17 +561,24 @@ impl<O: Outside> Orchestrator<O> {
             keys.push(StateKey::Policy);
             snapshot = self.outside.read(&keys).await?;
         }
-        if let Some((catalogue, _)) = fresh {
+        if let Some(catalogue) = fresh {
             return Ok((catalogue, snapshot));
         }
-        let catalogue = Arc::new(snapshot.catalogue()?);
-        *self.catalogue.lock().unwrap_or_else(PoisonError::into_inner) = Some((catalogue.clone(), now));
+        let item = snapshot.catalogue_item()?;
+        let mut kept = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        let catalogue = match kept.as_ref().filter(|kept| kept.item == item) {
+            // To the byte what was hashed and parsed before: those are the better part of such an event's work.
+            Some(kept) => kept.catalogue.clone(),
+            None => Arc::new(item.open()?),
+        };
+        *kept = Some(Kept { catalogue: catalogue.clone(), item, read: now });
+        drop(kept);
         Ok((catalogue, snapshot))
     }
 
     fn cached(&self) -> Option<Arc<Catalogue>> {
         let at_hand = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-        at_hand.as_ref().map(|(catalogue, _)| catalogue.clone())
+        at_hand.as_ref().map(|kept| kept.catalogue.clone())
     }
 
     /// A person chose "undo" on a finding: undo the last remediation of its resource.

@@ -12,7 +12,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,7 +20,8 @@ use redress_lab::bed::{Bed, BedOptions};
 use redress_lab::record::{Call, Invocation};
 use redress_lab::scenario::{self, Broken};
 use redress_tests::grants::role_of;
-use redress_tests::world::{World, binaries, options, root};
+use redress_tests::measure::{machine, median, quantile, shipped, short};
+use redress_tests::world::{World, options, root};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -142,15 +142,7 @@ fn main() {
         return;
     }
     let asked = Asked::parse();
-    let shipped = root().join("target/lambda");
-    let ships = ["orchestrator", "completion", "recorder", "remediate"].iter().all(|name| shipped.join(name).is_file());
-    let from = if ships { shipped } else { binaries() };
-    if !ships {
-        eprintln!(
-            "NOTE: target/lambda lacks the functions as they ship (`cargo xtask package`): the everyday build in"
-        );
-        eprintln!("      {} is measured instead; its times and sizes say little", from.display());
-    }
+    let (from, ships) = shipped(&["orchestrator", "completion", "recorder", "remediate"]);
     let members: Vec<&str> = WARM.into_iter().chain([COLD, STORM]).collect();
     let bed = BedOptions { binaries: from.clone(), ..options(&members) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -175,6 +167,8 @@ fn main() {
     if let Ok(storm) = std::fs::read_to_string(root().join("target/storm.json")) {
         figures.0.extend(serde_json::from_str::<Vec<Figure>>(&storm).expect("figures"));
     }
+    let containment = std::fs::read_to_string(root().join("target/containment.json"));
+    let containment: Value = containment.map_or(Value::Null, |text| serde_json::from_str(&text).expect("figures"));
 
     let report = json!({
         "At": Timestamp::now(),
@@ -185,6 +179,7 @@ fn main() {
         "Figures": figures.0,
         "CallsPerRemediation": calls,
         "OrchestratorCallsOfAllDeliveries": stormed,
+        "Containment": containment,
     });
     let file = root().join("target/figures.json");
     std::fs::write(&file, serde_json::to_string_pretty(&report).expect("JSON")).expect("target can be written to");
@@ -562,39 +557,4 @@ fn tally(names: impl Iterator<Item = String>) -> BTreeMap<String, u32> {
         *counts.entry(name).or_default() += 1;
     }
     counts
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let model = read("/proc/cpuinfo")
-        .lines()
-        .find_map(|line| Some(line.strip_prefix("model name")?.trim_start_matches([' ', '\t', ':']).to_owned()));
-    let load = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
-    format!(
-        "{cores} cores, {}, load {load} at the end",
-        model.unwrap_or_else(|| PathBuf::from(std::env::consts::ARCH).display().to_string())
-    )
-}
-
-fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
-}
-
-/// By nearest rank; 0 of nothing.
-fn quantile(values: &[f64], part: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let rank = (values.len() as f64 * part).ceil() as usize;
-    values.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-}
-
-/// Three digits that count, but for what is a little more than one.
-fn short(value: f64) -> String {
-    match value {
-        whole if whole.fract() == 0.0 || whole >= 100.0 => format!("{whole:.0}"),
-        tens if tens >= 10.0 => format!("{tens:.1}"),
-        near if (1.0..1.01).contains(&near) => format!("{near:.3}"),
-        small => format!("{small:.2}"),
-    }
 }

@@ -107,10 +107,19 @@ pub fn world(members: &[&str]) -> &'static World {
 /// # Panics
 /// When it cannot be started.
 #[must_use]
-#[expect(clippy::panic, reason = "without a lab there is no test")]
 pub fn world_of(members: &[&str], has: impl Fn(&ControlId) -> bool) -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
-    WORLD.get_or_init(|| {
+    WORLD.get_or_init(|| World::start(options(members), has))
+}
+
+impl World {
+    /// A new one, with all playbooks and this part of the controls.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    #[expect(clippy::panic, reason = "without a lab there is no test")]
+    pub fn start(options: BedOptions, has: impl Fn(&ControlId) -> bool) -> Self {
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => panic!("no runtime: {error}"),
@@ -121,8 +130,8 @@ pub fn world_of(members: &[&str], has: impl Fn(&ControlId) -> bool) -> &'static 
         };
         let all = controls.len();
         controls.retain(|control| has(&control.id));
-        let options = options(members);
-        let plan = match Plan::of(&options.root, members, options.progress.clone()) {
+        let members: Vec<&str> = options.members.iter().map(String::as_str).collect();
+        let plan = match Plan::of(&options.root, &members, options.progress.clone()) {
             // What is deployed whole is what was generated.
             Ok(plan) if controls.len() == all => Ok(plan),
             Ok(plan) => match load_playbooks(&root().join(PLAYBOOKS)) {
@@ -136,13 +145,11 @@ pub fn world_of(members: &[&str], has: impl Fn(&ControlId) -> bool) -> &'static 
             Err(error) => panic!("the plan: {error}"),
         };
         match started {
-            Ok(bed) => World { runtime, bed },
+            Ok(bed) => Self { runtime, bed },
             Err(error) => panic!("the lab did not start: {error}"),
         }
-    })
-}
+    }
 
-impl World {
     /// A bed of one's own, for what must not be shared.
     #[must_use]
     pub const fn of(runtime: Runtime, bed: Bed) -> Self {

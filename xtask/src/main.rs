@@ -54,7 +54,7 @@ enum Command {
         /// One JSON document on standard output instead of a table.
         #[arg(long)]
         json: bool,
-        /// Passed on: `--rounds N` (cold starts), `--deliveries N` (of one event).
+        /// Passed on: `--rounds N` (cold starts), `--deliveries N` (of one event). `REDRESS_BENCH_RUNS=N` is for containment.
         #[arg(last = true)]
         rest: Vec<String>,
     },
@@ -116,6 +116,12 @@ fn bench(phases: &Phases, json: bool, rest: Vec<String>) -> Result<(), String> {
     // The functions write their metrics there.
     storm.stdout(std::process::Stdio::null());
     phases.run("storm", storm)?;
+    // Its table comes first; as JSON it is a part of the figures.
+    let mut containment = cargo(["bench", "--quiet", "--workspace", "--bench", "containment", "--profile", "dev"]);
+    if json {
+        containment.stdout(std::process::Stdio::null());
+    }
+    phases.run("containment", containment)?;
     // What is measured are the functions, which `package` builds; the lab around them is the everyday build.
     let mut bench = cargo(["bench", "--quiet", "--workspace", "--bench", "figures", "--profile", "dev", "--"]);
     if json {

@@ -23,6 +23,8 @@ pub(super) struct Scene<'a> {
     asked: &'a Asked,
     schema: &'a Schema,
     resource: EntityUid,
+    /// Of every action that is asked about.
+    context: Context,
     pub(super) entities: Entities,
 }
 
@@ -54,12 +56,13 @@ impl<'a> Scene<'a> {
                 .map_err(|error| wrong(&error))?,
         );
         let entities = Entities::from_entities(all, Some(schema)).map_err(|error| wrong(&error))?;
-        Ok(Self { asked, schema, resource, entities })
+        let context = Context::from_pairs(context(asked, asked.now)).map_err(|error| wrong(&error))?;
+        Ok(Self { asked, schema, resource, context, entities })
     }
 
     /// The request for an action on a finding.
     pub(super) fn request(&self, action: &str) -> Result<Request, PolicyError> {
-        self.build(self.asked.by.kind(), self.asked.by.id(), action, context(self.asked, self.asked.now))
+        self.build(self.asked.by.kind(), self.asked.by.id(), action, self.context.clone())
     }
 
     /// The request to answer an approval.
@@ -69,11 +72,11 @@ impl<'a> Scene<'a> {
         let own = matches!(requester, Asker::Analyst(by) if is_same_person(by, approver));
         context.insert("requester".to_owned(), text(requester.id()));
         context.insert("self".to_owned(), RestrictedExpression::new_bool(own));
+        let context = Context::from_pairs(context).map_err(|error| wrong(&error))?;
         self.build("Analyst", approver, "Answer", context)
     }
 
-    fn build(&self, kind: &'static str, id: &str, action: &str, context: Record) -> Result<Request, PolicyError> {
-        let context = Context::from_pairs(context).map_err(|error| wrong(&error))?;
+    fn build(&self, kind: &'static str, id: &str, action: &str, context: Context) -> Result<Request, PolicyError> {
         Request::new(uid(kind, id)?, uid("Action", action)?, self.resource.clone(), context, Some(self.schema))
             .map_err(|error| wrong(&error))
     }

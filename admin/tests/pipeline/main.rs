@@ -14,7 +14,10 @@ mod world;
 use jiff::{SignedDuration, Timestamp};
 use redress_admin::completion::Completion;
 use redress_admin::orchestrate::{Orchestrator, Retry};
-use redress_common::aws::state_table::{ClaimStatus, PolicySetName, Settings, StateKey, Switch};
+use redress_common::aws::state_table::{
+    CatalogueError, CatalogueItem, ClaimStatus, PolicySetName, Settings, StateKey, Switch,
+};
+use redress_common::catalogue::Catalogue;
 use redress_common::contract::{Mode, Outcome, parameter};
 use redress_common::ids::{ClaimKey, RemediationId};
 use redress_common::ledger::detail;
@@ -376,6 +379,28 @@ async fn without_a_catalogue_the_message_waits_in_the_queue() {
     world.take_away(&StateKey::Catalogue);
     assert!(matches!(take(&world, IMPORT, now()).await, Err(Retry::Catalogue(_))));
     assert!(world.records().is_empty());
+}
+
+/// A process that has a catalogue at hand looks at every byte that is not the same.
+#[tokio::test]
+async fn a_catalogue_that_changed_is_read_and_one_that_was_tampered_with_is_refused() {
+    let world = World::new(&standard());
+    let orchestrator = Orchestrator::new(&world, identity());
+    orchestrator.message(IMPORT, now()).await.unwrap();
+    orchestrator.message(IMPORT, later(70)).await.unwrap();
+    assert_eq!(world.started().len(), 1);
+
+    let stored: Catalogue = serde_json::from_str(include_str!("../../../ssm-documents/catalogue.json")).unwrap();
+    let mut tampered = CatalogueItem::of(&stored).unwrap();
+    tampered.catalogue.push(' ');
+    world.put(&StateKey::Catalogue, &tampered);
+    let newer = generation(IMPORT, "2026-03-02T09:16:00.000Z");
+    let refused = orchestrator.message(&newer, later(140)).await;
+    assert!(matches!(refused, Err(Retry::Catalogue(CatalogueError::Hash))), "{refused:?}");
+
+    world.put(&StateKey::Catalogue, &CatalogueItem::of(&Catalogue::default()).unwrap());
+    orchestrator.message(&newer, later(210)).await.unwrap();
+    assert_eq!(world.started().len(), 1, "it knows no control any more");
 }
 
 #[tokio::test]

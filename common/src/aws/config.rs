@@ -52,6 +52,8 @@ pub(super) fn builder(region: String, credentials: Credentials) -> Builder {
     SdkConfig::builder()
         .region(Region::new(region))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
+        // They are at hand: there is nothing to load, and no copy to look for.
+        .identity_cache(aws_sdk_dynamodb::config::IdentityCache::no_cache())
         .http_client(http_client())
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
         .time_source(aws_smithy_async::time::SharedTimeSource::new(aws_smithy_async::time::SystemTimeSource::new()))

@@ -45,9 +45,13 @@ pub enum ItemError {
 /// # Errors
 /// When the value is no object.
 pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Item, ItemError> {
-    let map: Map<String, Value> = serde_json::to_value(value)
-        .and_then(serde_json::from_value)
-        .map_err(|source| ItemError::Shape { what, source })?;
+    let map: Map<String, Value> = match serde_json::to_value(value) {
+        Ok(Value::Object(map)) => Ok(map),
+        // It says what is wrong with anything else.
+        Ok(other) => serde_json::from_value(other),
+        Err(error) => Err(error),
+    }
+    .map_err(|source| ItemError::Shape { what, source })?;
     Ok(map.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, attribute(value))).collect())
 }
 
@@ -130,6 +134,11 @@ mod tests {
         let item = encode("a thing", &thing()).unwrap();
         assert!(!item.contains_key("maybe"), "absent is absent, not null");
         assert_eq!(decode::<Thing>("a thing", &item).unwrap(), thing());
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_item() {
+        assert!(matches!(encode("a list", &[1, 2]), Err(ItemError::Shape { what: "a list", .. })));
     }
 
     #[test]

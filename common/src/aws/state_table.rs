@@ -476,8 +476,15 @@ impl Snapshot {
     /// # Errors
     /// When there is none, or it cannot be trusted.
     pub fn catalogue(&self) -> Result<Catalogue, CatalogueError> {
-        let item: Option<CatalogueItem> = self.get("the catalogue", &StateKey::Catalogue)?;
-        item.ok_or(CatalogueError::Absent)?.open()
+        self.catalogue_item()?.open()
+    }
+
+    /// The catalogue's text and hash: who has opened the same before need not do so again.
+    ///
+    /// # Errors
+    /// When there is none, or it is not readable.
+    pub fn catalogue_item(&self) -> Result<CatalogueItem, CatalogueError> {
+        self.get("the catalogue", &StateKey::Catalogue)?.ok_or(CatalogueError::Absent)
     }
 
     /// The operators' own policy set.

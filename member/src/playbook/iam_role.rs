@@ -65,14 +65,14 @@ impl Wanted {
 
 /// A role as the playbooks see it; `None` when there is none.
 pub(super) async fn read(client: &aws_sdk_iam::Client, role: &str) -> Result<Option<RoleState>, NativeError> {
-    let answer = client.get_role().role_name(role).send().await;
+    let (answer, policy) = tokio::join!(client.get_role().role_name(role).send(), deny::read(client, Of::Role, role));
     let answer = match answer.map_err(|error| AwsFailure::of("GetRole", &error)) {
         Err(failure) if failure.code() == Some("NoSuchEntity") => return Ok(None),
         answer => answer?,
     };
     let arn = answer.role().and_then(|role| role.arn().parse().ok());
     let arn = arn.ok_or(NativeError::Form { what: "the ARN of a role", native: DECLARED.name })?;
-    Ok(Some(RoleState { arn, policy: deny::read(client, Of::Role, role).await? }))
+    Ok(Some(RoleState { arn, policy: policy? }))
 }
 
 /// The call that makes the policy of a role again what it was before.

@@ -99,13 +99,14 @@ impl ContainUser {
 #[async_trait]
 impl Native for ContainUser {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
-        let answer = self.client.get_user().user_name(&self.user).send().await;
+        let user = self.client.get_user().user_name(&self.user).send();
+        let (answer, policy, keys) =
+            tokio::join!(user, deny::read(&self.client, Of::User, &self.user), self.read_keys());
         match answer.map_err(|error| AwsFailure::of("GetUser", &error)) {
             Err(failure) if failure.code() == Some("NoSuchEntity") => return Ok(None),
             answer => answer?,
         };
-        let policy = deny::read(&self.client, Of::User, &self.user).await?;
-        let state = State { policy, keys: self.read_keys().await? };
+        let state = State { policy: policy?, keys: keys? };
         Ok(Some(Image { present: true, state: untyped(&state, "the state", DECLARED.name)? }))
     }
 

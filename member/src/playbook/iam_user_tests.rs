@@ -160,7 +160,9 @@ async fn keys_are_deactivated_where_that_is_asked_for() {
 #[tokio::test]
 async fn a_user_that_is_not_there_is_told() {
     let aws = FakeAws::default();
-    aws.answer("GetUser", 404, "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>");
+    let nobody = "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>";
+    aws.answer("GetUserPolicy", 404, nobody);
+    aws.answer("GetUser", 404, nobody);
     assert_eq!(native(&aws, json!({})).unwrap().inspect().await.unwrap(), None);
 }
 

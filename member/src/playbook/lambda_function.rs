@@ -76,6 +76,14 @@ impl ContainFunction {
         }
     }
 
+    /// The function's role, when its sessions are to be revoked.
+    async fn its_role_if_meant(&self) -> Result<Option<RoleState>, NativeError> {
+        if self.role.is_none() {
+            return Ok(None);
+        }
+        self.its_role().await.map(Some)
+    }
+
     /// The function's role, which must be this account's.
     async fn its_role(&self) -> Result<RoleState, NativeError> {
         let answer = self.lambda.get_function_configuration().function_name(&self.function).send().await;
@@ -96,14 +104,16 @@ fn name(role: &RoleState) -> &str {
 #[async_trait]
 impl Native for ContainFunction {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
-        let answer = self.lambda.get_function_concurrency().function_name(&self.function).send().await;
+        let (answer, role) = tokio::join!(
+            self.lambda.get_function_concurrency().function_name(&self.function).send(),
+            self.its_role_if_meant()
+        );
         let answer = match answer.map_err(|error| AwsFailure::of("GetFunctionConcurrency", &error)) {
             Err(failure) if failure.code() == Some(MISSING) => return Ok(None),
             answer => answer?,
         };
         let reserved = answer.reserved_concurrent_executions().map(i64::from);
-        let role = if self.role.is_some() { Some(self.its_role().await?) } else { None };
-        let state = State { reserved_concurrency: reserved, role };
+        let state = State { reserved_concurrency: reserved, role: role? };
         Ok(Some(Image { present: true, state: untyped(&state, "the state", DECLARED.name)? }))
     }
 

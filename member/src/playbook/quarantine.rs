@@ -4,7 +4,7 @@
 //! that has rules isolates nothing; it is not used, and not changed.
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, IpPermission};
+use aws_sdk_ec2::types::{Filter, IpPermission, SecurityGroup};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::Call;
 use serde_json::json;
@@ -20,6 +20,7 @@ pub(super) const GROUP: &str = "$quarantine";
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Group {
     pub(super) id: String,
+    pub(super) vpc: String,
     lets_in: bool,
     /// What it lets out.
     egress: Vec<IpPermission>,
@@ -40,16 +41,23 @@ impl Group {
 
 /// The group of this VPC, when there is one.
 pub(super) async fn find(client: &Client, vpc: &str) -> Result<Option<Group>, NativeError> {
-    let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
-    let answer = client.describe_security_groups().filters(filter("group-name", NAME)).filters(filter("vpc-id", vpc));
-    let answer = answer.send().await.map_err(|error| AwsFailure::of("DescribeSecurityGroups", &error))?;
-    let found = answer.security_groups().iter().find(|group| group.group_name() == Some(NAME));
-    Ok(found.map(|group| Group {
+    Ok(all(client).await?.into_iter().find(|group| group.vpc == vpc))
+}
+
+/// Those of all VPCs, in each of which a name stands once.
+pub(super) async fn all(client: &Client) -> Result<Vec<Group>, NativeError> {
+    let named = Filter::builder().name("group-name").values(NAME).build();
+    let answer = client.describe_security_groups().filters(named).send().await;
+    let answer = answer.map_err(|error| AwsFailure::of("DescribeSecurityGroups", &error))?;
+    let found = answer.security_groups().iter().filter(|group| group.group_name() == Some(NAME));
+    let read = |group: &SecurityGroup| Group {
         id: group.group_id().unwrap_or_default().to_owned(),
+        vpc: group.vpc_id().unwrap_or_default().to_owned(),
         lets_in: !group.ip_permissions().is_empty(),
         egress: group.ip_permissions_egress().to_vec(),
         ours: group.description() == Some(DESCRIPTION),
-    }))
+    };
+    Ok(found.map(read).collect())
 }
 
 const DESCRIPTION: &str = "Made by Redress: no rules, for resources that are contained";
@@ -112,6 +120,6 @@ async fn close(client: &Client, vpc: &str) -> Result<(), NativeError> {
 impl Group {
     /// One without rules.
     pub(super) fn closed(id: &str) -> Self {
-        Self { id: id.to_owned(), lets_in: false, egress: Vec::new(), ours: true }
+        Self { id: id.to_owned(), vpc: "vpc-1".to_owned(), lets_in: false, egress: Vec::new(), ours: true }
     }
 }

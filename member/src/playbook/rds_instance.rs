@@ -7,7 +7,8 @@
 //! `ApplyImmediately` is not said: it would apply what else waits for that window.
 //!
 //! RDS works for minutes and refuses changes while it does; a function has five. Each call waits until RDS shows what it asked
-//! for, and goes on where it was when it is started again. Connections that are open already may live on until they close.
+//! for, and goes on where it was when it is started again. What was looked at right before the calls is not read anew for
+//! each of them, but for the quarantine's rules when it was just made. Connections that are open already may live on until they close.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -55,7 +56,9 @@ const IDLE: [&str; 4] = ["deleting", "failed", "stopped", "stopping"];
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the snapshot's waits: what isolates is done then.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(8);
-const PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(4) };
+/// Between two looks at what RDS does: at first, and at most. What it does at once is seen at once.
+const PAUSES: [Duration; 2] =
+    if cfg!(test) { [Duration::from_millis(1); 2] } else { [Duration::from_millis(200), Duration::from_secs(4)] };
 
 /// The playbook on one instance.
 #[derive(Debug)]
@@ -65,15 +68,24 @@ struct ContainInstance {
     name: String,
     remediation: RemediationId,
     until: Instant,
-    /// What the last look found beside the instance.
-    beside: Mutex<Beside>,
+    /// What the last look found.
+    last: Mutex<Look>,
 }
 
-/// What is no part of the instance's settings: it changes by itself, or is others'.
+/// What was found.
 #[derive(Debug, Clone, Default)]
-struct Beside {
+struct Look {
+    /// The settings, when there is an instance.
+    state: Option<State>,
+    /// It changes by itself.
     status: String,
+    /// It is others', too.
     quarantine: Option<Group>,
+}
+
+/// The next of the pauses.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(PAUSES[1])
 }
 
 impl ContainInstance {
@@ -84,7 +96,7 @@ impl ContainInstance {
             name: request.job.resource_name.clone(),
             remediation: request.job.remediation_id,
             until: Instant::now() + PATIENCE,
-            beside: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -103,8 +115,21 @@ impl ContainInstance {
         Ok(Some((State::of(&instance, cluster.as_ref())?, status)))
     }
 
-    fn beside(&self) -> Beside {
-        self.beside.lock().map(|beside| beside.clone()).unwrap_or_default()
+    fn last(&self) -> Look {
+        self.last.lock().map(|last| last.clone()).unwrap_or_default()
+    }
+
+    /// The instance as it was when it was looked at last: right before the first of the calls, all of it was.
+    async fn known(&self) -> Result<(State, String), NativeError> {
+        let found = match self.last() {
+            Look { state: Some(state), status, .. } => Some((state, status)),
+            Look { state: None, .. } => self.read().await?,
+        };
+        found.ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> NativeError {
+        NativeError::NotNow(format!("instance {} is not there any more", self.name))
     }
 
     /// The calls that make the instance's settings these, as far as they differ.
@@ -151,8 +176,7 @@ impl ContainInstance {
     }
 
     async fn vpc(&self) -> Result<String, NativeError> {
-        let found = self.read().await?.map(|(state, _)| state.vpc);
-        found.ok_or_else(|| NativeError::NotNow(format!("instance {} is not there any more", self.name)))
+        Ok(self.known().await?.0.vpc)
     }
 
     /// What a planned call means: with the id of the group that was made.
@@ -168,16 +192,11 @@ impl ContainInstance {
         Ok(input)
     }
 
-    /// Asks for a change once, and waits until RDS shows it.
+    /// Asks for a change once, at once, and waits until RDS shows it.
     async fn modify(&self, operation: &'static Operation, input: &Value) -> Result<(), NativeError> {
-        let mut asked = false;
-        loop {
-            let Some((now, status)) = self.read().await? else {
-                return Err(NativeError::NotNow(format!("instance {} is not there any more", self.name)));
-            };
-            if now.shows(input) {
-                return Ok(());
-            }
+        let (mut now, mut status) = self.known().await?;
+        let (mut asked, mut pause) = (false, PAUSES[0]);
+        while !now.shows(input) {
             if !asked {
                 match rds::call(&self.wire, operation, input).await {
                     Err(failure) if failure.code().is_some_and(|code| BUSY.contains(&code)) => {}
@@ -187,24 +206,28 @@ impl ContainInstance {
                     }
                 }
             }
-            if Instant::now() + PAUSE > self.until {
+            if Instant::now() + pause > self.until {
                 let name = &self.name;
                 return Err(NativeError::Underway(format!("instance {name} is {status}, and not yet as was asked")));
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = longer(pause);
+            (now, status) = self.read().await?.ok_or_else(|| self.gone())?;
         }
+        Ok(())
     }
 
     /// Begins a snapshot, when RDS has got the time.
     async fn acquire(&self, operation: &'static Operation, input: &Value) -> Result<(), NativeError> {
-        let until = Instant::now() + SNAPSHOT_PATIENCE;
+        let (until, mut pause) = (Instant::now() + SNAPSHOT_PATIENCE, PAUSES[0]);
         loop {
             match rds::call(&self.wire, operation, input).await {
                 Err(failure) if failure.code().is_some_and(|code| THERE.contains(&code)) => return Ok(()),
                 Err(failure)
-                    if failure.code().is_some_and(|code| BUSY.contains(&code)) && Instant::now() + PAUSE < until =>
+                    if failure.code().is_some_and(|code| BUSY.contains(&code)) && Instant::now() + pause < until =>
                 {
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(pause).await;
+                    pause = longer(pause);
                 }
                 answer => return Ok(answer.map(drop)?),
             }
@@ -215,17 +238,20 @@ impl ContainInstance {
 #[async_trait]
 impl Native for ContainInstance {
     async fn inspect(&self) -> Result<Option<Image>, NativeError> {
-        let Some((state, status)) = self.read().await? else { return Ok(None) };
-        let quarantine = quarantine::find(&self.ec2, &state.vpc).await?;
-        if let Ok(mut beside) = self.beside.lock() {
-            *beside = Beside { status, quarantine };
+        // Which VPC is meant is known with the instance: the groups of all of them are few, and need not wait for it.
+        let (read, groups) = tokio::join!(self.read(), quarantine::all(&self.ec2));
+        let Some((state, status)) = read? else { return Ok(None) };
+        let quarantine = groups?.into_iter().find(|group| group.vpc == state.vpc);
+        let image = Image { present: true, state: untyped(&state, "the state", DECLARED.name)? };
+        if let Ok(mut last) = self.last.lock() {
+            *last = Look { state: Some(state), status, quarantine };
         }
-        Ok(Some(Image { present: true, state: untyped(&state, "the state", DECLARED.name)? }))
+        Ok(Some(image))
     }
 
     fn plan(&self, now: &Image) -> Result<Change, NativeError> {
         let state: State = typed(&now.state, "the state", DECLARED.name)?;
-        let Beside { status, quarantine } = self.beside();
+        let Look { status, quarantine, .. } = self.last();
         let making = quarantine::plan(&DECLARED, &state.vpc, quarantine.as_ref())?;
         let group = quarantine.filter(|_| making.is_empty()).map_or_else(|| GROUP.to_owned(), |group| group.id);
         let wanted = Wanted { groups: vec![group], publicly_accessible: false, deletion_protection: true };
@@ -283,7 +309,7 @@ impl Native for ContainInstance {
     fn half_way(&self, now: &Image, before: &Image) -> bool {
         let read = |image: &Image| typed::<State>(&image.state, "the state", DECLARED.name);
         let (Ok(now), Ok(before)) = (read(now), read(before)) else { return false };
-        let quarantined = self.beside().quarantine.is_some_and(|group| now.groups == [group.id]);
+        let quarantined = self.last().quarantine.is_some_and(|group| now.groups == [group.id]);
         now.cluster == before.cluster
             && now.vpc == before.vpc
             && (quarantined || now.groups == before.groups)

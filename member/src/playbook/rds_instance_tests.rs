@@ -122,8 +122,7 @@ async fn a_database_is_isolated_then_protected_then_copied() {
     assert_eq!(change.0[2].parameters, modify, "`ApplyImmediately` would apply what waits for the maintenance window");
     assert!(!native.may_fail(&change.0[2]) && native.may_fail(&change.0[3]));
 
-    // The group is made, and what AWS lets out of a new one is taken back.
-    instance(&aws, "available", &[("sg-1", "active")], true, false, None);
+    // The group is made, and what AWS lets out of a new one is taken back. The instance's VPC is known.
     aws.answer(
         "CreateSecurityGroup",
         200,
@@ -131,7 +130,6 @@ async fn a_database_is_isolated_then_protected_then_copied() {
     );
     native.call(&change.0[0]).await.unwrap();
     assert!(body(&aws, "CreateSecurityGroup").contains("VpcId=vpc-1"));
-    instance(&aws, "available", &[("sg-1", "active")], true, false, None);
     group(&aws, Some(("sg-9", ALL_OUT)));
     aws.answer(
         "RevokeSecurityGroupEgress",
@@ -141,13 +139,11 @@ async fn a_database_is_isolated_then_protected_then_copied() {
     native.call(&change.0[1]).await.unwrap();
     assert!(body(&aws, "RevokeSecurityGroupEgress").contains("IpProtocol=-1"));
 
-    // RDS is at something else first, then does it, and takes its time.
-    instance(&aws, "available", &[("sg-1", "active")], true, false, None);
+    // RDS is at something else first, then does it, and takes its time. That the group isolates is looked at before.
     group(&aws, Some(QUARANTINE));
-    instance(&aws, "backing-up", &[("sg-1", "active")], true, false, None);
     let busy = "<ErrorResponse><Error><Code>InvalidDBInstanceState</Code></Error></ErrorResponse>";
     aws.answer("ModifyDBInstance", 400, busy);
-    instance(&aws, "available", &[("sg-1", "active")], true, false, None);
+    instance(&aws, "backing-up", &[("sg-1", "active")], true, false, None);
     aws.answer("ModifyDBInstance", 200, "<ModifyDBInstanceResponse/>");
     instance(&aws, "modifying", &[("sg-1", "removing"), ("sg-9", "adding")], true, true, None);
     instance(&aws, "available", &[("sg-9", "active")], false, true, None);
@@ -156,6 +152,9 @@ async fn a_database_is_isolated_then_protected_then_copied() {
     assert!(sent.contains("VpcSecurityGroupIds.VpcSecurityGroupId.1=sg-9"), "{sent}");
     assert!(sent.contains("PubliclyAccessible=false") && !sent.contains("ApplyImmediately"), "{sent}");
     assert_eq!(aws.seen().iter().filter(|seen| seen.name == "ModifyDBInstance").count(), 2, "asked for once");
+    let seen: Vec<String> = aws.seen().into_iter().map(|seen| seen.name).collect();
+    let isolated = seen.iter().position(|name| name == "ModifyDBInstance");
+    assert_eq!(isolated, Some(6), "one look, the group's three calls, one look at its rules: {seen:?}");
 
     aws.answer("CreateDBSnapshot", 400, busy);
     aws.answer("CreateDBSnapshot", 200, "<CreateDBSnapshotResponse/>");
@@ -244,6 +243,7 @@ async fn a_stopped_database_and_a_group_that_isolates_nothing_are_told() {
         ["RevokeSecurityGroupEgress", "ModifyDBInstance", "CreateDBSnapshot"]
     );
 
+    group(&aws, None);
     aws.answer(
         "DescribeDBInstances",
         404,
@@ -254,7 +254,7 @@ async fn a_stopped_database_and_a_group_that_isolates_nothing_are_told() {
 
 fn seen(group: Option<Group>) -> ContainInstance {
     let native = native(&FakeAws::default());
-    *native.beside.lock().unwrap() = Beside { status: "available".to_owned(), quarantine: group };
+    *native.last.lock().unwrap() = Look { state: None, status: "available".to_owned(), quarantine: group };
     native
 }
 
@@ -298,4 +298,35 @@ proptest! {
         prop_assert!(native.compliant(&after), "{after:?}");
         prop_assert_eq!(applied(&after, &native.plan_restore(&after, &before).unwrap()), before);
     }
+}
+
+#[tokio::test]
+async fn the_group_of_another_vpc_is_not_its_own() {
+    let aws = FakeAws::default();
+    let native = native(&aws);
+    instance(&aws, "available", &[("sg-1", "active")], false, true, None);
+    let elsewhere = "<DescribeSecurityGroupsResponse><securityGroupInfo><item><groupId>sg-8</groupId>\
+                     <groupName>redress-quarantine</groupName><vpcId>vpc-2</vpcId></item></securityGroupInfo>\
+                     </DescribeSecurityGroupsResponse>";
+    aws.answer("DescribeSecurityGroups", 200, elsewhere);
+    let before = native.inspect().await.unwrap().unwrap();
+    let change = native.plan(&before).unwrap();
+    assert_eq!(
+        said(&change),
+        ["CreateSecurityGroup", "RevokeSecurityGroupEgress", "ModifyDBInstance", "CreateDBSnapshot"]
+    );
+}
+
+/// A run that was cut off after RDS had done it goes on behind it.
+#[tokio::test]
+async fn what_is_so_already_is_not_asked_for() {
+    let aws = FakeAws::default();
+    let native = native(&aws);
+    instance(&aws, "available", &[("sg-9", "active")], false, true, None);
+    group(&aws, Some(QUARANTINE));
+    native.inspect().await.unwrap().unwrap();
+    let parameters = json!({ "DBInstanceIdentifier": "orders", "VpcSecurityGroupIds": ["sg-9"] });
+    let modify = Call { service: "rds".to_owned(), operation: "ModifyDBInstance".to_owned(), parameters };
+    native.call(&modify).await.unwrap();
+    assert!(aws.seen().iter().all(|seen| seen.name.starts_with("Describe")));
 }

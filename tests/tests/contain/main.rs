@@ -3,7 +3,7 @@
 //! `--nocapture` prints the calls and the milliseconds of each playbook.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +15,13 @@ use redress_lab::faults::{Action, Rule};
 use redress_lab::record::Call;
 use redress_tests::again::claim_key;
 use redress_tests::ask::{Ended, Target};
-use redress_tests::grants::{Used, role_of, unused};
+use redress_tests::grants::{Used, unused};
 use redress_tests::inbox::Notifications;
-use redress_tests::raw::{asff, guardduty_event, security_hub_event};
+use redress_tests::incident::{
+    QUARANTINE, bucket, call, calls_of, cost, database, done, finding, function, instance, is_isolated, name,
+    of_principal, role, state, updated, user,
+};
+use redress_tests::raw::{asff, security_hub_event};
 use redress_tests::world::{World, world_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -29,7 +33,6 @@ mod samples;
 
 /// DESIGN §10, issue 6: calls of the playbook until the instance is isolated.
 const BUDGET: usize = 12;
-const QUARANTINE: &str = "redress-quarantine";
 
 fn the_world() -> &'static World {
     let accounts = [
@@ -52,85 +55,6 @@ fn the_world() -> &'static World {
     world_of(&accounts, |control| control.as_str() == "S3.8")
 }
 
-async fn call(world: &World, account: &str, service: &str, operation: &str, parameters: Value) -> Value {
-    world.call(account, service, operation, parameters).await.unwrap_or_else(|error| panic!("{operation}: {error}"))
-}
-
-/// An instance with a second interface, a role and tags.
-async fn instance(world: &World, account: &str, tags: Value) -> Target {
-    let ec2 = async |operation: &str, asked: Value| call(world, account, "ec2", operation, asked).await;
-    let profile = format!("web-{}", Uuid::new_v4().simple());
-    let iam = async |operation: &str, asked: Value| call(world, account, "iam", operation, asked).await;
-    let trust = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();
-    iam("CreateRole", json!({ "RoleName": profile, "AssumeRolePolicyDocument": trust })).await;
-    iam("CreateInstanceProfile", json!({ "InstanceProfileName": profile })).await;
-    iam("AddRoleToInstanceProfile", json!({ "InstanceProfileName": profile, "RoleName": profile })).await;
-
-    let subnets = ec2("DescribeSubnets", json!({})).await;
-    let subnet = subnets["Subnets"][0].clone();
-    let group = json!({ "GroupName": profile, "Description": "web", "VpcId": subnet["VpcId"] });
-    let group = ec2("CreateSecurityGroup", group).await["GroupId"].clone();
-    let images = ec2("DescribeImages", json!({ "Owners": ["amazon"] })).await;
-    let run = json!({
-        "ImageId": images["Images"][0]["ImageId"], "MinCount": 1, "MaxCount": 1, "SubnetId": subnet["SubnetId"],
-        "SecurityGroupIds": [group],
-        "MetadataOptions": { "HttpTokens": "optional", "HttpPutResponseHopLimit": 2, "HttpEndpoint": "enabled" },
-    });
-    let ran = ec2("RunInstances", run).await;
-    let id = ran["Instances"][0]["InstanceId"].as_str().unwrap().to_owned();
-    ec2("AssociateIamInstanceProfile", json!({ "InstanceId": id, "IamInstanceProfile": { "Name": profile } })).await;
-    if tags != json!([]) {
-        ec2("CreateTags", json!({ "Resources": [id], "Tags": tags })).await;
-    }
-    let second = json!({ "SubnetId": subnet["SubnetId"], "Groups": [group] });
-    let second = ec2("CreateNetworkInterface", second).await["NetworkInterface"]["NetworkInterfaceId"].clone();
-    ec2("AttachNetworkInterface", json!({ "InstanceId": id, "NetworkInterfaceId": second, "DeviceIndex": 1 })).await;
-    Target {
-        account: account.to_owned(),
-        control: "Contain.EC2Instance".to_owned(),
-        arn: format!("arn:aws:ec2:{}:{account}:instance/{id}", world.region()),
-    }
-}
-
-fn name(target: &Target) -> &str {
-    target.arn.rsplit(['/', ':']).next().unwrap()
-}
-
-/// What AWS says of an instance, as far as containment touches it.
-async fn state(world: &World, target: &Target) -> Value {
-    let id = name(target);
-    let ec2 = async |operation: &str, asked: Value| call(world, &target.account, "ec2", operation, asked).await;
-    let told =
-        ec2("DescribeInstances", json!({ "InstanceIds": [id] })).await["Reservations"][0]["Instances"][0].clone();
-    let asked = json!({ "InstanceId": id, "Attribute": "disableApiTermination" });
-    let protected = ec2("DescribeInstanceAttribute", asked).await["DisableApiTermination"]["Value"].clone();
-    let groups: BTreeMap<String, BTreeSet<String>> = told["NetworkInterfaces"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| {
-            let groups = one["Groups"].as_array().unwrap().iter();
-            let names = groups.map(|group| group["GroupName"].as_str().unwrap().to_owned()).collect();
-            (one["NetworkInterfaceId"].as_str().unwrap().to_owned(), names)
-        })
-        .collect();
-    let tags: BTreeMap<&str, &Value> = told["Tags"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|tag| Some((tag["Key"].as_str()?, &tag["Value"])))
-        .collect();
-    json!({
-        "Groups": groups, "Protected": protected, "State": told["State"]["Name"], "Tags": tags,
-        "HttpTokens": told["MetadataOptions"]["HttpTokens"],
-        "HopLimit": told["MetadataOptions"]["HttpPutResponseHopLimit"],
-    })
-}
-
-fn is_isolated(state: &Value) -> bool {
-    state["Groups"].as_object().unwrap().values().all(|groups| *groups == json!([QUARANTINE]))
-}
-
 /// The names of the policies on the role of an instance, which is called like its first group.
 async fn policies(world: &World, target: &Target, before: &Value) -> Vec<String> {
     let role = before["Groups"].as_object().unwrap().values().next().unwrap()[0].clone();
@@ -142,26 +66,6 @@ async fn snapshots(world: &World, target: &Target, remediation: &str) -> usize {
     let own = json!([{ "Name": "tag:redress:contained", "Values": [remediation] }]);
     let found = call(world, &target.account, "ec2", "DescribeSnapshots", json!({ "Filters": own })).await;
     found["Snapshots"].as_array().unwrap().len()
-}
-
-/// GuardDuty's event of a finding.
-fn finding(world: &World, target: &Target, kind: &str, severity: f64) -> Value {
-    guardduty_event(&target.account, world.region(), &target.arn, (kind, severity), Timestamp::now())
-}
-
-/// The same finding as GuardDuty updates it.
-fn updated(finding: &Value) -> Value {
-    let mut later = finding.clone();
-    later["detail"]["updatedAt"] = json!(Timestamp::now());
-    later["detail"]["service"]["count"] = json!(2);
-    later["id"] = json!(Uuid::new_v4().to_string());
-    later
-}
-
-async fn done(world: &World, target: &Target, status: &str) -> Ended {
-    let records = world.comes_to(&target.account, &target.arn, status).await;
-    let id = World::id_of(&records, status);
-    Ended { records: records.into_iter().filter(|record| record["RemediationId"] == id).collect(), id }
 }
 
 /// One test at a time: what is counted is then its own.
@@ -181,35 +85,11 @@ async fn quiet(world: &World) {
     world.drained(names::COMPLETIONS_QUEUE).await;
 }
 
-/// Calls by a role since a mark, in order.
-fn calls_of(world: &World, role: &str, mark: u64) -> Vec<Call> {
-    let calls = world.bed.lab.record().calls_since(mark).into_iter();
-    calls
-        .filter(|call| call.service != "logs" && role_of(&call.principal).is_some_and(|(_, own)| own == role))
-        .collect()
-}
-
 /// What containment cost: the calls until `last` was made, and the time from the first call of the orchestrator to that.
 fn figures(world: &World, what: &str, family: &str, mark: u64, last: &str) -> (usize, Duration) {
-    let own = calls_of(world, &names::contain_role(family), mark);
-    let until = own.iter().rposition(|call| call.operation == last).expect("the last call") + 1;
-    let ours = [names::ORCHESTRATOR_ROLE, names::CROSS_ACCOUNT_ROLE];
-    let contained = own[until - 1].at;
-    let ours: Vec<Call> = ours.iter().flat_map(|role| calls_of(world, role, mark)).collect();
-    let polls = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"];
-    let ours: Vec<&Call> =
-        ours.iter().filter(|call| call.at <= contained && !polls.contains(&call.operation.as_str())).collect();
-    let guard = calls_of(world, names::GUARD_ROLE, mark).len();
-    let first = ours.iter().map(|call| call.at).min().unwrap();
-    let took = Duration::try_from(contained.duration_since(first)).unwrap();
-    println!(
-        "{what}: contained after {until} calls of the playbook ({} in all), {} of the administrator account, {guard} reads of the guard; {} ms",
-        own.len(),
-        ours.len(),
-        took.as_millis()
-    );
-    println!("  {}", own.iter().map(|call| call.operation.as_str()).collect::<Vec<_>>().join(" "));
-    (until, took)
+    let (said, cost) = cost(world, what, family, mark, last);
+    println!("{said}");
+    (cost.until, cost.since_call)
 }
 
 /// The actions that a role is granted and did not use.
@@ -383,21 +263,15 @@ fn an_instance_of_a_group_goes_to_standby_and_comes_back() {
 fn a_bucket_is_contained_and_given_back() {
     in_turn(async |world| {
         let account = world.member("bucket");
-        let bucket = format!("leaks-{}", Uuid::new_v4().simple());
+        let target = bucket(world, &account).await;
+        let bucket = name(&target);
         let s3 = async |operation: &str, mut asked: Value| {
             asked["Bucket"] = json!(bucket);
             world.call(&account, "s3", operation, asked).await
         };
-        s3("CreateBucket", json!({})).await.unwrap();
         let read = json!({ "Effect": "Allow", "Principal": { "AWS": account }, "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{bucket}/*") });
         let policy = json!({ "Version": "2012-10-17", "Statement": [read] }).to_string();
         s3("PutBucketPolicy", json!({ "Policy": policy })).await.unwrap();
-        drop(s3("DeletePublicAccessBlock", json!({})).await);
-        let target = Target {
-            account: account.clone(),
-            control: "Contain.S3Bucket".to_owned(),
-            arn: format!("arn:aws:s3:::{bucket}"),
-        };
         let state = async || {
             let block = s3("GetPublicAccessBlock", json!({}))
                 .await
@@ -553,45 +427,28 @@ fn an_orchestrator_that_dies_after_the_invocation_contains_once_and_it_is_told()
     });
 }
 
-/// A finding about the principal behind an access key: all that GuardDuty tells of it is its name and kind.
-fn of_principal(world: &World, target: &Target, kind: &str, user_type: &str) -> Value {
-    let mut event = finding(world, target, kind, 8.0);
-    event["detail"]["resource"] = json!({ "resourceType": "AccessKey", "accessKeyDetails": {
-        "accessKeyId": "ASIAEXAMPLEEXAMPLE00", "principalId": "AIDAEXAMPLE", "userName": name(target), "userType": user_type,
-    } });
-    event
-}
-
 #[test]
 fn a_user_and_a_role_can_do_nothing_until_they_are_given_back() {
     in_turn(async |world| {
+        const TOR: &str = "UnauthorizedAccess:IAMUser/TorIPCaller";
         let account = world.member("people");
-        let who = format!("intruder-{}", Uuid::new_v4().simple());
-        let trust = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();
-        call(world, &account, "iam", "CreateUser", json!({ "UserName": who })).await;
-        let role = json!({ "RoleName": who, "AssumeRolePolicyDocument": trust });
-        call(world, &account, "iam", "CreateRole", role).await;
-        for (control, kind, user_type, thing, of) in [
-            ("Contain.IAMUser", "UnauthorizedAccess:IAMUser/TorIPCaller", "IAMUser", "user", "UserName"),
-            ("Contain.IAMRole", "UnauthorizedAccess:IAMUser/TorIPCaller", "AssumedRole", "role", "RoleName"),
-        ] {
-            let target = Target {
-                account: account.clone(),
-                control: control.to_owned(),
-                arn: format!("arn:aws:iam::{account}:{thing}/{who}"),
-            };
+        let (user, role) = (user(world, &account).await, role(world, &account).await);
+        for (target, user_type, thing, of) in
+            [(&user, "IAMUser", "user", "UserName"), (&role, "AssumedRole", "role", "RoleName")]
+        {
+            let (control, who) = (target.control.as_str(), name(target));
             let list = if thing == "user" { "ListUserPolicies" } else { "ListRolePolicies" };
             let policies = async || call(world, &account, "iam", list, json!({ of: who })).await["PolicyNames"].clone();
             assert_eq!(policies().await, json!([]), "{control}");
             let mark = world.bed.lab.record().mark();
-            world.send_raw(&of_principal(world, &target, kind, user_type).to_string()).await;
-            let contained = done(world, &target, "Verified").await;
+            world.send_raw(&of_principal(world, target, TOR, user_type).to_string()).await;
+            let contained = done(world, target, "Verified").await;
             assert_eq!((contained.outcome(), contained.error()), ("Verified", ""), "{control}");
             assert_eq!(policies().await, json!(["redress-contain"]), "{control}");
             quiet(world).await;
             let last = if thing == "user" { "PutUserPolicy" } else { "PutRolePolicy" };
             figures(world, control, "IAM", mark, last);
-            let undone = world.undo(&target, &contained.id).await;
+            let undone = world.undo(target, &contained.id).await;
             assert_eq!((undone.outcome(), undone.error()), ("Restored", ""), "{control}");
             assert_eq!(policies().await, json!([]), "{control}");
         }
@@ -602,17 +459,8 @@ fn a_user_and_a_role_can_do_nothing_until_they_are_given_back() {
 fn a_function_is_not_run_until_it_is_given_back() {
     in_turn(async |world| {
         let account = world.member("function");
-        let who = format!("resize-{}", Uuid::new_v4().simple());
-        let trust = json!({ "Version": "2012-10-17", "Statement": [{
-            "Effect": "Allow", "Principal": { "Service": "lambda.amazonaws.com" }, "Action": "sts:AssumeRole",
-        }] });
-        let role = json!({ "RoleName": who, "AssumeRolePolicyDocument": trust.to_string() });
-        let role = call(world, &account, "iam", "CreateRole", role).await["Role"]["Arn"].clone();
-        let made = json!({
-            "FunctionName": who, "Runtime": "provided.al2023", "Handler": "bootstrap", "Role": role,
-            "Code": { "ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA==" },
-        });
-        let made = call(world, &account, "lambda", "CreateFunction", made).await;
+        let target = function(world, &account).await;
+        let who = name(&target);
         let named = json!({ "FunctionName": who });
         let reserved = async || {
             call(world, &account, "lambda", "GetFunctionConcurrency", named.clone()).await["ReservedConcurrentExecutions"]
@@ -623,11 +471,6 @@ fn a_function_is_not_run_until_it_is_given_back() {
                 let some = json!({ "FunctionName": who, "ReservedConcurrentExecutions": before });
                 call(world, &account, "lambda", "PutFunctionConcurrency", some).await;
             }
-            let target = Target {
-                account: account.clone(),
-                control: "Contain.LambdaFunction".to_owned(),
-                arn: made["FunctionArn"].as_str().unwrap().to_owned(),
-            };
             assert_eq!(reserved().await, before);
             let mark = world.bed.lab.record().mark();
             let contained = if before.is_none() {
@@ -653,29 +496,9 @@ fn a_function_is_not_run_until_it_is_given_back() {
 fn nobody_reaches_a_database_until_it_is_given_back() {
     in_turn(async |world| {
         let account = world.member("database");
-        let who = format!("orders-{}", Uuid::new_v4().simple());
-        let subnets = call(world, &account, "ec2", "DescribeSubnets", json!({})).await;
-        let vpc = subnets["Subnets"][0]["VpcId"].clone();
-        let ids: Vec<&Value> = subnets["Subnets"].as_array().unwrap().iter().map(|one| &one["SubnetId"]).collect();
+        let target = database(world, &account).await;
+        let who = name(&target);
         let rds = async |operation: &str, asked: Value| call(world, &account, "rds", operation, asked).await;
-        rds(
-            "CreateDBSubnetGroup",
-            json!({ "DBSubnetGroupName": who, "DBSubnetGroupDescription": "d", "SubnetIds": ids }),
-        )
-        .await;
-        let group = json!({ "GroupName": who, "Description": "db", "VpcId": vpc });
-        let group = call(world, &account, "ec2", "CreateSecurityGroup", group).await["GroupId"].clone();
-        let made = json!({
-            "DBInstanceIdentifier": who, "DBInstanceClass": "db.t3.micro", "Engine": "postgres", "AllocatedStorage": 20,
-            "MasterUsername": "owner", "MasterUserPassword": "not-a-secret-1", "PubliclyAccessible": true,
-            "DBSubnetGroupName": who, "VpcSecurityGroupIds": [group],
-        });
-        let made = rds("CreateDBInstance", made).await["DBInstance"].clone();
-        let target = Target {
-            account: account.clone(),
-            control: "Contain.RDSInstance".to_owned(),
-            arn: made["DBInstanceArn"].as_str().unwrap().to_owned(),
-        };
         let state = async || {
             let one =
                 rds("DescribeDBInstances", json!({ "DBInstanceIdentifier": who })).await["DBInstances"][0].clone();
@@ -684,7 +507,7 @@ fn nobody_reaches_a_database_until_it_is_given_back() {
             (groups, one["PubliclyAccessible"].clone(), one["DeletionProtection"].clone())
         };
         let (before, mark) = (state().await, world.bed.lab.record().mark());
-        assert_eq!(before, (vec![group], json!(true), json!(false)));
+        assert_eq!((before.0.len(), &before.1, &before.2), (1, &json!(true), &json!(false)));
 
         let event = finding(world, &target, "CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin", 8.0);
         world.send_raw(&event.to_string()).await;
