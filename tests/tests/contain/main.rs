@@ -33,10 +33,23 @@ const QUARANTINE: &str = "redress-quarantine";
 
 fn the_world() -> &'static World {
     let accounts = [
-        "instance", "scaled", "bucket", "people", "quiet", "asked", "broken", "killed", "function", "database",
-        "button", "cluster", "custody", "destroyed", "sampled",
+        "instance",
+        "scaled",
+        "bucket",
+        "people",
+        "quiet",
+        "asked",
+        "broken",
+        "killed",
+        "function",
+        "database",
+        "button",
+        "cluster",
+        "custody",
+        "destroyed",
+        "sampled",
     ];
-    world_of(&accounts, |control| control.as_str() == "S3.8")
+    world_of(&accounts, |control| control.as_str() == "S3.8" || control.family() == names::DESTROY)
 }
 
 async fn call(world: &World, account: &str, service: &str, operation: &str, parameters: Value) -> Value {
