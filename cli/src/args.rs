@@ -558,7 +558,7 @@ pub(crate) struct Undo {
 
 #[derive(Debug, Args)]
 pub(crate) struct Remediate {
-    /// The control, by its Security Hub id.
+    /// The control, by its Security Hub id; `Destroy.EC2Instance` and `Destroy.IAMUserKeys` end an incident, when another person approves.
     #[arg(long)]
     pub(crate) control: ControlId,
     /// The account that holds the resource.

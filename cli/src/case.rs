@@ -10,6 +10,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use redress_common::ids::RemediationId;
 use redress_common::ledger::{Record, code, detail, sha256_hex};
+use redress_common::names;
 use redress_common::operate::Request;
 use redress_common::state::State;
 use serde::Serialize;
@@ -44,6 +45,8 @@ pub(crate) enum Standing {
     Underway,
     /// It was contained and given back.
     GivenBack,
+    /// It was contained, and then destroyed by two people.
+    Destroyed,
     /// A person said that it is over.
     Closed,
 }
@@ -57,6 +60,7 @@ impl Standing {
             Self::Failed => ("failed", Tone::Bad),
             Self::Underway => ("underway", Tone::Strong),
             Self::GivenBack => ("given back", Tone::Faint),
+            Self::Destroyed => ("destroyed", Tone::Strong),
             Self::Closed => ("closed", Tone::Faint),
         }
     }
@@ -159,15 +163,26 @@ fn standing(remediations: &[RemediationId], records: &[Record]) -> Standing {
     let of = |id: &RemediationId| {
         let own = records.iter().filter(|record| record.draft.remediation_id == *id);
         let own: Vec<&Record> = own.collect();
-        let is_dry = own.iter().any(|record| record.detail(detail::MODE) == Some("DryRun"));
-        own.last().filter(|_| !is_dry).map(|last| (last.draft.execution_status, last.detail(detail::UNDOES).is_some()))
+        // A plan, and the snapshots before an end, are remediations of their own.
+        let is_aside = own.iter().any(|record| matches!(record.detail(detail::MODE), Some("DryRun" | "Snapshot")));
+        let destroys = |record: &Record| {
+            record.detail(detail::CONTROL).is_some_and(|control| control.split('.').next() == Some(names::DESTROY))
+        };
+        own.last().filter(|_| !is_aside).map(|last| {
+            (last.draft.execution_status, last.detail(detail::UNDOES).is_some(), own.iter().any(|one| destroys(one)))
+        })
     };
-    let of_state = |(state, is_undo): (State, bool)| match state {
+    let of_state = |(state, is_undo, destroys): (State, bool, bool)| match state {
+        State::Verified if destroys && !is_undo => Some(Standing::Destroyed),
+        // Nothing was destroyed, and nothing comes back: it stands as before.
+        State::Failed | State::Verified | State::RolledBack if destroys => None,
+        // Nobody knows.
+        State::Unverified if destroys => Some(Standing::Failed),
         State::Verified | State::Unverified if !is_undo => Some(Standing::Contained),
         State::RolledBack => Some(Standing::GivenBack),
         State::AwaitingApproval => Some(Standing::Asked),
-        // An undo that failed leaves the resource contained.
-        State::Failed | State::Unverified if is_undo => Some(Standing::Contained),
+        // An undo that failed leaves the resource as it stood.
+        State::Failed | State::Unverified if is_undo => None,
         State::Failed => Some(Standing::Failed),
         State::Received | State::Planned | State::Claimed | State::Applying | State::Applied => {
             Some(Standing::Underway)

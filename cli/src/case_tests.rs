@@ -109,6 +109,32 @@ fn where_it_stands_is_what_was_done_last() {
 }
 
 #[test]
+fn what_two_people_destroyed_is_destroyed_and_what_they_did_not_stays_contained() {
+    let destroy = |number, at, state, more: &[(&str, &str)]| {
+        let own = [(detail::CONTROL, "Destroy.EC2Instance"), (detail::REQUESTED_BY, "arn:…:alice")];
+        of(number, at, state, &[&own, more].concat())
+    };
+    let asked = || vec![destroy(2, HOUR, State::Planned, &[]), destroy(2, HOUR + 3, State::AwaitingApproval, &[])];
+    let plan = || destroy(3, HOUR + 1, State::Planned, &[(detail::MODE, "DryRun")]);
+    let taken = || destroy(4, HOUR + 4, State::Applied, &[(detail::MODE, "Snapshot")]);
+    let and = |more: Vec<RecordDraft>| standing_of([contained(1, 0), asked(), vec![plan()], more].concat());
+    assert_eq!(and(vec![]), Standing::Asked);
+    for state in [State::Denied, State::Expired, State::Failed] {
+        assert_eq!(and(vec![destroy(2, 2 * HOUR, state, &[])]), Standing::Contained, "{state}");
+    }
+    let done = || vec![taken(), destroy(2, 2 * HOUR, State::Verified, &[])];
+    assert_eq!(and(done()), Standing::Destroyed);
+    assert_eq!(and(vec![taken(), destroy(2, 2 * HOUR, State::Unverified, &[])]), Standing::Failed);
+    let undo = |control| {
+        let own = [(detail::CONTROL, control), (detail::UNDOES, "2"), (detail::REQUESTED_BY, "arn:…:alice")];
+        of(5, 3 * HOUR, State::Failed, &own)
+    };
+    for control in ["Destroy.EC2Instance", "Contain.EC2Instance"] {
+        assert_eq!(and([done(), vec![undo(control)]].concat()), Standing::Destroyed, "nothing comes back");
+    }
+}
+
+#[test]
 fn a_case_as_people_read_it() {
     let mut drafts = contained(1, 0);
     drafts.push(of(

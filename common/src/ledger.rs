@@ -189,12 +189,13 @@ impl Record {
         serde_json_canonicalizer::to_vec(&attributes).map(|bytes| sha256_hex(&bytes)).unwrap_or_default()
     }
 
-    /// Whether it is of an incident: `GuardDuty` reported it, or somebody contained the resource, undid that, or escalated it.
+    /// Whether it is of an incident: `GuardDuty` reported it, or somebody contained the resource, undid that, destroyed it, or
+    /// escalated it.
     #[must_use]
     pub fn is_of_incident(&self) -> bool {
         let says = |key: &str| self.detail(key).unwrap_or_default();
         says(detail::REQUESTED_BY) == "GuardDuty"
-            || says(detail::CONTROL).starts_with("Contain.")
+            || ["Contain.", "Destroy."].iter().any(|family| says(detail::CONTROL).starts_with(family))
             || [code::ESCALATED, code::CASE_CLOSED].contains(&says(detail::CODE))
     }
 

@@ -146,7 +146,11 @@ const SHARED: [(&str, &[&str]); 6] = [
 
 /// Service families whose controls are all native: their runbooks invoke [`REMEDIATE_FUNCTION`] and may do nothing else, so
 /// that one execution role for them all is no wider than one for each.
-const NATIVE_FAMILIES: [&str; 5] = ["Delivery", "Deployment", "Messaging", "SecretsManager", "Tag"];
+const NATIVE_FAMILIES: [&str; 6] = ["Delivery", "Deployment", "IAM", "Messaging", "SecretsManager", "Tag"];
+
+/// The family of the controls that destroy what incident response contained. Policy alone never has one done: a person asks,
+/// and another one approves.
+pub const DESTROY: &str = "Destroy";
 
 /// The member's functions that run playbooks: what their names and their roles' names end in, and the resources of each. A
 /// role has the rights of its resources' playbooks only.

@@ -15,6 +15,9 @@ use crate::remediate::{Plan, RemediateError, answer};
 
 /// What [`CopyStep::Discard`] says in the evidence.
 const NOT_COMPLETE: &str = "the copy did not become complete, or nobody could see it; what was made of it was removed";
+/// The same, where copies are evidence.
+const KEPT: &str =
+    "not every copy became complete in time, or nobody could see it; what was begun goes on, and is kept";
 
 /// Does one part.
 ///
@@ -51,7 +54,8 @@ pub(crate) async fn run(
         CopyStep::Make(nth) => native.copy(nth).await.map(Made::Began),
         CopyStep::Finish => native.copied().await.map(Made::All),
         CopyStep::Discard => {
-            return give_up(native, job, &stored, Outcome::Failed, NOT_COMPLETE, &before, evidence).await;
+            let why = if native.keeps_copies() { KEPT } else { NOT_COMPLETE };
+            return give_up(native, job, &stored, Outcome::Failed, why, &before, evidence).await;
         }
     };
     match done {

@@ -26,6 +26,8 @@ mod bucket_lifecycle;
 pub mod bucket_settings;
 pub mod cloudfront_distribution;
 pub mod cloudwatch_alarm;
+pub mod destroy_ec2_instance;
+pub mod destroy_iam_user_keys;
 pub mod ec2_default_group;
 pub mod ec2_network_acl;
 pub mod ec2_open_port;
@@ -151,6 +153,11 @@ pub trait Native: Send + Sync {
         Err(NO_COPIES)
     }
 
+    /// Whether what is made in mode `Snapshot` is evidence, which [`Self::discard`] leaves alone.
+    fn keeps_copies(&self) -> bool {
+        false
+    }
+
     /// Something failed in this mode: removes what was made on the way, unless it is in use.
     async fn discard(&self, _mode: Mode) -> Result<(), NativeError> {
         Ok(())
@@ -178,11 +185,13 @@ pub(crate) type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>
 pub type Parameters = BTreeMap<String, Value>;
 
 /// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 22] = [
+pub const NATIVES: [Declared; 24] = [
     at_rest::DECLARED,
     bucket_settings::DECLARED,
     cloudfront_distribution::DECLARED,
     cloudwatch_alarm::DECLARED,
+    destroy_ec2_instance::DECLARED,
+    destroy_iam_user_keys::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
     ec2_open_port::DECLARED,
@@ -399,6 +408,8 @@ mod tests {
             ("bucket_settings", json!({ "Setting": "Versioning" })),
             ("cloudfront_distribution", json!({ "Goal": "Encryption" })),
             ("cloudwatch_alarm", json!({ "FilterPattern": "{ $.a = 1 }", "MetricName": "a", "Namespace": "b" })),
+            ("destroy_ec2_instance", json!({})),
+            ("destroy_iam_user_keys", json!({ "AccessKeyId": "" })),
             ("ec2_default_group", json!({})),
             ("ec2_network_acl", json!({ "Ports": [22, 3389] })),
             ("ec2_open_port", json!({ "Ports": [22] })),

@@ -6,7 +6,7 @@
 
 use crate::native::Declared;
 
-mod deny;
+pub(crate) mod deny;
 pub mod ec2_instance;
 pub mod eks_cluster;
 pub mod iam_role;

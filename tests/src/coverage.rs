@@ -26,6 +26,8 @@ pub const BY_CONTROLS: [&str; 13] = [
 ];
 /// The controls that `workflow.rs` and `workflow_rds.rs` prove, because they go through the state machine.
 const BY_APPROVALS: [&str; 3] = ["EC2.3", "RDS.3", "RDS.4"];
+/// The controls that `contain/destroyed.rs` proves: what they destroy must be contained first.
+const BY_CONTAIN: [&str; 2] = ["Destroy.EC2Instance", "Destroy.IAMUserKeys"];
 
 fn catalogue(root: &Path) -> Catalogue {
     let text = std::fs::read_to_string(root.join("ssm-documents/catalogue.json")).unwrap_or_default();
@@ -54,7 +56,7 @@ pub fn guidance(root: &Path) -> Vec<(String, String)> {
 
 /// The controls that the lab has seen go bad, fixed and undone.
 fn proven(cases: &BTreeMap<String, Case>) -> BTreeSet<String> {
-    let elsewhere = BY_CONTROLS.into_iter().chain(BY_APPROVALS).map(str::to_owned);
+    let elsewhere = BY_CONTROLS.into_iter().chain(BY_APPROVALS).chain(BY_CONTAIN).map(str::to_owned);
     cases.values().map(|case| case.control.to_string()).chain(elsewhere).collect()
 }
 

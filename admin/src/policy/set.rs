@@ -10,14 +10,16 @@ use cedar_policy::{
 };
 use jiff::Timestamp;
 use redress_common::aws::state_table::PolicySetName;
+use redress_common::contract::Mode;
 use redress_common::items::exemption::{Exemption, Exemptions};
 use redress_common::items::policy::{MAX_SOURCE, PolicyItem};
 use redress_common::ledger::sha256_hex;
+use redress_common::names;
 use serde_json::Value;
 
 use super::exempt::{self, PREFIX};
 use super::facts::{Fact, missing, remains, spoken_of};
-use super::question::{Asked, Question};
+use super::question::{Asked, Asker, Question};
 use super::scene::Scene;
 use super::source::{SCHEMA, SourceProblem, source, starts};
 use super::{Disposition, Permission, PolicyError, Verdict};
@@ -86,6 +88,33 @@ pub struct Explanation {
     /// On `Notify`.
     pub notify: Said,
 }
+
+/// What no policy set may say: that something is destroyed which no person asked for, or which nobody else approves. The
+/// sets of operators are held to it as well as the shipped ones.
+fn bounded(asked: &Asked, verdict: Verdict) -> Verdict {
+    let destroys = asked.mode == Mode::Apply && asked.control.family() == names::DESTROY;
+    if !destroys || verdict.disposition < Disposition::Approve {
+        return verdict;
+    }
+    let is_known = asked.trigger == "Operator";
+    match (verdict.disposition, &asked.by) {
+        // Where nobody knows who asked, two others answer.
+        (Disposition::Approve, Asker::Analyst(_)) => {
+            Verdict { approvers: verdict.approvers.max(if is_known { 1 } else { 2 }), four_eyes: true, ..verdict }
+        }
+        _ => Verdict {
+            disposition: Disposition::Notify,
+            approvers: 0,
+            four_eyes: false,
+            error: Some(ALONE.to_owned()),
+            ..verdict
+        },
+    }
+}
+
+/// Why [`bounded`] lets people be told only.
+const ALONE: &str = "a control of family `Destroy` is done only when a person asks and another one approves, whatever the policy \
+                     set says; let it permit `Approve` to analysts";
 
 fn schema() -> Result<&'static Schema, PolicyError> {
     static LOADED: LazyLock<Result<Schema, String>> = LazyLock::new(|| {
@@ -265,7 +294,7 @@ impl Policies {
         let approve = if further { Some(ready.say(&scene.request("Approve")?, &scene)) } else { None };
         let told = !act.permitted && approve.as_ref().is_none_or(|approve| !approve.permitted);
         let notify = if told { Some(ready.say(&scene.request("Notify")?, &scene)) } else { None };
-        Ok(self.verdict(&act, approve.as_ref(), notify.as_ref()))
+        Ok(bounded(asked, self.verdict(&act, approve.as_ref(), notify.as_ref())))
     }
 
     /// The same, with what every action said.

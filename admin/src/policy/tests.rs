@@ -1,6 +1,7 @@
 //! Tests of policies and of the shipped sets.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod destroy;
 mod exemptions;
 mod facts;
 mod shipped;

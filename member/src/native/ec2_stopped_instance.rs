@@ -57,18 +57,25 @@ pub struct StoppedInstance {
 
 /// The instance, unless it is terminated or will be: nothing stops that any more.
 pub(crate) async fn described(ec2: &aws_sdk_ec2::Client, id: &str) -> Result<Option<types::Instance>, NativeError> {
+    Ok(known(ec2, id).await?.filter(|instance| !is_gone(instance)))
+}
+
+/// The instance; EC2 still tells of a terminated one, for about an hour.
+pub(super) async fn known(ec2: &aws_sdk_ec2::Client, id: &str) -> Result<Option<types::Instance>, NativeError> {
     let answer = ec2.describe_instances().instance_ids(id).send().await;
     let answer = match answer.map_err(|error| AwsFailure::of("DescribeInstances", &error)) {
         Err(failure) if failure.code() == Some("InvalidInstanceID.NotFound") => return Ok(None),
         answer => answer?,
     };
-    let gone = [InstanceStateName::Terminated, InstanceStateName::ShuttingDown];
-    let is_gone = |instance: &types::Instance| {
-        instance.state().and_then(|state| state.name()).is_some_and(|name| gone.contains(name))
-    };
     let mut instances =
         answer.reservations.unwrap_or_default().into_iter().flat_map(|all| all.instances.unwrap_or_default());
-    Ok(instances.next().filter(|instance| !is_gone(instance)))
+    Ok(instances.next())
+}
+
+/// Whether it is terminated, or will be.
+pub(super) fn is_gone(instance: &types::Instance) -> bool {
+    let gone = [InstanceStateName::Terminated, InstanceStateName::ShuttingDown];
+    instance.state().and_then(|state| state.name()).is_some_and(|name| gone.contains(name))
 }
 
 impl StoppedInstance {
@@ -240,9 +247,20 @@ struct State {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Volume {
-    volume_id: String,
-    delete_on_termination: bool,
+pub(super) struct Volume {
+    pub(super) volume_id: String,
+    pub(super) delete_on_termination: bool,
+}
+
+/// The volumes that are attached, by device.
+pub(super) fn volumes(instance: &types::Instance) -> BTreeMap<String, Volume> {
+    let of = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let attached = instance.block_device_mappings().iter().filter_map(|mapping| {
+        let ebs = mapping.ebs()?;
+        let delete_on_termination = ebs.delete_on_termination() == Some(true);
+        Some((of(mapping.device_name()), Volume { volume_id: of(ebs.volume_id()), delete_on_termination }))
+    });
+    attached.collect()
 }
 
 impl State {
@@ -252,11 +270,6 @@ impl State {
         let mut security_groups: Vec<String> =
             instance.security_groups().iter().map(|group| of(group.group_id())).collect();
         security_groups.sort();
-        let volumes = instance.block_device_mappings().iter().filter_map(|mapping| {
-            let ebs = mapping.ebs()?;
-            let delete_on_termination = ebs.delete_on_termination() == Some(true);
-            Some((of(mapping.device_name()), Volume { volume_id: of(ebs.volume_id()), delete_on_termination }))
-        });
         let tags = instance.tags().iter().map(|tag| (of(tag.key()), of(tag.value())));
         Self {
             instance_id: of(instance.instance_id()),
@@ -272,7 +285,7 @@ impl State {
             key_name: text(instance.key_name()),
             instance_profile: text(instance.iam_instance_profile().and_then(|profile| profile.arn())),
             security_groups,
-            volumes: volumes.collect(),
+            volumes: volumes(instance),
             tags: tags.collect(),
         }
     }

@@ -25,7 +25,7 @@ const NOT_OURS: NativeError = NativeError::Refused(
 
 /// Whose policy it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(crate) enum Of {
     User,
     Role,
 }
@@ -45,7 +45,7 @@ impl Of {
 
 /// What is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deny {
+pub(crate) enum Deny {
     /// Everything.
     All,
     /// Everything, to sessions that were opened before.
@@ -61,7 +61,7 @@ impl Deny {
     }
 
     /// The policy's text: always the same, byte for byte.
-    pub(super) fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         let condition = match self {
             Self::All => String::new(),
             Self::Sessions(before) => {
@@ -73,7 +73,7 @@ impl Deny {
     }
 
     /// What a policy of ours denies; `None` when it is none of ours.
-    pub(super) fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str) -> Option<Self> {
         let given: Value = serde_json::from_str(text).ok()?;
         let before = given.pointer("/Statement/0/Condition/DateLessThan/aws:TokenIssueTime").and_then(Value::as_str);
         let deny = match before {
@@ -104,7 +104,7 @@ pub(super) fn issued_before(parameters: &Parameters) -> Result<Option<Timestamp>
 }
 
 /// The policy's text, when there is one.
-pub(super) async fn read(client: &Client, of: Of, name: &str) -> Result<Option<String>, NativeError> {
+pub(crate) async fn read(client: &Client, of: Of, name: &str) -> Result<Option<String>, NativeError> {
     let found = match of {
         Of::User => {
             let answer = client.get_user_policy().user_name(name).policy_name(NAME).send().await;

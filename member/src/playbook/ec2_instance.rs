@@ -59,13 +59,13 @@ pub const DECLARED: Declared = Declared {
 };
 
 /// The group of each VPC that lets nothing through.
-const QUARANTINE: &str = "redress-quarantine";
+pub(crate) const QUARANTINE: &str = "redress-quarantine";
 /// The group of each VPC that lets everything through, for the moment in which an interface is in it.
 const UNTRACK: &str = "redress-untrack";
 /// Tag of a contained instance, and of what was taken of it: the remediation.
-const CONTAINED: &str = "redress:contained";
+pub(crate) const CONTAINED: &str = "redress:contained";
 /// AWS's tag of instances that an Auto Scaling group keeps.
-const GROUP: &str = "aws:autoscaling:groupName";
+pub(crate) const GROUP: &str = "aws:autoscaling:groupName";
 /// Stands in a planned policy for the time of the call.
 const NOW: &str = "now";
 /// Stands in a planned tag for the remediation: a plan has another id than what carries it out.
@@ -77,7 +77,7 @@ static AUTOSCALING: Service = Service {
     host: "autoscaling",
     protocol: Protocol::Query { version: "2011-01-01", item: ".member" },
 };
-static DESCRIBE_SCALED: Operation = AUTOSCALING.operation("DescribeAutoScalingInstances");
+pub(crate) static DESCRIBE_SCALED: Operation = AUTOSCALING.operation("DescribeAutoScalingInstances");
 static ENTER_STANDBY: Operation = AUTOSCALING.operation("EnterStandby");
 static EXIT_STANDBY: Operation = AUTOSCALING.operation("ExitStandby");
 
