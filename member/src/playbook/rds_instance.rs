@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
+use redress_common::custody::{Item, ItemKind};
 use redress_common::ids::RemediationId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::quarantine::{self, GROUP, Group};
+use crate::custody::item;
 use crate::native::rds::{self, each};
 use crate::native::{Declared, Native, NativeError, planned, typed, untyped};
 use crate::wire::{Operation, Wire};
@@ -67,6 +69,7 @@ struct ContainInstance {
     until: Instant,
     /// What the last look found beside the instance.
     beside: Mutex<Beside>,
+    taken: Mutex<Vec<Item>>,
 }
 
 /// What is no part of the instance's settings: it changes by itself, or is others'.
@@ -85,6 +88,7 @@ impl ContainInstance {
             remediation: request.job.remediation_id,
             until: Instant::now() + PATIENCE,
             beside: Mutex::default(),
+            taken: Mutex::default(),
         }
     }
 
@@ -195,6 +199,12 @@ impl ContainInstance {
         }
     }
 
+    fn took(&self, kind: ItemKind, name: &Value) {
+        if let Ok(mut taken) = self.taken.lock() {
+            taken.push(item(kind, name.as_str().unwrap_or_default(), format!("{}, after isolation", self.name)));
+        }
+    }
+
     /// Begins a snapshot, when RDS has got the time.
     async fn acquire(&self, operation: &'static Operation, input: &Value) -> Result<(), NativeError> {
         let until = Instant::now() + SNAPSHOT_PATIENCE;
@@ -268,10 +278,22 @@ impl Native for ContainInstance {
             }
             "ModifyDBInstance" => self.modify(&rds::MODIFY_INSTANCE, &self.meant(call).await?).await,
             "ModifyDBCluster" => self.modify(&MODIFY_CLUSTER, &self.meant(call).await?).await,
-            "CreateDBSnapshot" => self.acquire(&rds::CREATE_SNAPSHOT, &call.parameters).await,
-            "CreateDBClusterSnapshot" => self.acquire(&CREATE_CLUSTER_SNAPSHOT, &call.parameters).await,
+            "CreateDBSnapshot" => {
+                self.acquire(&rds::CREATE_SNAPSHOT, &call.parameters).await?;
+                self.took(ItemKind::RdsSnapshot, &call.parameters["DBSnapshotIdentifier"]);
+                Ok(())
+            }
+            "CreateDBClusterSnapshot" => {
+                self.acquire(&CREATE_CLUSTER_SNAPSHOT, &call.parameters).await?;
+                self.took(ItemKind::RdsClusterSnapshot, &call.parameters["DBClusterSnapshotIdentifier"]);
+                Ok(())
+            }
             _ => Err(NativeError::Form { what: "a call", native: DECLARED.name }),
         }
+    }
+
+    async fn acquired(&self) -> Vec<Item> {
+        self.taken.lock().map(|taken| taken.clone()).unwrap_or_default()
     }
 
     /// The snapshot is evidence: without it the database is isolated all the same.
