@@ -164,6 +164,10 @@ impl EvidenceStore {
         let mut found = Vec::new();
         for key in listed.contents().iter().filter_map(|one| one.key()) {
             let name = key.strip_prefix(&folder).unwrap_or(key);
+            // It becomes the name of a file.
+            if name.contains(['/', '\\']) {
+                return Err(EvidenceError::Malformed { key: key.to_owned(), part: "name" });
+            }
             found.push((name.to_owned(), self.bytes(key).await?.0));
         }
         Ok(found)
