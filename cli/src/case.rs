@@ -317,6 +317,8 @@ async fn export(
         ("case.json".to_owned(), as_json(serde_json::to_value(case))?),
         ("ledger.json".to_owned(), as_json(serde_json::to_value(&case.records))?),
     ];
+    // As they lie under lock, byte for byte.
+    let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
     for id in &case.remediations {
         let Some(reader) = reader else { break };
         let own = case.records.iter().filter(|record| record.draft.remediation_id == *id);
@@ -327,16 +329,17 @@ async fn export(
             output.progress(&format!("reading the evidence of {id} …"));
             let opened = evidence::read(&own, reader, connection).await?;
             documents.push((format!("evidence-{id}.json"), as_json(serde_json::to_value(&opened))?));
+            kept.extend(evidence::incident(*id, &own, reader, connection).await?);
         }
     }
     let taken_by = connection.caller().await?;
     let failed = |error: &dyn std::error::Error| Problem::aws(&format!("write into {}", to.display()), error);
     private(to).map_err(|error| failed(&error))?;
     let mut files = Vec::new();
-    for (name, document) in documents {
-        let text = format!("{document:#}\n");
-        std::fs::write(to.join(&name), &text).map_err(|error| failed(&error))?;
-        files.push(Exported { name, sha256: sha256_hex(text.as_bytes()) });
+    let documents = documents.into_iter().map(|(name, document)| (name, format!("{document:#}\n").into_bytes()));
+    for (name, bytes) in documents.chain(kept) {
+        std::fs::write(to.join(&name), &bytes).map_err(|error| failed(&error))?;
+        files.push(Exported { name, sha256: sha256_hex(&bytes) });
     }
     let custody = json!({
         "CaseId": case.case_id, "Taken": Timestamp::now(), "TakenBy": taken_by, "Files": files,

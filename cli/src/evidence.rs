@@ -1,9 +1,10 @@
 //! The evidence of a remediation in the clear, for whoever may assume the reader's role in the member account.
 
-use redress_common::aws::evidence::{EvidenceStore, s3_client};
+use redress_common::aws::evidence::{EvidenceError, EvidenceStore, s3_client};
 use redress_common::contract::{Before, Image, Outcome};
+use redress_common::custody;
 use redress_common::external_id::{ExternalId, ExternalIdPrefix};
-use redress_common::ids::Region;
+use redress_common::ids::{Region, RemediationId};
 use redress_common::ledger::{Record, detail};
 use redress_common::names;
 use serde::Serialize;
@@ -29,30 +30,12 @@ pub(crate) struct Opened {
 
 /// Reads and decrypts the evidence that the records point to.
 pub(crate) async fn read(records: &[Record], reader: &Reader, connection: &Connection) -> Result<Opened, Problem> {
-    let doing = "read the evidence";
-    let newest = |key| records.iter().rev().find_map(|record| record.detail(key)).filter(|text| !text.is_empty());
-    let (Some(last), Some(key)) = (records.last(), newest(detail::EVIDENCE_KEY)) else {
-        return Err(Problem::not_found("this remediation has no evidence: nothing was to be changed")
-            .help("evidence is stored when a remediation is dispatched; `redress why <RemediationId>` says why this one was not"));
-    };
-    let account = &last.draft.account_id;
-    let home: &Region = reader.home_region.as_ref().unwrap_or(&connection.region);
-    let bucket = newest(detail::EVIDENCE_BUCKET).map_or_else(|| names::evidence_bucket(account, home), str::to_owned);
-    let external_id = match &reader.external_id {
-        None => None,
-        Some(prefix) => {
-            let prefix: ExternalIdPrefix = prefix.parse().map_err(|error| Problem::aws("use --external-id", &error))?;
-            Some(prefix.of(account))
-        }
-    };
-    let external_id = external_id.as_ref().map(ExternalId::reveal);
-    let member = connection.in_member(account, home, &reader.reader_role, external_id).await?;
+    let (store, bucket) = store(records, reader, connection).await?;
+    let Some(key) = newest(records, detail::EVIDENCE_KEY) else { return Err(none()) };
     let location = format!("s3://{bucket}/{key}");
     let failed = |error: &dyn std::error::Error| {
-        Problem::aws(&format!("{doing} {location} as {} in {account}", reader.reader_role), error)
+        Problem::aws(&format!("read the evidence {location} as {}", reader.reader_role), error)
     };
-    let store =
-        EvidenceStore::new(s3_client(&member, home), aws_sdk_kms::Client::new(&member), bucket, account.clone());
     let stored = store.read(key).await.map_err(|error| failed(&error))?.evidence;
     let before = store.open_before(&stored).await.map_err(|error| failed(&error))?;
     let after = store.open_after(&stored).await.map_err(|error| failed(&error))?;
@@ -65,6 +48,63 @@ pub(crate) async fn read(records: &[Record], reader: &Reader, connection: &Conne
         after,
         location,
     })
+}
+
+/// What is kept of a containment: each object as it lies there, so that its hash is the one that the custody document names,
+/// and what is sealed in it in the clear.
+pub(crate) async fn incident(
+    id: RemediationId,
+    records: &[Record],
+    reader: &Reader,
+    connection: &Connection,
+) -> Result<Vec<(String, Vec<u8>)>, Problem> {
+    let (store, bucket) = store(records, reader, connection).await?;
+    let failed = |error: EvidenceError| {
+        let doing = format!("read s3://{bucket}/{} as {}", custody::folder(id), reader.reader_role);
+        Problem::aws(&doing, &error)
+    };
+    let mut files = Vec::new();
+    for (name, bytes) in store.incident(id).await.map_err(failed)? {
+        if let Some(opened) = store.open_document(id, &name, &bytes).await.map_err(failed)? {
+            files.push((format!("opened-{id}-{name}"), format!("{opened:#}\n").into_bytes()));
+        }
+        files.push((format!("incident-{id}-{name}"), bytes));
+    }
+    Ok(files)
+}
+
+fn newest<'a>(records: &'a [Record], key: &str) -> Option<&'a str> {
+    records.iter().rev().find_map(|record| record.detail(key)).filter(|text| !text.is_empty())
+}
+
+fn none() -> Problem {
+    Problem::not_found("this remediation has no evidence: nothing was to be changed").help(
+        "evidence is stored when a remediation is dispatched; `redress why <RemediationId>` says why this one was not",
+    )
+}
+
+/// The evidence of the account that the records speak of, and its bucket.
+async fn store(
+    records: &[Record],
+    reader: &Reader,
+    connection: &Connection,
+) -> Result<(EvidenceStore, String), Problem> {
+    let Some(last) = records.last() else { return Err(none()) };
+    let account = &last.draft.account_id;
+    let home: &Region = reader.home_region.as_ref().unwrap_or(&connection.region);
+    let bucket =
+        newest(records, detail::EVIDENCE_BUCKET).map_or_else(|| names::evidence_bucket(account, home), str::to_owned);
+    let external_id = match &reader.external_id {
+        None => None,
+        Some(prefix) => {
+            let prefix: ExternalIdPrefix = prefix.parse().map_err(|error| Problem::aws("use --external-id", &error))?;
+            Some(prefix.of(account))
+        }
+    };
+    let external_id = external_id.as_ref().map(ExternalId::reveal);
+    let member = connection.in_member(account, home, &reader.reader_role, external_id).await?;
+    let (s3, kms) = (s3_client(&member, home), aws_sdk_kms::Client::new(&member));
+    Ok((EvidenceStore::new(s3, kms, bucket.clone(), account.clone()), bucket))
 }
 
 impl Opened {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::arn::Arn;
+use crate::custody::Item;
 use crate::ids::{AccountId, ClaimKey, ControlId, Region, RemediationId};
 
 /// What a runbook is asked to do. The default of every document is `DryRun`.
@@ -484,6 +485,9 @@ pub struct EvidenceResult {
     /// The id of the copy that [`Mode::Snapshot`] left for `Apply`; empty otherwise.
     #[serde(default)]
     pub made: String,
+    /// What a playbook took of the resource.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acquired: Vec<Item>,
 }
 
 /// The plaintext of [`Evidence::before`].

@@ -12,6 +12,7 @@ pub mod aws;
 pub mod catalogue;
 pub mod containable;
 pub mod contract;
+pub mod custody;
 pub mod external_id;
 pub mod finding;
 pub mod ids;

@@ -43,6 +43,8 @@ def all_of_it():
     keep_topics_of_stacks()
     ask_s3_before_tagging_its_buckets()
     tell_policies_the_key_of_an_upload()
+    ask_for_the_lock_of_an_upload()
+    lock_buckets_of_stacks()
     tell_buckets_of_others_who_asks()
     answer_whether_a_bucket_policy_is_public()
     find_the_stack_of_a_resource()
@@ -518,6 +520,41 @@ def tell_policies_the_key_of_an_upload():
         return context
 
     iam_actions._s3_object_context = named
+
+
+def ask_for_the_lock_of_an_upload():
+    """`s3:object-lock-mode` is a condition key of `s3:PutObject`, and an upload with a lock needs `s3:PutObjectRetention`, too."""
+    context_of, more_of = iam_actions._s3_object_context, iam_actions.s3_additional_checks
+
+    def named(iam_action, query_params, path, headers):
+        context = context_of(iam_action, query_params, path, headers)
+        mode = headers.get("x-amz-object-lock-mode")
+        if iam_action == "s3:PutObject" and mode:
+            context["s3:object-lock-mode"] = mode
+        return context
+
+    def asked(method, path, headers, body, query_params):
+        checks = more_of(method, path, headers, body, query_params)
+        if method == "PUT" and headers.get("x-amz-object-lock-mode"):
+            checks = [*checks, ("s3:PutObjectRetention", f"arn:aws:s3:::{path.lstrip('/')}")]
+        return checks
+
+    iam_actions._s3_object_context, iam_actions.s3_additional_checks = named, asked
+
+
+def lock_buckets_of_stacks():
+    """MiniStack's CloudFormation leaves out `ObjectLockEnabled` and a bucket's default retention."""
+    configure = provisioners._s3_apply_configurations
+
+    def configured(name, properties, *rest):
+        configure(name, properties, *rest)
+        if str(properties.get("ObjectLockEnabled", "")).lower() != "true":
+            return
+        rule = properties.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
+        rule = rule and {name: value if name == "Mode" else int(value) for name, value in rule.items()}
+        s3._bucket_object_lock[name] = {"enabled": True, "default_retention": rule}
+
+    provisioners._s3_apply_configurations = configured
 
 
 def tell_buckets_of_others_who_asks():

@@ -397,6 +397,14 @@ mod tests {
             ..Stack::default()
         };
         let (_, _, bucket) = template.resources().find(|(_, kind, _)| *kind == "AWS::S3::Bucket").unwrap();
+        assert!(bucket.get("NotificationConfiguration").is_none(), "PEERS defect 21: it notifies nobody");
+        assert_eq!(bucket["ObjectLockEnabled"], true, "objects of incidents bring their own lock");
+        // A rule without a prefix would expire what is locked for longer.
+        let rules = bucket["LifecycleConfiguration"]["Rules"].as_array().unwrap().iter();
+        for rule in rules.filter(|rule| rule.get("ExpirationInDays").is_some()) {
+            let until = if rule["Prefix"] == "incidents/" { json!({ "Ref": "IncidentLockDays" }) } else { json!(365) };
+            assert!(rule["Prefix"].is_string() && rule["ExpirationInDays"] == until, "{rule}");
+        }
         assert_eq!(
             template.resolve(&bucket["BucketName"], &stack).unwrap().unwrap(),
             names::evidence_bucket(&"222222222222".parse().unwrap(), &"eu-central-1".parse().unwrap())

@@ -9,6 +9,7 @@
 
 pub mod alarms;
 mod copies;
+pub mod custody;
 pub mod guard;
 pub mod judge;
 pub mod native;

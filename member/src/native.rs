@@ -11,11 +11,13 @@ use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use redress_common::aws::evidence::EvidenceWriter;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, CopyStep, Image, Job, Mode, RemediateRequest, RemediateResponse};
+use redress_common::custody::Item;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::alarms::Alarms;
+use crate::custody::Document;
 use crate::place::Place;
 use crate::playbook::PLAYBOOKS;
 use crate::remediate::{self, RemediateError};
@@ -156,6 +158,19 @@ pub trait Native: Send + Sync {
     /// Whether what is made in mode `Snapshot` is evidence, which [`Self::discard`] leaves alone.
     fn keeps_copies(&self) -> bool {
         false
+    }
+
+    /// This run goes on where an earlier one was cut off: what that one began may be there.
+    fn resumes(&self) {}
+
+    /// What was taken of the resource by the calls until now.
+    async fn acquired(&self) -> Vec<Item> {
+        Vec::new()
+    }
+
+    /// What is taken of the resource as a document once it is contained. It costs no time before.
+    async fn document(&self) -> Result<Option<Document>, NativeError> {
+        Ok(None)
     }
 
     /// Something failed in this mode: removes what was made on the way, unless it is in use.

@@ -44,6 +44,8 @@ pub struct Place {
     pub account: AccountId,
     /// The Region.
     pub region: Region,
+    /// The function's own ARN, with its version.
+    pub function: String,
 }
 
 impl Place {
@@ -55,9 +57,22 @@ impl Place {
         let nowhere = |source| BindingError::Nowhere { given: arn.chars().take(80).collect(), source };
         let parsed: Arn = arn.parse().map_err(|error| nowhere(Some(error)))?;
         match (parsed.account(), parsed.region()) {
-            (Some(account), Some(region)) => Ok(Self { account: account.clone(), region: region.clone() }),
+            (Some(account), Some(region)) => {
+                Ok(Self { account: account.clone(), region: region.clone(), function: arn.to_owned() })
+            }
             _ => Err(nowhere(None)),
         }
+    }
+
+    /// The same, of a version of the function. An ARN that was invoked with a version or an alias names it already.
+    #[must_use]
+    pub fn of_version(self, version: &str) -> Self {
+        let function = if self.function.split(':').count() > 7 || version.is_empty() {
+            self.function
+        } else {
+            format!("{}:{version}", self.function)
+        };
+        Self { function, ..self }
     }
 
     /// Refuses another account.
@@ -111,6 +126,10 @@ mod tests {
     fn a_function_knows_its_place_in_every_partition() {
         assert_eq!(here().account.as_str(), "111122223333");
         assert_eq!(here().region.as_str(), "cn-north-1");
+        assert!(here().of_version("4").function.ends_with(":function:redress-remediate:3"));
+        let plain = Place::of_function("arn:aws:lambda:eu-central-1:111122223333:function:redress-guard").unwrap();
+        assert!(plain.clone().of_version("$LATEST").function.ends_with(":function:redress-guard:$LATEST"));
+        assert_eq!(plain.clone().of_version(""), plain);
         assert!(matches!(Place::of_function(""), Err(BindingError::Nowhere { .. })));
         assert!(matches!(Place::of_function("arn:aws:s3:::b"), Err(BindingError::Nowhere { .. })));
     }

@@ -7,6 +7,7 @@
 use crate::native::Declared;
 
 pub(crate) mod deny;
+mod ec2_evidence;
 pub mod ec2_instance;
 pub mod eks_cluster;
 pub mod iam_role;
@@ -17,6 +18,7 @@ mod quarantine;
 pub mod rds_instance;
 pub mod rds_snapshot;
 pub mod s3_bucket;
+mod s3_evidence;
 
 /// Every playbook.
 pub const PLAYBOOKS: &[Declared] = &[

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use redress_common::aws::evidence::{Begun, Ending, EvidenceError, EvidenceWriter, Opening, Stored};
 use redress_common::contract::{Before, Image, Job, Outcome};
+use redress_common::custody::Item;
 
 use crate::place::Place;
 
@@ -76,8 +77,15 @@ pub async fn begin(
     error: &str,
 ) -> Result<Begun, EvidenceError> {
     let at = Timestamp::now();
-    let ending =
-        outcome.map(|outcome| Ending { at, outcome, error, after: &before.pre_image, uncertain: false, made: "" });
+    let ending = outcome.map(|outcome| Ending {
+        at,
+        outcome,
+        error,
+        after: &before.pre_image,
+        uncertain: false,
+        made: "",
+        acquired: &[],
+    });
     evidence.begin(Opening { job, region: &place.region, at, before, ending }).await
 }
 
@@ -101,11 +109,27 @@ pub async fn end(
     error: &str,
     left: Left<'_>,
 ) -> Result<Stored, EvidenceError> {
+    end_with(evidence, stored, outcome, error, left, &[]).await
+}
+
+/// Stores the end, and what was taken of the resource.
+///
+/// # Errors
+/// As [`end`].
+pub async fn end_with(
+    evidence: &EvidenceWriter,
+    stored: &Stored,
+    outcome: Outcome,
+    error: &str,
+    left: Left<'_>,
+    acquired: &[Item],
+) -> Result<Stored, EvidenceError> {
     let (after, uncertain) = match left {
         Left::Own(image) => (image, false),
         Left::Found(image) => (image, true),
     };
-    evidence.finish(stored, Ending { at: Timestamp::now(), outcome, error, after, uncertain, made: "" }).await
+    let at = Timestamp::now();
+    evidence.finish(stored, Ending { at, outcome, error, after, uncertain, made: "", acquired }).await
 }
 
 /// Stores that a copy was made and is complete; the resource is as it was.
@@ -119,6 +143,7 @@ pub async fn end_of_copy(
     made: &str,
 ) -> Result<Stored, EvidenceError> {
     let at = Timestamp::now();
-    let ending = Ending { at, outcome: Outcome::Snapshotted, error: "", after: now, uncertain: false, made };
+    let ending =
+        Ending { at, outcome: Outcome::Snapshotted, error: "", after: now, uncertain: false, made, acquired: &[] };
     evidence.finish(stored, ending).await
 }

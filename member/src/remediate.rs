@@ -13,8 +13,10 @@ use redress_common::contract::{
     Before, Change, ContainRequest, ContainResponse, CopyStep, Image, Job, Mode, Outcome, RemediateRequest,
     RemediateResponse,
 };
+use redress_common::custody::Item;
 
 use crate::copies;
+use crate::custody::{self, Document};
 use crate::judge::{self, HALF_DONE, Resume, VOID};
 use crate::native::{Clients, Native, NativeError};
 use crate::place::{BindingError, Place};
@@ -148,7 +150,14 @@ pub async fn contain(
         run.remediate().await.map(Some)
     };
     match done.await {
-        Ok(Some(stored)) => Ok(proof(&stored)),
+        Ok(Some(stored)) => {
+            let mut told = proof(&stored);
+            // It is contained, and that is recorded. The same again writes what is missing.
+            if let Err(error) = custody::write(evidence, place, &stored).await {
+                told.error = joined(&told.error, &format!("the custody document is missing: {error}"));
+            }
+            Ok(told)
+        }
         Ok(None) => Ok(ContainResponse::without_evidence(None, String::new(), fence)),
         // Whoever took over records what becomes of it; its fence says so.
         Err(RemediateError::Evidence(EvidenceError::Superseded { key, fence: theirs })) => {
@@ -284,6 +293,7 @@ impl Run<'_> {
         if end == Some(Outcome::Failed) {
             return self.end(stored, Outcome::Failed, error, Left::Found(now)).await;
         }
+        self.native.resumes();
         let recorded = self.evidence.open_before(&stored.evidence).await?;
         match judge::resume(self.reached(now), now, &recorded.pre_image) {
             Resume::Reached => self.end(stored, self.done(), "", Left::Own(now)).await,
@@ -369,8 +379,39 @@ impl Run<'_> {
         error: &str,
         left: Left<'_>,
     ) -> Result<Stored, RemediateError> {
-        Ok(record::end(self.evidence, stored, outcome, error, left).await?)
+        let (acquired, lacks) = self.acquired(outcome).await;
+        let error = joined(error, &lacks.join("; "));
+        Ok(record::end_with(self.evidence, stored, outcome, &error, left, &acquired).await?)
     }
+
+    /// What was taken of the resource, and what could not be.
+    async fn acquired(&self, outcome: Outcome) -> (Vec<Item>, Vec<String>) {
+        let mut items = self.native.acquired().await;
+        let contained = self.job.mode == Mode::Apply && outcome == Outcome::Verified;
+        if !contained || !self.evidence.keeps_incidents() {
+            return (items, Vec::new());
+        }
+        let document = match self.native.document().await {
+            Ok(Some(document)) => document,
+            Ok(None) => return (items, Vec::new()),
+            Err(error) => return (items, vec![error.to_string()]),
+        };
+        let Document { name, kind, detail, content, mut lacks } = document;
+        match self.evidence.keep_sealed(self.job, name, &content, Timestamp::now()).await {
+            Ok(kept) => items.push(Item {
+                sha256: kept.sha256,
+                version_id: kept.version_id,
+                ..custody::item(kind, kept.key, detail)
+            }),
+            Err(error) => lacks.push(error.to_string()),
+        }
+        (items, lacks)
+    }
+}
+
+/// Two texts of what failed, each of which may be empty.
+fn joined(one: &str, other: &str) -> String {
+    [one, other].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// What was read after the calls; when nothing could be, nobody knows.

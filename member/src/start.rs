@@ -1,8 +1,8 @@
-//! What both Lambdas do once, when they start.
+//! What every Lambda does once, when it starts.
 
 use redress_common::arn::{Arn, ArnError};
 use redress_common::aws::config::{self, MissingVariable};
-use redress_common::aws::evidence::EvidenceWriter;
+use redress_common::aws::evidence::{EvidenceWriter, Lock};
 
 /// The function is deployed wrongly.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum StartError {
     /// `KMS_KEY_ID` is not the ARN of a key.
     #[error("`KMS_KEY_ID` must be the ARN of the member's key, with its account and Region: {0}")]
     Key(String),
+    /// `INCIDENT_LOCK_DAYS` or `INCIDENT_LOCK_MODE` is none.
+    #[error("`INCIDENT_LOCK_DAYS` must be 1 to 3650 and `INCIDENT_LOCK_MODE` GOVERNANCE or COMPLIANCE")]
+    Lock,
 }
 
 impl From<ArnError> for StartError {
@@ -31,4 +34,15 @@ pub fn from_environment() -> Result<(aws_types::SdkConfig, EvidenceWriter), Star
     let evidence = EvidenceWriter::new(&config, config::variable("EVIDENCE_BUCKET")?, &key)
         .ok_or_else(|| StartError::Key(format!("`{key}` names no account and Region")))?;
     Ok((config, evidence))
+}
+
+/// The same for a function that keeps what is taken of incidents.
+///
+/// # Errors
+/// As [`from_environment`]; and when it is not said how that is locked.
+pub fn keeper_from_environment() -> Result<(aws_types::SdkConfig, EvidenceWriter), StartError> {
+    let (config, evidence) = from_environment()?;
+    let (days, mode) = (config::variable("INCIDENT_LOCK_DAYS")?, config::variable("INCIDENT_LOCK_MODE")?);
+    let lock = Lock::parse(&days, &mode).ok_or(StartError::Lock)?;
+    Ok((config, evidence.with_lock(lock)))
 }

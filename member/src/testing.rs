@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, S
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_types::SdkConfig;
 use aws_types::sdk_config::RetryConfig;
-use redress_common::aws::evidence::{EvidenceStore, EvidenceWriter, s3_client};
+use redress_common::aws::evidence::{EvidenceStore, EvidenceWriter, Lock, s3_client};
 use redress_common::contract::{Before, Evidence, Image, Job, Mode, RemediateRequest};
 use redress_common::ids::RemediationId;
 use serde_json::{Value, json};
@@ -61,7 +61,8 @@ pub(crate) fn undo_of(job: &Job) -> Job {
 }
 
 pub(crate) fn here() -> Place {
-    Place { account: ACCOUNT.parse().unwrap(), region: REGION.parse().unwrap() }
+    let function = "arn:aws:lambda:eu-central-1:111122223333:function:redress-contain-ec2:7".to_owned();
+    Place { account: ACCOUNT.parse().unwrap(), region: REGION.parse().unwrap(), function }
 }
 
 /// One call that reached AWS.
@@ -103,6 +104,18 @@ impl FakeAws {
 
     pub(crate) fn writer(&self) -> EvidenceWriter {
         EvidenceWriter::new(&self.config(), "bucket".to_owned(), &KEY.parse().unwrap()).unwrap()
+    }
+
+    /// One that keeps what is taken of incidents.
+    pub(crate) fn keeper(&self) -> EvidenceWriter {
+        self.writer().with_lock(Lock::parse("365", "GOVERNANCE").unwrap())
+    }
+
+    /// What is stored under a key of the bucket.
+    pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
+        let world = self.0.lock().unwrap();
+        let found = world.objects.iter().find(|(path, _)| path.ends_with(key));
+        found.map(|(_, (_, body))| body.clone())
     }
 
     /// As the command line reads it.

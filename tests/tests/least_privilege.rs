@@ -160,6 +160,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     // People's: `approvals` does with them what they are for, and uses every line.
     (names::APPROVER_ROLE, ""),
     (names::AUDITOR_ROLE, ""),
+    // What is kept of incidents: `contain` exports a case.
+    (names::EVIDENCE_READER_ROLE, "s3:ListBucket"),
     // RDS alone assumes it; the lab has no agents on databases.
     (names::RDS_MONITORING_ROLE, ""),
     // `reconcile` uses every line of it, and takes away each that all runs use: it has leases of seconds.

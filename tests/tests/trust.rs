@@ -255,6 +255,27 @@ fn evidence_is_written_by_the_functions_alone_and_with_the_members_key_alone() {
 }
 
 #[test]
+fn what_is_taken_of_an_incident_comes_with_its_lock_or_not_at_all() {
+    let world = the_world();
+    world.run(async {
+        let account = world.member("evidence");
+        let contain = session(world, &account, &names::contain_role("EC2"), "lambda.amazonaws.com").await;
+        let bucket = names::evidence_bucket(&account.parse().unwrap(), &world.bed.organisation.region);
+        let puts = async |key: &str, more: Value| {
+            let mut put = json!({ "Bucket": bucket, "Key": key, "Body": "x" });
+            put.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            world.bed.lab.aws().call(&contain, world.region(), "s3", "PutObject", put).await
+        };
+        assert_refused(puts("incidents/test/loose.json", json!({})).await, "without a lock");
+        let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+        let lock = json!({ "ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": tomorrow });
+        puts("incidents/test/locked.json", lock.clone()).await.unwrap();
+        // Of locks elsewhere the function has no right to speak.
+        assert_refused(puts("year=2026/month=01/day=01/test.json", lock).await, "a lock elsewhere");
+    });
+}
+
+#[test]
 fn no_role_of_redress_changes_or_deletes_what_the_ledger_says() {
     let world = the_world();
     world.run(async {

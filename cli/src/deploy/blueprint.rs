@@ -191,6 +191,8 @@ impl Place<'_> {
             ("ExternalId", settings.external_id_prefix.reveal().to_owned()),
             ("ExternalIdPrefix", settings.external_id_prefix.reveal().to_owned()),
             ("HomeRegion", home.to_string()),
+            ("IncidentLockDays", settings.incident_lock_days.to_string()),
+            ("IncidentLockMode", settings.incident_lock_mode.parameter().to_owned()),
             ("LogRetentionDays", settings.log_retention_days.to_string()),
             ("NestedTemplates", self.key(&format!("templates/{}", release::NESTED))),
             ("OrganizationId", settings.organization.clone()),
@@ -253,6 +255,10 @@ pub(crate) mod tests {
         assert_eq!(region.parameters["HomeRegion"], "us-east-1");
         assert_eq!(region.regions, ["eu-west-1".parse::<Region>().unwrap()]);
         let member = &blueprint.sets[4];
+        for keeps in [member, region] {
+            assert_eq!(keeps.parameters["IncidentLockDays"], "365");
+            assert_eq!(keeps.parameters["IncidentLockMode"], "GOVERNANCE");
+        }
         assert_eq!(member.parameters["ExternalIdPrefix"], "0123456789abcdef");
         assert!(member.parameters["RecorderKey"].ends_with("/functions/redress-recorder.zip"));
         assert!(blueprint.uploads.iter().any(|upload| upload.key == member.parameters["RecorderKey"]));

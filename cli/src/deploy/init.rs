@@ -6,7 +6,7 @@ use std::path::Path;
 use rand::RngExt as _;
 use redress_common::aws::state_table::PolicySetName;
 
-use super::settings::{Permissions, PolicySet, Settings};
+use super::settings::{LockMode, Permissions, PolicySet, Settings, a_year};
 use crate::args::DeployInit;
 use crate::output::{Answer, Output};
 use crate::problem::Problem;
@@ -63,6 +63,8 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
         architecture: given.architecture.map_or_else(Default::default, crate::args::Processor::architecture),
         policy_set: PolicySet(given.policy_set.map_or(PolicySetName::Observe, crate::args::PolicySet::name)),
         log_retention_days: given.log_retention_days,
+        incident_lock_days: a_year(),
+        incident_lock_mode: LockMode::default(),
         deletion_protection: !given.no_deletion_protection,
         notify_email: some(email),
         config_aggregator: given.config_aggregator,

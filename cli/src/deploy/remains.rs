@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_s3::types::{Delete, Error as S3Error, ObjectIdentifier};
 use aws_types::SdkConfig;
+use jiff::Timestamp;
 use redress_common::aws::evidence::s3_client;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::ids::{AccountId, Region};
@@ -191,27 +192,58 @@ impl Site {
             };
             let versions = listed.versions().iter().map(|one| (one.key(), one.version_id()));
             let markers = listed.delete_markers().iter().map(|one| (one.key(), one.version_id()));
-            let all: Vec<ObjectIdentifier> = versions
-                .chain(markers)
-                .filter_map(|(key, version)| {
-                    ObjectIdentifier::builder().key(key?).set_version_id(version.map(str::to_owned)).build().ok()
-                })
-                .collect();
+            let all: Vec<ObjectIdentifier> =
+                versions.chain(markers).filter_map(|(key, version)| identified(key, version)).collect();
             if all.is_empty() {
                 return Ok(());
             }
-            let delete = Delete::builder().set_objects(Some(all)).quiet(true).build();
-            let delete = delete.map_err(|error| Problem::aws("empty a bucket", &error))?;
-            let deleted = self.s3.delete_objects().bucket(bucket).delete(delete).send().await;
-            let deleted = deleted.map_err(|error| failed(AwsFailure::of("s3:DeleteObjects", &error)))?;
-            if let Some(kept) = deleted.errors().first() {
-                let why = kept.message().unwrap_or_default();
-                return Err(Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {why}")).help(
-                    "an Object Lock ends by itself (ObjectLockDays of the member stack); nobody can end it sooner",
-                ));
+            let kept = self.versions_go(bucket, all, false).await?;
+            if kept.is_empty() {
+                continue;
+            }
+            // Locks in governance mode are there to be ended by whoever may, and means it: a sentence was typed.
+            let locked = kept.iter().filter_map(|one| identified(one.key(), one.version_id())).collect();
+            let kept = self.versions_go(bucket, locked, true).await?;
+            if let Some(one) = kept.first() {
+                return Err(self.locked(bucket, one).await);
             }
         }
     }
+
+    /// Deletes these versions; what S3 kept.
+    async fn versions_go(
+        &self,
+        bucket: &str,
+        all: Vec<ObjectIdentifier>,
+        bypass: bool,
+    ) -> Result<Vec<S3Error>, Problem> {
+        let delete = Delete::builder().set_objects(Some(all)).quiet(true).build();
+        let delete = delete.map_err(|error| Problem::aws("empty a bucket", &error))?;
+        let deleted = self.s3.delete_objects().bucket(bucket).delete(delete);
+        let deleted = deleted.set_bypass_governance_retention(bypass.then_some(true)).send().await;
+        let deleted = deleted.map_err(|error| {
+            Problem::aws(&format!("empty bucket {bucket}"), &AwsFailure::of("s3:DeleteObjects", &error))
+        })?;
+        Ok(deleted.errors.unwrap_or_default())
+    }
+
+    /// What cannot be deleted, and until when.
+    async fn locked(&self, bucket: &str, kept: &S3Error) -> Problem {
+        let (key, why) = (kept.key().unwrap_or_default(), kept.message().unwrap_or_default());
+        let asked = self.s3.get_object_retention().bucket(bucket).key(key);
+        let asked = asked.set_version_id(kept.version_id().map(str::to_owned)).send().await;
+        let until = asked.ok().and_then(|answer| answer.retention?.retain_until_date);
+        let until = until.and_then(|until| Timestamp::from_second(until.secs()).ok());
+        let until = until.map(|until| format!(", which is locked until {until}")).unwrap_or_default();
+        Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {key}{until}: {why}")).help(
+            "a lock in compliance mode (ObjectLockDays, or IncidentLockMode, of the member stack) ends by itself and nobody can \
+             end it sooner; one in governance mode is ended by a role that has s3:BypassGovernanceRetention (--member-role)",
+        )
+    }
+}
+
+fn identified(key: Option<&str>, version: Option<&str>) -> Option<ObjectIdentifier> {
+    ObjectIdentifier::builder().key(key?).set_version_id(version.map(str::to_owned)).build().ok()
 }
 
 fn is_absent(failure: &AwsFailure) -> bool {

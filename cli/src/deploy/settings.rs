@@ -39,6 +39,11 @@ pub(crate) struct Settings {
     pub(crate) policy_set: PolicySet,
     #[serde(default = "ninety", deserialize_with = "retention")]
     pub(crate) log_retention_days: u16,
+    /// For how many days what is taken of incidents is locked.
+    #[serde(default = "a_year", deserialize_with = "lock_days")]
+    pub(crate) incident_lock_days: u16,
+    #[serde(default)]
+    pub(crate) incident_lock_mode: LockMode,
     #[serde(default = "protected")]
     pub(crate) deletion_protection: bool,
     pub(crate) notify_email: Option<String>,
@@ -130,6 +135,34 @@ impl Permissions {
     }
 }
 
+/// Who may end the lock of what is taken of incidents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LockMode {
+    /// Whoever may bypass it, as `redress deploy destroy --delete-evidence` does.
+    #[default]
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl LockMode {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        }
+    }
+
+    /// As the templates' parameter has it.
+    pub(crate) const fn parameter(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
+}
+
 /// The policy set that the first deployment puts into force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PolicySet(pub(crate) PolicySetName);
@@ -158,6 +191,16 @@ fn retention<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error
     } else {
         Err(de::Error::custom(format!("log_retention_days is one of {RETENTION:?}")))
     }
+}
+
+fn lock_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let days = u16::deserialize(deserializer)?;
+    if (1..=3650).contains(&days) { Ok(days) } else { Err(de::Error::custom("incident_lock_days is 1 to 3650")) }
+}
+
+/// For how many days what is taken of incidents is locked, where nobody says.
+pub(crate) const fn a_year() -> u16 {
+    365
 }
 
 const fn ninety() -> u16 {
@@ -288,6 +331,10 @@ impl Settings {
              policy_set = {}\n\n\
              # For how many days the functions' logs are kept: {RETENTION:?}.\n\
              log_retention_days = {}\n\n\
+             # For how many days what is taken of an incident can be neither changed nor deleted (1 to 3650), and who can end that\n\
+             # sooner: governance (whoever may bypass it, as `destroy --delete-evidence` does) or compliance (nobody).\n\
+             incident_lock_days = {}\n\
+             incident_lock_mode = {}\n\n\
              # Whether the tables refuse to be deleted.\n\
              deletion_protection = {}\n\n\
              # Who is told by e-mail. They have to confirm the subscription.\n{}\n\
@@ -301,6 +348,8 @@ impl Settings {
             quoted(self.architecture.as_str()),
             quoted(self.policy_set.0.as_str()),
             self.log_retention_days,
+            self.incident_lock_days,
+            quoted(self.incident_lock_mode.as_str()),
             self.deletion_protection,
             maybe("notify_email", self.notify_email.as_deref(), "security@example.com"),
             maybe("config_aggregator", self.config_aggregator.as_deref(), "redress"),
@@ -345,6 +394,8 @@ pub(crate) mod tests {
             architecture: Architecture::Arm64,
             policy_set: PolicySet::default(),
             log_retention_days: 90,
+            incident_lock_days: 365,
+            incident_lock_mode: LockMode::Governance,
             deletion_protection: true,
             notify_email: Some("security@example.com".to_owned()),
             config_aggregator: None,
@@ -390,6 +441,8 @@ pub(crate) mod tests {
             ("\"arm64\"", "\"mips\"", "architecture"),
             ("\"observe\"", "\"everything\"", "policy_set"),
             ("log_retention_days = 90", "log_retention_days = 91", "log_retention_days"),
+            ("incident_lock_days = 365", "incident_lock_days = 0", "incident_lock_days"),
+            ("\"governance\"", "\"none\"", "incident_lock_mode"),
             ("\"eu-west-1\"", "\"us-east-1\"", "further_regions"),
             ("\"eu-west-1\"", "\"cn-north-1\"", "further_regions"),
             ("\"ou-abcd-11111111\"", "\"workloads\"", "target_units"),

@@ -22,7 +22,13 @@ use super::envelope::{self, Context, EnvelopeError, Plaintext};
 use super::failure::AwsFailure;
 use crate::arn::Arn;
 use crate::contract::{Before, Evidence, EvidenceResult, Image, Job, Outcome, Sealed, metadata};
+use crate::custody::Item;
 use crate::ids::{AccountId, Fence, Region, RemediationId};
+use crate::ledger::sha256_hex;
+
+mod incidents;
+
+pub use incidents::{Kept, Lock, LockMode};
 
 /// Metadata `outcome` of an object whose remediation has not ended.
 const STARTED: &str = "Started";
@@ -94,6 +100,12 @@ pub enum EvidenceError {
         /// The key it names.
         key_id: String,
     },
+    /// Whoever keeps what was taken of an incident has not been told how to lock it.
+    #[error("`{key}` is not stored: this function was not told for how long it is to be locked")]
+    Unlocked {
+        /// The object.
+        key: String,
+    },
     /// Its remediation has ended, and otherwise.
     #[error("evidence `{key}` already says `{}`; an outcome is not rewritten", outcome.as_str())]
     Finished {
@@ -136,6 +148,8 @@ pub struct Stored {
     etag: String,
     /// The object's version; empty when S3 did not say.
     pub version_id: String,
+    /// SHA-256 of the object's bytes, hexadecimal.
+    pub sha256: String,
 }
 
 /// What [`EvidenceWriter::begin`] found.
@@ -177,6 +191,8 @@ pub struct Ending<'a> {
     pub uncertain: bool,
     /// See [`EvidenceResult::made`].
     pub made: &'a str,
+    /// See [`EvidenceResult::acquired`].
+    pub acquired: &'a [Item],
 }
 
 /// Reads evidence, from either account.
@@ -221,7 +237,7 @@ impl EvidenceStore {
         let (etag, version_id) = (answer.e_tag.unwrap_or_default(), answer.version_id.unwrap_or_default());
         let body = answer.body.collect().await.map_err(|_| malformed("transfer"))?.into_bytes();
         let evidence = serde_json::from_slice(&body).map_err(|_| malformed("form"))?;
-        Ok(Stored { evidence, etag, version_id })
+        Ok(Stored { evidence, etag, version_id, sha256: sha256_hex(&body) })
     }
 
     /// Pre-image and change, in the clear.
@@ -279,6 +295,8 @@ pub struct EvidenceWriter {
     store: EvidenceStore,
     /// The member's key, or its alias where the key's own ARN is not known: in a further Region.
     key: Arn,
+    /// How what is taken of an incident is locked; `None` for who keeps none.
+    lock: Option<Lock>,
 }
 
 impl EvidenceWriter {
@@ -291,7 +309,7 @@ impl EvidenceWriter {
         let kms = aws_sdk_kms::Client::from_conf(kms);
         let mut store = EvidenceStore::new(s3_client(config, home), kms, bucket, key.account()?.clone());
         store.key = Some(key.to_string());
-        Some(Self { store, key: key.clone() })
+        Some(Self { store, key: key.clone(), lock: None })
     }
 
     /// The account whose evidence this is.
@@ -321,9 +339,9 @@ impl EvidenceWriter {
             change_sha256: hash(key, &opening.before.change)?,
             result,
         };
-        let put = self.put(&evidence)?.if_none_match("*").send().await;
-        match put {
-            Ok(answer) => Ok(Begun::Created(written(evidence, answer))),
+        let (put, sha256) = self.put(&evidence)?;
+        match put.if_none_match("*").send().await {
+            Ok(answer) => Ok(Begun::Created(written(evidence, answer, sha256))),
             Err(error) if lost_the_race(&error) => self.take_over(opening.job).await.map(Begun::Existing),
             Err(error) => Err(EvidenceError::S3 { key: key.clone(), source: AwsFailure::of("PutObject", &error) }),
         }
@@ -339,8 +357,9 @@ impl EvidenceWriter {
         }
         let mut evidence = stored.evidence;
         evidence.job.fence.clone_from(&job.fence);
-        match self.put(&evidence)?.if_match(&stored.etag).send().await {
-            Ok(answer) => Ok(written(evidence, answer)),
+        let (put, sha256) = self.put(&evidence)?;
+        match put.if_match(&stored.etag).send().await {
+            Ok(answer) => Ok(written(evidence, answer, sha256)),
             // Somebody else was quicker. Whether that was a newer worker, the earlier one's end, or this very call,
             // whose answer was lost, is in the object.
             Err(error) if lost_the_race(&error) => {
@@ -367,8 +386,9 @@ impl EvidenceWriter {
             return ended_alike(stored.clone(), ending.outcome);
         }
         let evidence = Evidence { result: Some(self.result(job, ending).await?), ..stored.evidence.clone() };
-        match self.put(&evidence)?.if_match(&stored.etag).send().await {
-            Ok(answer) => Ok(written(evidence, answer)),
+        let (put, sha256) = self.put(&evidence)?;
+        match put.if_match(&stored.etag).send().await {
+            Ok(answer) => Ok(written(evidence, answer, sha256)),
             // The first answer to this very call may have been lost.
             Err(error) if lost_the_race(&error) => {
                 let now = self.read_own(&job.evidence_key).await?;
@@ -417,6 +437,7 @@ impl EvidenceWriter {
             post_image_sha256: hash(&job.evidence_key, ending.after)?,
             uncertain: ending.uncertain,
             made: ending.made.to_owned(),
+            acquired: ending.acquired.to_vec(),
         })
     }
 
@@ -430,11 +451,13 @@ impl EvidenceWriter {
             .map_err(|source| EvidenceError::Envelope { key: job.evidence_key.clone(), source })
     }
 
-    fn put(&self, evidence: &Evidence) -> Result<PutObjectFluentBuilder, EvidenceError> {
+    /// The call that stores it, and the hash of what it stores.
+    fn put(&self, evidence: &Evidence) -> Result<(PutObjectFluentBuilder, String), EvidenceError> {
         let key = &evidence.job.evidence_key;
         let body =
             serde_json::to_vec(evidence).map_err(|_| EvidenceError::Malformed { key: key.clone(), part: "content" })?;
-        Ok(describe(evidence).into_iter().fold(
+        let sha256 = sha256_hex(&body);
+        let put = describe(evidence).into_iter().fold(
             self.store
                 .s3
                 .put_object()
@@ -447,13 +470,14 @@ impl EvidenceWriter {
                 .ssekms_key_id(&evidence.before.key_id)
                 .body(ByteStream::from(body)),
             |put, (name, value)| put.metadata(name, value),
-        ))
+        );
+        Ok((put, sha256))
     }
 }
 
-fn written(evidence: Evidence, answer: PutObjectOutput) -> Stored {
+fn written(evidence: Evidence, answer: PutObjectOutput, sha256: String) -> Stored {
     let (etag, version_id) = (answer.e_tag.unwrap_or_default(), answer.version_id.unwrap_or_default());
-    Stored { evidence, etag, version_id }
+    Stored { evidence, etag, version_id, sha256 }
 }
 
 /// That no worker with a newer fence has taken the evidence over.
@@ -622,6 +646,7 @@ mod tests {
                 post_image_sha256: "c".to_owned(),
                 uncertain: false,
                 made: String::new(),
+                acquired: Vec::new(),
             }),
         }
     }
@@ -708,7 +733,12 @@ mod tests {
 
     #[test]
     fn an_outcome_is_not_rewritten() {
-        let stored = |outcome| Stored { evidence: evidence(outcome), etag: "e".to_owned(), version_id: String::new() };
+        let stored = |outcome| Stored {
+            evidence: evidence(outcome),
+            etag: "e".to_owned(),
+            version_id: String::new(),
+            sha256: String::new(),
+        };
         assert!(ended_alike(stored(Some(Outcome::Verified)), Outcome::Verified).is_ok());
         let otherwise = ended_alike(stored(Some(Outcome::Failed)), Outcome::Verified);
         assert!(matches!(otherwise, Err(EvidenceError::Finished { outcome: Outcome::Failed, .. })));

@@ -10,12 +10,13 @@ use redress_member::{remediate, start};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
-    let (config, evidence) = start::from_environment()?;
+    let (config, evidence) = start::keeper_from_environment()?;
     let clients = Clients::new(&config);
     let (evidence, clients) = (&evidence, &clients);
     run(service_fn(|event: LambdaEvent<ContainRequest>| async move {
         let remediation = event.payload.request.job.remediation_id;
-        let place = Place::of_function(&event.context.invoked_function_arn)?;
+        let version = &event.context.env_config.version;
+        let place = Place::of_function(&event.context.invoked_function_arn)?.of_version(version);
         let answer = Box::pin(remediate::contain(clients, evidence, &place, event.payload)).await?;
         let outcome = answer.outcome.map_or("none", Outcome::as_str);
         tracing::info!(%remediation, outcome, error = answer.error, "contained");

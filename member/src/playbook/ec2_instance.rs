@@ -2,26 +2,28 @@
 //!
 //! Its network interfaces get one security group without a rule. A security group cuts no connection that it tracks, so each
 //! interface is first put into a group that allows everything both ways, under which connections are not tracked; what is
-//! not tracked ends with its rule. Isolation comes first and alone decides whether the instance is contained. What follows
-//! protects the instance and takes evidence of it; where that fails, it is told and the rest is done. Nothing is ever
+//! not tracked ends with its rule. Isolation comes first and alone decides whether the instance is contained: snapshots are begun
+//! beside it and hold nothing up ([`super::ec2_evidence`]). What follows protects the instance and takes evidence of it; where that
+//! fails, it is told and the rest is done. Nothing is ever
 //! terminated, stopped or deleted, and the instance keeps its volumes, addresses and profile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{
-    self, AttributeBooleanValue, CopyTagsFromSource, Filter, HttpTokensState, InstanceAttributeName,
-    InstanceMetadataEndpointState, InstanceSpecification, IpPermission, IpRange, Ipv6Range, ResourceType,
-    SecurityGroup, TagSpecification,
+    self, AttributeBooleanValue, Filter, HttpTokensState, InstanceAttributeName, InstanceMetadataEndpointState,
+    IpPermission, IpRange, Ipv6Range, SecurityGroup,
 };
 use jiff::Timestamp;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, Mode, RemediateRequest};
+use redress_common::custody::Item;
 use redress_common::ids::RemediationId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::ec2_evidence::{Acquisition, TAKEN, Taken};
 use crate::native::ec2_stopped_instance::described;
 use crate::native::{Clients, Declared, Native, NativeError, parameter, planned, typed, untyped};
 use crate::wire::{Operation, Protocol, Service, Wire};
@@ -37,6 +39,7 @@ pub const DECLARED: Declared = Declared {
         "ec2:DescribeSnapshots",
         "iam:GetInstanceProfile",
         "iam:GetRolePolicy",
+        "ssm:GetCommandInvocation",
     ],
     changes: &[
         "autoscaling:EnterStandby",
@@ -54,6 +57,7 @@ pub const DECLARED: Declared = Declared {
         "ec2:RevokeSecurityGroupIngress",
         "iam:DeleteRolePolicy",
         "iam:PutRolePolicy",
+        "ssm:SendCommand",
     ],
     make: |clients, request| Ok(Box::new(Instance::new(clients, request)?)),
 };
@@ -103,15 +107,16 @@ pub struct Instance {
     remediation: RemediationId,
     mode: Mode,
     sessions: Sessions,
+    acquisition: Acquisition,
     /// Our groups that were found or made, by VPC and name.
     groups: Mutex<BTreeMap<(String, String), SecurityGroup>>,
 }
 
 impl Instance {
-    /// Parameter `RevokeSessions`: `Instance`, `Role` or `None`.
+    /// Parameters `RevokeSessions` (`Instance`, `Role` or `None`), and those of [`Acquisition::new`].
     ///
     /// # Errors
-    /// When it is none of these.
+    /// When one is not what it may be.
     pub fn new(clients: &Clients, request: &RemediateRequest) -> Result<Self, NativeError> {
         const SESSIONS: &str = "`Instance`, `Role` or `None`";
         let RemediateRequest { job, parameters, .. } = request;
@@ -132,6 +137,7 @@ impl Instance {
             remediation: job.remediation_id,
             mode: job.mode,
             sessions,
+            acquisition: Acquisition::new(clients.ec2.clone(), clients.wire.clone(), request)?,
             groups: Mutex::default(),
         })
     }
@@ -211,6 +217,12 @@ impl Instance {
         planned(&DECLARED, service, operation, with)
     }
 
+    /// Snapshots of all volumes, before or after isolation.
+    fn snapshots(&self, taken: Taken) -> Result<Call, NativeError> {
+        let with = json!({ "InstanceSpecification": { "InstanceId": self.id }, "Tags": { TAKEN: taken.as_str() } });
+        self.planned("ec2", "CreateSnapshots", &with)
+    }
+
     /// The calls that isolate the instance, then those that protect it and take evidence.
     fn isolate(&self, state: &State) -> Result<Vec<Call>, NativeError> {
         let vpcs: BTreeSet<&str> = state.interfaces.values().map(|one| one.vpc_id.as_str()).collect();
@@ -225,7 +237,12 @@ impl Instance {
             let of = |vpc: &&str| self.planned("ec2", operation, &json!({ "GroupName": name, "VpcId": vpc }));
             vpcs.iter().map(of).collect::<Result<Vec<Call>, NativeError>>()
         };
-        let mut calls = on_group("CreateSecurityGroup", QUARANTINE)?;
+        // Both begin what isolation does not wait for, or not for long.
+        let mut calls = vec![self.snapshots(Taken::Before)?];
+        if let Some(command) = self.acquisition.command() {
+            calls.push(self.planned("ssm", "SendCommand", &command)?);
+        }
+        calls.extend(on_group("CreateSecurityGroup", QUARANTINE)?);
         calls.extend(on_group("CreateSecurityGroup", UNTRACK)?);
         calls.extend(into(UNTRACK)?);
         calls.extend(into(QUARANTINE)?);
@@ -259,9 +276,10 @@ impl Instance {
                 &with(&merged(&json!(state.metadata), &strict)),
             )?);
         }
-        calls.push(self.planned("ec2", "CreateSnapshots", &json!({ "InstanceSpecification": this }))?);
         let tag = json!({ "Resources": [self.id], "Tags": { CONTAINED: THIS } });
         calls.push(self.planned("ec2", "CreateTags", &tag)?);
+        // Last: EC2 may have it wait.
+        calls.push(self.snapshots(Taken::After)?);
         Ok(calls)
     }
 
@@ -432,23 +450,6 @@ impl Instance {
         asked.map(drop).map_err(|error| AwsFailure::of("ModifyInstanceMetadataOptions", &error).into())
     }
 
-    /// Snapshots of every volume, unless this remediation has them.
-    async fn snapshots(&self) -> Result<(), NativeError> {
-        let tag = types::Tag::builder().key(CONTAINED).value(self.remediation.to_string()).build();
-        let own = Filter::builder().name(format!("tag:{CONTAINED}")).values(self.remediation.to_string()).build();
-        let found = self.ec2.describe_snapshots().owner_ids("self").filters(own).send().await;
-        let found = found.map_err(|error| AwsFailure::of("DescribeSnapshots", &error))?;
-        if !found.snapshots().is_empty() {
-            return Ok(());
-        }
-        let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).tags(tag).build();
-        let of = InstanceSpecification::builder().instance_id(&self.id).build();
-        let made = self.ec2.create_snapshots().instance_specification(of).tag_specifications(tags);
-        let made = made.copy_tags_from_source(CopyTagsFromSource::Volume);
-        let made = made.description(format!("Redress {}: {} when it was contained", self.remediation, self.id));
-        made.send().await.map(drop).map_err(|error| AwsFailure::of("CreateSnapshots", &error).into())
-    }
-
     async fn tags(&self, call: &Call) -> Result<(), NativeError> {
         let value = call.parameters["Tags"][CONTAINED].as_str();
         let value = value.map(|value| if value == THIS { self.remediation.to_string() } else { value.to_owned() });
@@ -525,7 +526,12 @@ impl Native for Instance {
             "RevokeSecurityGroupIngress" => self.shut(text(call, "VpcId")?).await,
             "ModifyInstanceAttribute" => self.protects(call).await,
             "ModifyInstanceMetadataOptions" => self.metadata(call).await,
-            "CreateSnapshots" => self.snapshots().await,
+            "CreateSnapshots" if call.parameters["Tags"][TAKEN] == Taken::Before.as_str() => {
+                self.acquisition.begin();
+                Ok(())
+            }
+            "CreateSnapshots" => self.acquisition.finish().await,
+            "SendCommand" => self.acquisition.capture(&call.parameters).await,
             "CreateTags" | "DeleteTags" => self.tags(call).await,
             "PutRolePolicy" | "DeleteRolePolicy" => self.on_role(call).await,
             "EnterStandby" => {
@@ -534,6 +540,14 @@ impl Native for Instance {
             "ExitStandby" => self.wire.call(&EXIT_STANDBY, &call.parameters).await.map(drop).map_err(NativeError::from),
             _ => Err(FORM),
         }
+    }
+
+    fn resumes(&self) {
+        self.acquisition.resumes();
+    }
+
+    async fn acquired(&self) -> Vec<Item> {
+        self.acquisition.items().await
     }
 
     /// All but the isolation itself; of an undo, nothing.

@@ -59,8 +59,9 @@ fn playbook(aws: &FakeAws, mode: Mode, sessions: &str) -> Instance {
 
 fn shown(change: &Change) -> Vec<String> {
     let one = |call: &Call| {
-        let group = call.parameters["Groups"][0].as_str().or(call.parameters["GroupName"].as_str()).unwrap_or_default();
-        format!("{} {group}", call.operation).trim().to_owned()
+        let group = call.parameters["Groups"][0].as_str().or(call.parameters["GroupName"].as_str());
+        let what = group.or(call.parameters["Tags"][TAKEN].as_str()).unwrap_or_default();
+        format!("{} {what}", call.operation).trim().to_owned()
     };
     change.0.iter().map(one).collect()
 }
@@ -72,6 +73,7 @@ fn isolation_comes_first_by_the_open_group_and_evidence_after() {
     assert_eq!(
         shown(&change),
         [
+            "CreateSnapshots before",
             "CreateSecurityGroup redress-quarantine",
             "CreateSecurityGroup redress-quarantine",
             "CreateSecurityGroup redress-untrack",
@@ -86,8 +88,8 @@ fn isolation_comes_first_by_the_open_group_and_evidence_after() {
             "ModifyInstanceAttribute",
             "EnterStandby",
             "ModifyInstanceMetadataOptions",
-            "CreateSnapshots",
             "CreateTags",
+            "CreateSnapshots after",
         ]
     );
     let hard: Vec<String> =
@@ -188,4 +190,126 @@ async fn an_instance_that_is_gone_is_said_to_be_and_the_same_again_is_the_record
         assert_eq!((told.outcome, told.fence.as_str()), (Some(Outcome::NotFound), "1"));
         assert_eq!(told.pre_image_sha256.len(), 64);
     }
+}
+
+fn with(parameters: Value) -> Result<Instance, NativeError> {
+    let mut request = request(Mode::Apply, "Instance");
+    request.parameters.extend(serde_json::from_value::<crate::native::Parameters>(parameters).unwrap());
+    Instance::new(&Clients::new(&FakeAws::default().config()), &request)
+}
+
+#[test]
+fn memory_is_captured_before_isolation_where_a_document_is_named_and_by_no_other_document() {
+    let change = with(json!({ "MemoryCaptureDocument": "Redress-Memory-Linux" })).unwrap();
+    let change = change.plan(&state().image().unwrap()).unwrap();
+    assert_eq!(
+        shown(&change)[..3],
+        ["CreateSnapshots before", "SendCommand", "CreateSecurityGroup redress-quarantine"]
+    );
+    assert_eq!(change.0[1].parameters["DocumentName"], "Redress-Memory-Linux");
+    assert_eq!(change.0[1].parameters["InstanceIds"], json!(["i-1"]));
+    let none = with(json!({ "MemoryCaptureDocument": "", "MemoryCaptureSeconds": 10 })).unwrap();
+    assert!(!shown(&none.plan(&state().image().unwrap()).unwrap()).contains(&"SendCommand".to_owned()));
+    for wrong in [
+        json!({ "MemoryCaptureDocument": "AWS-RunShellScript" }),
+        json!({ "MemoryCaptureDocument": "Redress-Memory-" }),
+        json!({ "MemoryCaptureDocument": "Redress-Memory-a/b" }),
+        json!({ "MemoryCaptureSeconds": 31 }),
+        json!({ "MemoryCaptureSeconds": -1 }),
+    ] {
+        assert!(matches!(with(wrong.clone()), Err(NativeError::Parameter { .. })), "{wrong}");
+    }
+}
+
+fn snapshots(id: &str) -> String {
+    format!(
+        "<CreateSnapshotsResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><snapshotSet><item><snapshotId>{id}</snapshotId>\
+         <volumeId>vol-1</volumeId></item></snapshotSet></CreateSnapshotsResponse>"
+    )
+}
+
+const NO_SNAPSHOTS: &str = "<DescribeSnapshotsResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><snapshotSet/></DescribeSnapshotsResponse>";
+
+fn refused(code: &str) -> String {
+    format!("<Response><Errors><Error><Code>{code}</Code><Message>no</Message></Error></Errors></Response>")
+}
+
+fn taken(playbook: &Instance) -> [Call; 2] {
+    let calls = playbook.plan(&state().image().unwrap()).unwrap().0;
+    let [before, after] =
+        calls.into_iter().filter(|call| call.operation == "CreateSnapshots").collect::<Vec<_>>().try_into().unwrap();
+    [before, after]
+}
+
+#[tokio::test]
+async fn snapshots_before_are_begun_without_waiting_and_those_after_wait_for_ec2() {
+    let aws = FakeAws::default();
+    let playbook = playbook(&aws, Mode::Apply, "Instance");
+    let [before, after] = taken(&playbook);
+    aws.answer("CreateSnapshots", 200, &snapshots("snap-1"));
+    aws.answer("CreateSnapshots", 400, &refused("SnapshotCreationPerVolumeRateExceeded"));
+    aws.answer("CreateSnapshots", 200, &snapshots("snap-2"));
+    for _ in 0..2 {
+        aws.answer("DescribeSnapshots", 200, NO_SNAPSHOTS);
+    }
+    playbook.call(&before).await.unwrap();
+    assert_eq!(aws.seen().len(), 0, "begun, not waited for");
+    playbook.call(&after).await.unwrap();
+    let seen: Vec<String> = aws.seen().into_iter().map(|seen| seen.name).collect();
+    assert_eq!(
+        seen,
+        ["CreateSnapshots", "DescribeSnapshots", "CreateSnapshots", "DescribeSnapshots", "CreateSnapshots"],
+        "of a new remediation there are none before"
+    );
+    let items: Vec<(String, String)> = playbook.acquired().await.into_iter().map(|one| (one.id, one.detail)).collect();
+    let one = |id: &str, detail: &str| (id.to_owned(), detail.to_owned());
+    assert_eq!(items, [one("snap-1", "vol-1, before isolation"), one("snap-2", "vol-1, after isolation")]);
+}
+
+#[tokio::test]
+async fn snapshots_that_fail_are_told_and_those_of_a_run_that_was_cut_off_are_found() {
+    let aws = FakeAws::default();
+    let playbook = playbook(&aws, Mode::Apply, "Instance");
+    let [before, after] = taken(&playbook);
+    playbook.resumes();
+    let found = snapshots("snap-1").replace("CreateSnapshots", "DescribeSnapshots");
+    aws.answer("DescribeSnapshots", 200, &found);
+    aws.answer("DescribeSnapshots", 200, NO_SNAPSHOTS);
+    aws.answer("CreateSnapshots", 400, &refused("SnapshotLimitExceeded"));
+    playbook.call(&before).await.unwrap();
+    let told = playbook.call(&after).await.unwrap_err().to_string();
+    assert!(told.contains("CreateSnapshots") && told.contains("SnapshotLimitExceeded"), "{told}");
+    assert_eq!(playbook.acquired().await.len(), 1);
+}
+
+#[tokio::test]
+async fn memory_is_waited_for_until_its_command_ends_and_no_longer_than_is_said() {
+    let (aws, mut request) = (FakeAws::default(), request(Mode::Apply, "Instance"));
+    request.parameters.insert("MemoryCaptureDocument".to_owned(), json!("Redress-Memory-Linux"));
+    request.parameters.insert("MemoryCaptureSeconds".to_owned(), json!(5));
+    let capture = async |aws: &FakeAws, request: &RemediateRequest| {
+        aws.answer("SendCommand", 200, &json!({ "Command": { "CommandId": "c-1" } }).to_string());
+        let playbook = Instance::new(&Clients::new(&aws.config()), request).unwrap();
+        let call = playbook.plan(&state().image().unwrap()).unwrap().0.remove(1);
+        let told = playbook.call(&call).await.map_err(|error| error.to_string());
+        assert!(playbook.may_fail(&call));
+        (told, playbook.acquired().await.remove(0))
+    };
+    let not_yet = json!({ "__type": "InvocationDoesNotExist" }).to_string();
+    aws.answer("GetCommandInvocation", 400, &not_yet);
+    for status in ["InProgress", "Success"] {
+        aws.answer("GetCommandInvocation", 200, &json!({ "Status": status }).to_string());
+    }
+    let (told, item) = capture(&aws, &request).await;
+    assert_eq!((told, item.id.as_str()), (Ok(()), "c-1"));
+    assert_eq!(item.detail, "Redress-Memory-Linux: Success");
+
+    aws.answer("GetCommandInvocation", 200, &json!({ "Status": "Failed" }).to_string());
+    let (told, item) = capture(&aws, &request).await;
+    assert!(told.unwrap_err().contains("c-1") && item.detail.ends_with("Failed"));
+
+    // Isolation waits no longer than it may.
+    request.parameters.insert("MemoryCaptureSeconds".to_owned(), json!(0));
+    let (told, item) = capture(&aws, &request).await;
+    assert!(told.unwrap_err().contains("not over") && item.detail.ends_with("not over when isolation began"));
 }

@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
+use redress_common::custody::{Item, ItemKind};
 use redress_common::ids::RemediationId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::quarantine::{self, GROUP, Group};
+use crate::custody::item;
 use crate::native::rds::{self, each};
 use crate::native::{Declared, Native, NativeError, planned, typed, untyped};
 use crate::wire::{Operation, Wire};
@@ -70,6 +72,7 @@ struct ContainInstance {
     until: Instant,
     /// What the last look found.
     last: Mutex<Look>,
+    taken: Mutex<Vec<Item>>,
 }
 
 /// What was found.
@@ -97,6 +100,7 @@ impl ContainInstance {
             remediation: request.job.remediation_id,
             until: Instant::now() + PATIENCE,
             last: Mutex::default(),
+            taken: Mutex::default(),
         }
     }
 
@@ -217,6 +221,12 @@ impl ContainInstance {
         Ok(())
     }
 
+    fn took(&self, kind: ItemKind, name: &Value) {
+        if let Ok(mut taken) = self.taken.lock() {
+            taken.push(item(kind, name.as_str().unwrap_or_default(), format!("{}, after isolation", self.name)));
+        }
+    }
+
     /// Begins a snapshot, when RDS has got the time.
     async fn acquire(&self, operation: &'static Operation, input: &Value) -> Result<(), NativeError> {
         let (until, mut pause) = (Instant::now() + SNAPSHOT_PATIENCE, PAUSES[0]);
@@ -294,10 +304,22 @@ impl Native for ContainInstance {
             }
             "ModifyDBInstance" => self.modify(&rds::MODIFY_INSTANCE, &self.meant(call).await?).await,
             "ModifyDBCluster" => self.modify(&MODIFY_CLUSTER, &self.meant(call).await?).await,
-            "CreateDBSnapshot" => self.acquire(&rds::CREATE_SNAPSHOT, &call.parameters).await,
-            "CreateDBClusterSnapshot" => self.acquire(&CREATE_CLUSTER_SNAPSHOT, &call.parameters).await,
+            "CreateDBSnapshot" => {
+                self.acquire(&rds::CREATE_SNAPSHOT, &call.parameters).await?;
+                self.took(ItemKind::RdsSnapshot, &call.parameters["DBSnapshotIdentifier"]);
+                Ok(())
+            }
+            "CreateDBClusterSnapshot" => {
+                self.acquire(&CREATE_CLUSTER_SNAPSHOT, &call.parameters).await?;
+                self.took(ItemKind::RdsClusterSnapshot, &call.parameters["DBClusterSnapshotIdentifier"]);
+                Ok(())
+            }
             _ => Err(NativeError::Form { what: "a call", native: DECLARED.name }),
         }
+    }
+
+    async fn acquired(&self) -> Vec<Item> {
+        self.taken.lock().map(|taken| taken.clone()).unwrap_or_default()
     }
 
     /// The snapshot is evidence: without it the database is isolated all the same.

@@ -1,7 +1,8 @@
 //! `contain_s3_bucket`: nothing of the bucket is public any more, and what is overwritten or deleted from now on can be had back.
 //!
 //! Public access is blocked whole, and versioning turned on. The bucket's policy, access control lists and objects stay as
-//! they are: the block overrides what they grant to everybody. Who has access by name keeps it.
+//! they are: the block overrides what they grant to everybody. Who has access by name keeps it. Then what the bucket holds is
+//! listed, as evidence ([`super::s3_evidence`]).
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{BucketVersioningStatus, PublicAccessBlockConfiguration, VersioningConfiguration};
@@ -10,12 +11,22 @@ use redress_common::contract::{Call, Change, Image, Mode, RemediateRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::s3_evidence;
+use crate::custody::Document;
 use crate::native::{Declared, Native, NativeError, planned, typed, untyped};
 
 /// What this playbook is called, and calls.
 pub const DECLARED: Declared = Declared {
     name: "contain_s3_bucket",
-    reads: &["s3:GetBucketPublicAccessBlock", "s3:GetBucketVersioning"],
+    reads: &[
+        "s3:GetBucketAcl",
+        "s3:GetBucketLogging",
+        "s3:GetBucketNotification",
+        "s3:GetBucketPolicy",
+        "s3:GetBucketPublicAccessBlock",
+        "s3:GetBucketVersioning",
+        "s3:ListBucketVersions",
+    ],
     changes: &["s3:PutBucketPublicAccessBlock", "s3:PutBucketVersioning"],
     make: |clients, request| Ok(Box::new(Bucket::new(clients.s3.clone(), request))),
 };
@@ -119,6 +130,10 @@ impl Native for Bucket {
             }
             _ => Err(form),
         }
+    }
+
+    async fn document(&self) -> Result<Option<Document>, NativeError> {
+        s3_evidence::taken(&self.client, &self.name, &self.owner).await.map(Some)
     }
 
     /// Without versions the bucket is contained all the same.
