@@ -22,6 +22,7 @@ use redress_tests::world::{World, world_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+mod cases;
 mod cluster;
 mod custody;
 mod destroyed;
@@ -33,8 +34,22 @@ const QUARANTINE: &str = "redress-quarantine";
 
 fn the_world() -> &'static World {
     let accounts = [
-        "instance", "scaled", "bucket", "people", "quiet", "asked", "broken", "killed", "function", "database",
-        "button", "cluster", "custody", "destroyed", "sampled",
+        "instance",
+        "scaled",
+        "bucket",
+        "people",
+        "quiet",
+        "asked",
+        "broken",
+        "killed",
+        "function",
+        "database",
+        "button",
+        "cases",
+        "cluster",
+        "custody",
+        "destroyed",
+        "sampled",
     ];
     world_of(&accounts, |control| control.as_str() == "S3.8")
 }
