@@ -77,7 +77,10 @@ impl<D: Desk> Api<D> {
             Request::Answer { .. } => self.take_answer(asked, now).await,
             Request::DlqList { message_id } => self.look(message_id.as_deref()).await,
             Request::DlqRedrive { message_id, reason } => self.redrive(asked, message_id.as_deref(), reason, now).await,
-            Request::CaseClose { remediation_id, reason } => self.close_case(asked, *remediation_id, reason, now).await,
+            Request::CaseClose { remediation_id, others, reason } => {
+                let of: Vec<RemediationId> = std::iter::once(remediation_id).chain(others).copied().collect();
+                self.close_case(asked, &of, reason, now).await
+            }
             Request::CampaignPlan { .. } => self.plan_campaign(asked, now).await,
             Request::NotifyTest { destination, reason } => self.try_out(asked, destination, reason, now).await,
             _ => self.change(asked, now).await,
@@ -161,6 +164,7 @@ impl<D: Desk> Api<D> {
             action: change.action.clone(),
             remediation_type: RemediationType::Manual,
             requested_by: asked.by.to_string(),
+            reported: None,
         }
     }
 

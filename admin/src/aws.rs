@@ -321,6 +321,10 @@ impl Outside for Aws {
         }
     }
 
+    async fn recent(&self, resource: &str, since: Timestamp, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.store.records_of_resource_since(resource, since.as_millisecond(), limit).await
+    }
+
     async fn guard(&self, place: &Place, request: &GuardRequest) -> Result<GuardEvidence, StartError> {
         const OPERATION: &str = "lambda:Invoke";
         let failed = |transient, message: String| StartError::refused(transient, message);

@@ -7,7 +7,7 @@
 //! | `AssumeRole` (kept per account), `GetAutomationExecution` | what happened |
 //! | `BatchGetItem` | claim, chain head, what is in flight, breakers and counts, the task that waits |
 //! | `PutItem` of the claim, if nobody changed it | this worker, and no other, tells people ([`Told`]) |
-//! | `BatchUpdateFindings` (only for a finding of Security Hub's), `Publish` | people |
+//! | `BatchUpdateFindings` (only for a finding of Security Hub's), one or two `Query` (only of an incident: [`crate::triage`]), `Publish` | people |
 //! | `TransactWriteItems` | records, claim, chain head, flight, counts, breakers |
 //! | `Query`, `SendMessage`, `DeleteItem`, `PutItem` | only when findings wait for the slot that is free now |
 //! | `SendTaskSuccess` | only when a workflow waits |
@@ -38,6 +38,7 @@ use redress_common::items::flight::Flight;
 use redress_common::ledger::{RecordDraft, detail};
 use redress_common::metrics;
 use redress_common::names;
+use redress_common::notification::Triage;
 use redress_common::state::State;
 use serde::Deserialize;
 use serde_json::json;
@@ -46,7 +47,7 @@ use crate::breaker::{self, Standing};
 use crate::outcome::{self, Reading, Verdict};
 use crate::ports::{Execution, FindingUpdate, Identity, Outside, Place, StartError};
 use crate::{backlog, claim, direct};
-use crate::{report, tell};
+use crate::{report, tell, triage};
 
 /// How often an outcome is recorded anew because somebody else changed its claim, or an item that many share, meanwhile.
 const ROUNDS: u64 = 16;
@@ -176,6 +177,8 @@ struct Told {
     sent: bool,
     /// What became of the finding.
     updated: String,
+    /// What they were told besides; empty of what is no incident.
+    triage: String,
 }
 
 /// What else an outcome touches, as it was read. What is not readable keeps people from acting ([`crate::decide`]), but
@@ -335,8 +338,10 @@ impl<O: Outside> Completion<O> {
             None => {
                 let updated =
                     if successor.is_some() { String::new() } else { self.update_finding(&ending, reading).await };
-                let sent = !aside && self.publish(&ending, reading, now).await;
-                told.insert(Told { fence: ending.fence, sent, updated })
+                let triage = if aside { None } else { self.triage(&ending, reading.end.state, now).await };
+                let kept = triage.as_ref().map(triage::kept).unwrap_or_default();
+                let sent = !aside && self.publish(&ending, reading, triage, now).await;
+                told.insert(Told { fence: ending.fence, sent, updated, triage: kept })
             }
         };
         let mut also: Vec<Also> = around.land(claimant.id, now)?.into_iter().collect();
@@ -464,12 +469,21 @@ impl<O: Outside> Completion<O> {
         Ok(self.outside.end_task(task, &result).await?)
     }
 
+    /// What is known of an incident besides. A dry run contains nothing, and is told as any other.
+    async fn triage(&self, claim: &Claim, state: State, now: Timestamp) -> Option<Triage> {
+        if !claim.subject.is_of_incident() || claim.mode == Mode::DryRun {
+            return None;
+        }
+        Some(triage::look(&self.outside, claim.remediation_id, &claim.subject, state, "", now).await)
+    }
+
     /// Whether people were told.
-    async fn publish(&self, claim: &Claim, reading: &Reading, now: Timestamp) -> bool {
+    async fn publish(&self, claim: &Claim, reading: &Reading, triage: Option<Triage>, now: Timestamp) -> bool {
         let state = reading.end.state;
         let lacks = (state == State::Verified && !reading.error.is_empty()).then(|| reading.error.clone());
-        let next = report::next_step(claim, state).or(lacks);
-        tell::publish_with(&self.outside, claim.remediation_id, &claim.subject, state, next, now).await
+        let next_step = report::next_step(claim, state).or(lacks);
+        let said = tell::Said { next_step, triage, ..tell::Said::default() };
+        tell::publish_as(&self.outside, claim.remediation_id, &claim.subject, state, said, now).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call, all of it read already")]
@@ -506,6 +520,7 @@ impl<O: Outside> Completion<O> {
                 (detail::EVIDENCE_BUCKET, names::evidence_bucket(&claim.subject.account, &self.me.home)),
                 (detail::EVIDENCE_KEY, evidence_key.to_owned()),
                 (detail::FINDING_UPDATE, told.updated.clone()),
+                (detail::TRIAGE, told.triage.clone()),
                 (detail::SUPERSEDED_BY, successor.map(|id| id.to_string()).unwrap_or_default()),
             ]));
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use redress_common::arn::{Arn, Partition};
-use redress_common::aws::state_table::{Settings, StateKey, Subject};
+use redress_common::aws::state_table::{Reported, Settings, StateKey, Subject};
 use redress_common::catalogue::{Catalogue, ControlEntry, Direct, Risk, Scope, Workflow};
 use redress_common::contract::Mode;
 use redress_common::finding::{Check, CustomAction, Finding, Severity, Trigger, WorkflowStatus};
@@ -358,6 +358,12 @@ pub fn subject_of(finding: &Finding) -> Subject {
         action: String::new(),
         remediation_type: remediation_type(&finding.trigger),
         requested_by: requested_by(&finding.trigger),
+        reported: match (&finding.trigger, &finding.check) {
+            (Trigger::GuardDuty, Check::GuardDutyType(kind)) => {
+                Some(Reported { finding_type: cut(kind), actors: finding.actors.clone() })
+            }
+            _ => None,
+        },
     }
 }
 
@@ -416,6 +422,7 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
             action: format!("Undo: {}", started.draft.remediation_action),
             remediation_type: RemediationType::Manual,
             requested_by: requested_by(&undo.trigger),
+            reported: None,
         },
         name: text(detail::RESOURCE_NAME)?.to_owned(),
         severity: label.0,

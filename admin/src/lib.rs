@@ -26,6 +26,7 @@ pub mod ports;
 pub mod reconcile;
 pub mod report;
 pub mod tell;
+mod triage;
 mod untold;
 pub mod workflow;
 

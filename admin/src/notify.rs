@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{ClaimKey, Region, RemediationId};
 use redress_common::items::destination::{ALARM, ALARM_ENDED, Case, CaseStatus, Destination, Filter, Kind, TEST};
-use redress_common::notification::Notification;
+use redress_common::notification::{Notification, Triage};
 use serde::Deserialize;
 
 use http::{Access, HttpRequest};
@@ -71,6 +71,8 @@ pub struct Told {
     pub at: String,
     /// What people should do.
     pub next_step: Option<String>,
+    /// Of an incident, what is known besides.
+    pub triage: Option<Triage>,
     /// What asked for it.
     pub trigger: Option<String>,
     /// The one destination that it is for.
@@ -132,6 +134,7 @@ impl Told {
             action: message.action,
             at: message.executed_at,
             next_step: message.next_step,
+            triage: message.triage,
             trigger: attribute("Trigger"),
             only: attribute("Destination"),
         }
@@ -155,6 +158,7 @@ impl Told {
             action: alarm.alarm_description.unwrap_or_default(),
             at: alarm.state_change_time,
             next_step: alarm.new_state_reason,
+            triage: None,
             trigger: None,
             only,
         }
@@ -200,6 +204,9 @@ impl Told {
             ("When", &self.at, 40),
             ("Asked by", self.trigger.as_deref().unwrap_or_default(), 40),
             ("Remediation", remediation, 60),
+            ("Case", self.triage.as_ref().map(|known| known.case_id.as_str()).unwrap_or_default(), 60),
+            ("In the last 24 hours", &self.triage.as_ref().map(related).unwrap_or_default(), 500),
+            ("Reachable from outside", &self.triage.as_ref().map(exposed).unwrap_or_default(), 300),
         ];
         let facts = facts.into_iter().map(|(name, value, most)| (name, text::line(value, most)));
         facts.filter(|(_, value)| !value.is_empty()).collect()
@@ -208,6 +215,31 @@ impl Told {
     /// What people should do, as one bounded line.
     fn advice(&self) -> Option<String> {
         self.next_step.as_deref().map(|step| text::line(step, 800)).filter(|step| !step.is_empty())
+    }
+}
+
+/// What else was found, in a sentence.
+fn related(known: &Triage) -> String {
+    let more = known.unread.as_ref().map(|unread| format!("; {unread}")).unwrap_or_default();
+    if known.related == 0 {
+        return format!("no other finding of the resource or its principal{more}");
+    }
+    let findings =
+        if known.related == 1 { "1 other finding".to_owned() } else { format!("{} other findings", known.related) };
+    let stands = if known.uncontained.is_empty() {
+        "what they are about is contained".to_owned()
+    } else {
+        format!("not contained: {}", known.uncontained.join(", "))
+    };
+    format!("{findings} of the resource or its principal ({}); {stands}{more}", known.types.join(", "))
+}
+
+/// Who can reach it, in a sentence; nothing where nobody looked.
+fn exposed(known: &Triage) -> String {
+    match known.exposure.as_deref() {
+        None => String::new(),
+        Some([]) => "nothing found that lets anybody in".to_owned(),
+        Some(ways) => ways.join("; "),
     }
 }
 

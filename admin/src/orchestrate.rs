@@ -11,7 +11,7 @@
 //! | the same again | `BatchGetItem`: people were told so within a day |
 //! | undecided | as only told, and `SendMessage` to the dead-letter queue: what a rule's decision needs cannot be had |
 //! | escalated | as only told, with the `BatchGetItem` of its own items alone |
-//! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified) |
+//! | only told | `BatchGetItem`, `TransactWriteItems` (Planned), `Publish`, `TransactWriteItems` (Notified); of an incident one or two `Query` before `Publish` ([`crate::triage`]) |
 //! | ignored | `BatchGetItem`, `TransactWriteItems` |
 //! | put aside | `BatchGetItem`, `PutItem` into the backlog, `TransactWriteItems` (Planned, claim, chain head, flight) |
 //! | newer than what is under way | `BatchGetItem`, `PutItem` into the backlog, `PutItem` (flight); the same again: `BatchGetItem` |
@@ -55,7 +55,7 @@ use crate::decide::{Basis, Facts, Known, Lookup, Plan, REQUEST_SECONDS, Shared, 
 use crate::intake::{self, Case, NoCase, NotUndoable, Undo};
 use crate::ports::{Asking, Identity, Outside, Start, StartError, Waiting, WorkflowInput};
 use crate::{backlog, claim};
-use crate::{report, tell};
+use crate::{report, tell, triage};
 
 /// A catalogue older than this is read again, with whatever else is read.
 const CATALOGUE_MS: i64 = 60_000;
@@ -800,7 +800,14 @@ impl<O: Outside> Orchestrator<O> {
         }
         // These say what a person has to do, and where.
         let next_step = matches!(code, "guidance" | "owned" | code::ESCALATED).then(|| report::sanitised(&reason));
-        let said = (next_step, basis.urgent);
+        let triage = if subject.is_of_incident() || code == code::ESCALATED {
+            Some(triage::look(&self.outside, id, &subject, state, &basis.impact, now).await)
+        } else {
+            None
+        };
+        let kept = triage.as_ref().map(triage::kept).unwrap_or_default();
+        last.detail.extend(report::details([(detail::TRIAGE, kept)]));
+        let said = tell::Said { next_step, urgent: basis.urgent, triage };
         last.notification_sent = tell::publish_as(&self.outside, id, &subject, state, said, now).await;
         let write = ClaimWrite { key, condition: claim::condition(Some(&granted)), claim: finished };
         append(&self.outside, &account, head, vec![last], Some(write)).await?;
@@ -927,6 +934,7 @@ impl<O: Outside> Orchestrator<O> {
                 Trigger::Operator { by, .. } => by.clone(),
                 other => crate::policy::kind(other).to_owned(),
             },
+            reported: None,
         }
     }
 }

@@ -7,13 +7,14 @@ use std::future::Future;
 
 use redress_common::arn::{Arn, Partition};
 use redress_common::aws::failure::AwsFailure;
-use redress_common::aws::ledger_store::Store;
+use redress_common::aws::ledger_store::{Store, StoreError};
 use redress_common::catalogue::Direct;
 use redress_common::contract::{GuardEvidence, GuardRequest};
 use redress_common::finding::WorkflowStatus;
 use redress_common::ids::{AccountId, Region, RemediationId};
 use redress_common::items::account::AccountFacts;
 use redress_common::items::approval::Task;
+use redress_common::ledger::Record;
 use redress_common::notification::Notification;
 
 use crate::claim::Times;
@@ -264,6 +265,14 @@ pub trait Outside: Store {
 
     /// Bring one back: onto the findings queue, then out of the backlog.
     fn bring_back(&self, waiting: &Waiting) -> impl Future<Output = Result<(), AwsFailure>> + Send;
+
+    /// The newest ledger records of a resource since then, at most `limit`.
+    fn recent(
+        &self,
+        resource: &str,
+        since: jiff::Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 
     /// Tell people.
     fn publish(

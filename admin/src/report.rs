@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use redress_common::arn::Arn;
 use redress_common::aws::member_session::SessionError;
-use redress_common::aws::state_table::{Claim, ClaimStatus, Subject};
+use redress_common::aws::state_table::{Claim, ClaimStatus, Reported, Subject};
 use redress_common::contract::Mode;
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{AccountId, Fence, Generation, RemediationId};
@@ -99,6 +100,7 @@ pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<(Claim, 
             action: draft.remediation_action.clone(),
             remediation_type: draft.remediation_type,
             requested_by: told(detail::REQUESTED_BY).to_owned(),
+            reported: reported(records),
         },
         undoes: told(detail::UNDOES).parse().ok(),
         undoable: None,
@@ -112,6 +114,13 @@ pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<(Claim, 
     Some((claim, started.detail(detail::EVIDENCE_KEY).unwrap_or_default().to_owned()))
 }
 
+/// What GuardDuty said, as the records tell it.
+fn reported(records: &[Record]) -> Option<Reported> {
+    let (record, finding_type) =
+        records.iter().find_map(|record| Some((record, record.detail(detail::FINDING_TYPE)?.to_owned())))?;
+    Some(Reported { finding_type, actors: record.actors().filter_map(|actor| actor.parse().ok()).collect() })
+}
+
 /// A severity as a record writes it; of one that it does not know, nothing is said.
 fn severity(text: &str) -> SeverityLabel {
     serde_json::from_value(json!(text)).unwrap_or(SeverityLabel::Informational)
@@ -120,7 +129,11 @@ fn severity(text: &str) -> SeverityLabel {
 /// The details of a record that says what was decided.
 #[must_use]
 pub fn basis_details(basis: &Basis, subject: &Subject, event_time: Option<Timestamp>) -> Detail {
+    let reported = subject.reported.as_ref();
+    let actors = reported.into_iter().flat_map(|reported| &reported.actors).map(Arn::as_str);
     details([
+        (detail::FINDING_TYPE, reported.map(|reported| reported.finding_type.clone()).unwrap_or_default()),
+        (detail::ACTORS, actors.collect::<Vec<_>>().join(" ")),
         (detail::POLICY_SET, basis.set.to_owned()),
         (detail::POLICY_SET_SHA256, basis.sha256.clone()),
         (detail::POLICIES, basis.policies.join(",")),
@@ -147,6 +160,7 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         executed_at: seconds(now),
         finding: subject.title.clone(),
         next_step: None,
+        triage: None,
     };
     let attributes = Attributes {
         status,

@@ -9,7 +9,7 @@ use redress_common::ids::RemediationId;
 use redress_common::items::breaker::BreakerScope;
 use redress_common::ledger::{RemediationType, detail};
 use redress_common::metrics;
-use redress_common::notification::Notification;
+use redress_common::notification::{Notification, Triage};
 use redress_common::state::State;
 
 use crate::breaker::Opening;
@@ -25,35 +25,32 @@ pub async fn publish<O: Outside>(
     state: State,
     now: Timestamp,
 ) -> bool {
-    publish_with(outside, id, subject, state, None, now).await
+    publish_as(outside, id, subject, state, Said::default(), now).await
 }
 
-/// The same, with what people should do.
-pub async fn publish_with<O: Outside>(
-    outside: &O,
-    id: RemediationId,
-    subject: &Subject,
-    state: State,
-    next_step: Option<String>,
-    now: Timestamp,
-) -> bool {
-    let (mut message, attributes) = report::notification(id, subject, state, now);
-    message.next_step = next_step;
-    send(outside, id, message, attributes, now).await.is_ok()
+/// What a message says besides the state.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// What people should do.
+    pub(crate) next_step: Option<String>,
+    /// A threat list names the resource or the other side, or a person wants it to be urgent.
+    pub(crate) urgent: bool,
+    /// Of an incident, what is known besides.
+    pub(crate) triage: Option<Triage>,
 }
 
-/// The same; urgent when a threat list names the resource or the other side, or a person wants it to be.
+/// The same, with whatever else there is to say.
 pub(crate) async fn publish_as<O: Outside>(
     outside: &O,
     id: RemediationId,
     subject: &Subject,
     state: State,
-    (next_step, urgent): (Option<String>, bool),
+    said: Said,
     now: Timestamp,
 ) -> bool {
-    let (mut message, attributes) = report::notification(id, subject, state, now);
-    message.next_step = next_step;
-    send(outside, id, message, Attributes { urgent, ..attributes }, now).await.is_ok()
+    let (message, attributes) = report::notification(id, subject, state, now);
+    let message = Notification { next_step: said.next_step, triage: said.triage, ..message };
+    send(outside, id, message, Attributes { urgent: said.urgent, ..attributes }, now).await.is_ok()
 }
 
 /// Sends a message. What SNS does not take is put aside: the reconciler tells people when it can ([`crate::untold`]).
@@ -136,5 +133,6 @@ fn subject(me: &Identity, scope: &BreakerScope) -> Subject {
         action: "Stop".to_owned(),
         remediation_type: RemediationType::Automatic,
         requested_by: "breaker".to_owned(),
+        reported: None,
     }
 }

@@ -208,6 +208,8 @@ fn impact(evidence: Option<&GuardEvidence>, style: Style) -> String {
     if let Some(owner) = &evidence.owned_by {
         lines.push(style.paint(Tone::Bad, &format!("managed by {} ({}): {}", owner.manager, owner.name, owner.hint)));
     }
+    let ways = evidence.exposure.iter().flatten();
+    lines.extend(ways.map(|way| style.paint(Tone::Bad, &format!("reachable from outside: {way}"))));
     lines.extend(evidence.threats.iter().map(|threat| style.paint(Tone::Bad, &format!("threat list: {threat}"))));
     if evidence.dependent_count > 0 {
         let some: Vec<&str> = evidence.dependents.iter().take(5).map(|dependent| dependent.id.as_str()).collect();
@@ -352,6 +354,7 @@ mod tests {
                 action: "Remove world-open rules of port 22".to_owned(),
                 remediation_type: RemediationType::Automatic,
                 requested_by: "Config".to_owned(),
+                reported: None,
             },
             plan_sha256: plan_sha256(&"a".repeat(64), &"b".repeat(64)),
             plan_id: "7b1c0f2e-9d3a-5c41-8f60-0123456789ab".parse().unwrap(),

@@ -1,17 +1,21 @@
 //! `redress case`: what belongs to one incident, from the ledger alone.
 //!
-//! A case is what GuardDuty reported of a resource, or a person escalated, and what was done about it, until somebody closed it
-//! or nothing was heard of it for a day. It is called by the remediation that it began with, so that nothing needs to be kept
-//! of it. Closing one is a record of the ledger; nothing else here changes anything.
+//! A case is what GuardDuty reported, or a person escalated, of resources of one account that a finding or a principal ties
+//! together ([`links`]), and what was done about it, until somebody closed it or nothing was heard of it for a day. It is called
+//! by the remediation that it began with, so that nothing needs to be kept of it. Closing one is a record of the ledger for
+//! each resource; nothing else here changes anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod links;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
+use redress_common::contract::GuardEvidence;
 use redress_common::ids::RemediationId;
-use redress_common::ledger::{Record, code, detail, sha256_hex};
+use redress_common::ledger::{Record, detail, sha256_hex};
 use redress_common::names;
-use redress_common::operate::Request;
+use redress_common::operate::{MAX_CASE_OTHERS, Request};
 use redress_common::state::State;
 use serde::Serialize;
 use serde_json::json;
@@ -25,24 +29,26 @@ use crate::output::{Answer, Output, Style, Text, Tone};
 use crate::problem::Problem;
 use crate::timeline;
 
-/// What is heard of a resource after this is another case.
+/// What is heard after this is another case.
 const QUIET: SignedDuration = SignedDuration::from_hours(24);
-/// So many records of a resource are read: far more than an incident makes.
-const MOST: u16 = 1000;
+/// So many records of an account are read to find a case: what was done about more than that in a few days is no one's to read.
+const MOST: usize = 200_000;
 
-/// Where an incident stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Where an incident stands, or one of its resources.
+///
+/// From what needs people most to what is over: a case stands where the first of its resources does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Standing {
-    /// The resource is contained.
-    Contained,
-    /// A person is asked.
-    Asked,
-    /// People were told; nothing was done.
-    Told,
     /// It was to be contained, and is not.
     Failed,
+    /// A person is asked.
+    Asked,
     /// It is being dealt with.
     Underway,
+    /// People were told; nothing was done.
+    Told,
+    /// The resource is contained.
+    Contained,
     /// It was contained and given back.
     GivenBack,
     /// It was contained, and then destroyed by two people.
@@ -73,9 +79,8 @@ pub(crate) struct Incident {
     /// The remediation that it began with.
     pub(crate) case_id: RemediationId,
     account_id: String,
-    region: String,
-    resource_type: String,
-    resource: String,
+    /// In the order in which they came to it.
+    resources: Vec<Affected>,
     /// The highest that was reported.
     severity: String,
     standing: Standing,
@@ -91,35 +96,26 @@ pub(crate) struct Incident {
     records: Vec<Record>,
 }
 
-/// Whether a person closed the case with this record.
-fn closes(record: &Record) -> bool {
-    record.detail(detail::CODE) == Some(code::CASE_CLOSED)
+/// A resource of an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Affected {
+    resource: String,
+    resource_type: String,
+    region: String,
+    standing: Standing,
+    /// What the guard found that lets anybody outside reach it; empty when nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exposure: Option<Vec<String>>,
+    /// What was done or told about it, in order.
+    remediations: Vec<RemediationId>,
 }
 
 /// The incidents among these records, the newest first.
 pub(crate) fn incidents(records: Vec<Record>) -> Vec<Incident> {
-    let mut of_resource: BTreeMap<(String, String), Vec<Record>> = BTreeMap::new();
-    for record in records.into_iter().filter(Record::is_of_incident) {
-        let of = (record.draft.account_id.to_string(), record.draft.resource_id.clone());
-        of_resource.entry(of).or_default().push(record);
-    }
-    let mut found = Vec::new();
-    for mut records in of_resource.into_values() {
-        records.sort_by_key(|record| (record.draft.timestamp, record.seq));
-        let quiet = i64::try_from(QUIET.as_millis()).unwrap_or(i64::MAX);
-        let mut parts: Vec<Vec<Record>> = Vec::new();
-        for record in records {
-            let goes_on = |part: &Vec<Record>| {
-                let fits = |last: &Record| !closes(last) && record.draft.timestamp - last.draft.timestamp <= quiet;
-                part.last().is_some_and(fits)
-            };
-            match parts.last_mut().filter(|part| goes_on(part)) {
-                Some(part) => part.push(record),
-                None => parts.push(vec![record]),
-            }
-        }
-        found.extend(parts.into_iter().filter_map(incident));
-    }
+    let records = records.into_iter().filter(Record::is_of_incident).collect();
+    let quiet = i64::try_from(QUIET.as_millis()).unwrap_or(i64::MAX);
+    let mut found: Vec<Incident> = links::connected(records, quiet).into_iter().filter_map(incident).collect();
     found.sort_by_key(|one| std::cmp::Reverse((one.last, one.opened)));
     found
 }
@@ -133,36 +129,81 @@ fn incident(records: Vec<Record>) -> Option<Incident> {
         texts.filter(|text| seen.insert(text.clone())).collect::<Vec<String>>()
     };
     let said = |key: &'static str| each(&|record| record.detail(key).unwrap_or_default().to_owned());
-    let mut remediations: Vec<RemediationId> = Vec::new();
-    for record in &records {
-        if !remediations.contains(&record.draft.remediation_id) {
-            remediations.push(record.draft.remediation_id);
-        }
-    }
     let order = ["INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"];
     let severity = said(detail::SEVERITY).into_iter().max_by_key(|text| order.iter().position(|one| one == text));
+    let resources = affected(&records);
     Some(Incident {
         case_id: first.draft.remediation_id,
         account_id: first.draft.account_id.to_string(),
-        region: said(detail::REGION).into_iter().next().unwrap_or_default(),
-        resource_type: first.draft.resource_type.clone(),
-        resource: first.draft.resource_id.clone(),
         severity: severity.unwrap_or_default(),
-        standing: if closes(last) { Standing::Closed } else { standing(&remediations, &records) },
+        standing: resources.iter().map(|one| one.standing).min()?,
+        resources,
         opened: at(first),
         last: at(last),
         titles: said(detail::TITLE),
         findings: each(&|record| record.draft.finding_id.clone()),
-        remediations,
+        remediations: remediations(&records),
         records,
     })
 }
 
+/// The remediations of these records, in order.
+fn remediations<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RemediationId> {
+    let mut found = Vec::new();
+    for record in records {
+        if !found.contains(&record.draft.remediation_id) {
+            found.push(record.draft.remediation_id);
+        }
+    }
+    found
+}
+
+/// The resources of these records, in order.
+fn affected(records: &[Record]) -> Vec<Affected> {
+    let mut of_resource: Vec<(&str, Vec<&Record>)> = Vec::new();
+    for record in records {
+        let resource = record.draft.resource_id.as_str();
+        match of_resource.iter_mut().find(|(known, _)| *known == resource) {
+            Some((_, own)) => own.push(record),
+            None => of_resource.push((resource, vec![record])),
+        }
+    }
+    let one = |(resource, own): (&str, Vec<&Record>)| {
+        let remediations = remediations(own.iter().copied());
+        let first = own.first()?;
+        let is_closed = own.last().is_some_and(|last| links::closes(last));
+        let region = own.iter().find_map(|record| record.detail(detail::REGION));
+        Some(Affected {
+            resource: resource.to_owned(),
+            resource_type: first.draft.resource_type.clone(),
+            region: region.unwrap_or_default().to_owned(),
+            standing: if is_closed { Standing::Closed } else { standing(&remediations, &own) },
+            exposure: own.iter().rev().find_map(|record| exposure(record)),
+            remediations,
+        })
+    };
+    of_resource.into_iter().filter_map(one).collect()
+}
+
+/// What lets anybody outside reach the resource, as the guard found it before the remediation of this record.
+pub(crate) fn exposure(record: &Record) -> Option<Vec<String>> {
+    serde_json::from_str::<GuardEvidence>(record.detail(detail::IMPACT)?).ok()?.exposure
+}
+
+/// Who can reach a resource, in words.
+pub(crate) fn exposed(exposure: Option<&[String]>) -> String {
+    match exposure {
+        None => "not known".to_owned(),
+        Some([]) => "nothing found that lets anybody in".to_owned(),
+        Some(ways) => ways.join("; "),
+    }
+}
+
 /// What the newest remediation that did anything says; one that only told, when none did.
-fn standing(remediations: &[RemediationId], records: &[Record]) -> Standing {
+fn standing(remediations: &[RemediationId], records: &[&Record]) -> Standing {
     let of = |id: &RemediationId| {
         let own = records.iter().filter(|record| record.draft.remediation_id == *id);
-        let own: Vec<&Record> = own.collect();
+        let own: Vec<&Record> = own.copied().collect();
         // A plan, and the snapshots before an end, are remediations of their own.
         let is_aside = own.iter().any(|record| matches!(record.detail(detail::MODE), Some("DryRun" | "Snapshot")));
         let destroys = |record: &Record| {
@@ -209,15 +250,7 @@ pub(crate) async fn run(command: Case, connection: &Connection, output: Output) 
         }
         Case::Close { id, reason } => {
             let case = find(id, connection).await?;
-            let asked = Request::CaseClose { remediation_id: case.case_id, reason };
-            let answer = api::call(connection, &asked).await?;
-            let text = format!(
-                "case {} of {} is closed; what is reported of it from now on is another case\nledger record: {}\n",
-                case.case_id,
-                case.resource,
-                answer["RemediationId"].as_str().unwrap_or_default()
-            );
-            Answer::new(&answer, text)
+            close(&case, reason, connection).await
         }
         Case::Export { id, to, without_evidence, reader } => {
             let case = find(id, connection).await?;
@@ -226,17 +259,53 @@ pub(crate) async fn run(command: Case, connection: &Connection, output: Output) 
     }
 }
 
+/// Says that a case is over: of each of its resources, by the newest remediation of it.
+async fn close(case: &Incident, reason: String, connection: &Connection) -> Result<Answer, Problem> {
+    let of_each: Vec<RemediationId> =
+        case.resources.iter().filter_map(|one| one.remediations.last().copied()).collect();
+    let mut closed = Vec::new();
+    // More than fit into one request are closed by several: each says of its own resources that they are over.
+    for some in of_each.chunks(MAX_CASE_OTHERS + 1) {
+        let Some((first, others)) = some.split_first() else { continue };
+        let asked = Request::CaseClose { remediation_id: *first, others: others.to_vec(), reason: reason.clone() };
+        let answer = api::call(connection, &asked).await?;
+        closed.extend(answer["Closed"].as_array().cloned().unwrap_or_default());
+    }
+    let mut text = format!("case {} is closed; what is reported from now on is another case\n", case.case_id);
+    for one in &closed {
+        let said = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        text.push_str(&format!("{}: ledger record {}\n", said("ResourceId"), said("RemediationId")));
+    }
+    Answer::new(&json!({ "CaseId": case.case_id, "Closed": closed }), text)
+}
+
 /// The case that a remediation belongs to: any of its remediations names it.
+///
+/// The account's records are read around those of the remediation, and further back and on while the case might begin before or
+/// go on after what was read.
 async fn find(id: RemediationId, connection: &Connection) -> Result<Incident, Problem> {
     let ledger = Ledger::new(connection);
     let of_it = ledger.of_remediation(id).await?;
-    let Some(resource) = of_it.first().map(|record| record.draft.resource_id.clone()) else { return Err(unknown(id)) };
-    let all = ledger.of_resource(&resource, Timestamp::UNIX_EPOCH, MOST).await?;
-    let found = incidents(all).into_iter().find(|case| case.remediations.contains(&id));
-    found.ok_or_else(|| {
-        Problem::not_found(format!("remediation `{id}` belongs to no incident"))
-            .help("a case is what GuardDuty reported, or somebody contained; `redress case list` shows them, `redress audit show` any remediation")
-    })
+    let times = || of_it.iter().map(|record| record.draft.timestamp);
+    let (Some(first), Some(from), Some(to)) = (of_it.first(), times().min(), times().max()) else {
+        return Err(unknown(id));
+    };
+    let quiet = i64::try_from(QUIET.as_millis()).unwrap_or(i64::MAX);
+    let mut around = quiet.saturating_mul(2);
+    loop {
+        let (since, until) = (from.saturating_sub(around), to.saturating_add(around));
+        let records = ledger.incidents_between(&first.draft.account_id, since, until, MOST).await?;
+        let case = incidents(records).into_iter().find(|case| case.remediations.contains(&id)).ok_or_else(|| {
+            Problem::not_found(format!("remediation `{id}` belongs to no incident"))
+                .help("a case is what GuardDuty reported, or somebody contained; `redress case list` shows them, `redress audit show` any remediation")
+        })?;
+        let is_whole = since <= 0 || case.opened.as_millisecond().saturating_sub(since) > quiet;
+        let has_ended = until.saturating_sub(case.last.as_millisecond()) > quiet;
+        if is_whole && (has_ended || until > Timestamp::now().as_millisecond()) {
+            return Ok(case);
+        }
+        around = around.saturating_mul(2);
+    }
 }
 
 fn list(cases: &[Incident], style: Style) -> String {
@@ -247,7 +316,7 @@ fn list(cases: &[Incident], style: Style) -> String {
             Text::toned(tone, word),
             case.severity.as_str().into(),
             case.account_id.as_str().into(),
-            case.resource.as_str().into(),
+            case.called().into(),
             case.findings.len().to_string().into(),
             case.case_id.to_string().into(),
         ]
@@ -256,17 +325,37 @@ fn list(cases: &[Incident], style: Style) -> String {
 }
 
 impl Incident {
+    /// Its first resource, and how many more there are.
+    fn called(&self) -> String {
+        let first = self.resources.first().map(|one| one.resource.as_str()).unwrap_or_default();
+        match self.resources.len() {
+            0 | 1 => first.to_owned(),
+            many => format!("{first} +{}", many - 1),
+        }
+    }
+
     /// For a person: what it is, and what happened, a line a record.
     fn render(&self, style: Style) -> String {
         let (word, tone) = self.standing.shown();
-        let mut text = format!("{}\n", style.paint(tone, &format!("{} is {word}", self.resource)));
+        let mut text = format!("{}\n", style.paint(tone, &format!("{} is {word}", self.called())));
         text.push_str(&style.fields(&[
             ("Case", self.case_id.to_string()),
-            ("Account", format!("{} {}", self.account_id, self.region)),
+            ("Account", self.account_id.clone()),
             ("Severity", self.severity.clone()),
             ("Opened", self.opened.to_string()),
             ("Reported", self.titles.join("; ")),
         ]));
+        text.push_str(&format!("{}\n", style.paint(Tone::Strong, "Resources")));
+        let rows = self.resources.iter().map(|one| {
+            let (word, tone) = one.standing.shown();
+            [
+                one.resource.as_str().into(),
+                Text::toned(tone, word),
+                one.region.as_str().into(),
+                exposed(one.exposure.as_deref()).into(),
+            ]
+        });
+        text.push_str(&style.table(["Resource", "State", "Region", "Reachable from outside"], rows));
         text.push_str(&format!("{}\n", style.paint(Tone::Strong, "What happened")));
         let rows = self.records.iter().map(|record| {
             let state = record.draft.execution_status;
@@ -276,12 +365,13 @@ impl Incident {
             [
                 Timestamp::from_millisecond(record.draft.timestamp).unwrap_or_default().to_string().into(),
                 Text::toned(timeline::tone(state), state.as_str()),
+                record.draft.resource_id.as_str().into(),
                 says(detail::REQUESTED_BY).into(),
                 why.into(),
                 record.draft.remediation_id.to_string().into(),
             ]
         });
-        text.push_str(&style.table(["Time", "State", "Asked by", "What", "RemediationId"], rows));
+        text.push_str(&style.table(["Time", "State", "Resource", "Asked by", "What", "RemediationId"], rows));
         text
     }
 }

@@ -1,4 +1,7 @@
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 use redress_common::ledger::RecordDraft;
 
 use super::*;
@@ -79,13 +82,131 @@ fn what_is_heard_after_a_case_was_closed_is_another_case() {
     assert_eq!(told, [(id(3), Standing::Told), (id(1), Standing::Closed)]);
 }
 
+const BUCKET: &str = "arn:aws:s3:::leaks";
+const ROLE: &str = "arn:aws:iam::222222222222:role/web";
+
+/// The same about another resource.
+fn about(resource: &str, draft: RecordDraft) -> RecordDraft {
+    RecordDraft { resource_id: resource.to_owned(), ..draft }
+}
+
+/// The same, of one resource of an attack sequence.
+fn of_sequence(resource: &str, draft: RecordDraft) -> RecordDraft {
+    RecordDraft { finding_id: format!("f1#{resource}"), ..about(resource, draft) }
+}
+
+fn told(drafts: Vec<RecordDraft>) -> Vec<(RemediationId, usize)> {
+    incidents(sealed(drafts)).iter().map(|case| (case.case_id, case.resources.len())).collect()
+}
+
 #[test]
-fn two_resources_are_two_cases() {
+fn two_resources_that_nothing_ties_are_two_cases() {
     let mut drafts = contained(1, 0);
-    let mut other = of(2, 1, State::Notified, &[]);
-    other.resource_id = "arn:aws:s3:::leaks".to_owned();
-    drafts.push(other);
-    assert_eq!(incidents(sealed(drafts)).len(), 2);
+    drafts.push(about(BUCKET, of(2, 10, State::Notified, &[])));
+    assert_eq!(told(drafts), [(id(2), 1), (id(1), 1)]);
+}
+
+#[test]
+fn the_resources_of_one_finding_are_one_case_and_each_has_its_standing() {
+    let mut drafts: Vec<RecordDraft> = contained(1, 0).into_iter().map(|one| of_sequence(INSTANCE, one)).collect();
+    drafts.push(of_sequence(BUCKET, of(2, 10, State::Failed, &[])));
+    let found = incidents(sealed(drafts));
+    assert_eq!((found.len(), found[0].case_id, found[0].standing), (1, id(1), Standing::Failed));
+    let stand: Vec<(&str, Standing)> =
+        found[0].resources.iter().map(|one| (one.resource.as_str(), one.standing)).collect();
+    assert_eq!(stand, [(INSTANCE, Standing::Contained), (BUCKET, Standing::Failed)]);
+    assert_eq!(found[0].called(), format!("{INSTANCE} +1"));
+}
+
+#[test]
+fn a_principal_ties_what_it_did_to_what_was_done_to_it() {
+    let by_role = [(detail::ACTORS, ROLE)];
+    let drafts = vec![
+        of(1, 0, State::Notified, &[(detail::ACTORS, "arn:aws:iam::222222222222:instance-profile/web")]),
+        about(BUCKET, of(2, 10, State::Planned, &by_role)),
+        about(BUCKET, of(2, 20 * HOUR, State::Notified, &[])),
+        about(ROLE, of(3, 30 * HOUR, State::Notified, &[])),
+        about("arn:aws:s3:::others", of(4, 31 * HOUR, State::Notified, &by_role)),
+    ];
+    assert_eq!(told(drafts.clone()), [(id(2), 3), (id(1), 1)], "an instance's profile is no role");
+    let elsewhere = drafts.into_iter().map(|mut draft| {
+        if draft.resource_id == ROLE {
+            draft.account_id = "333333333333".parse().unwrap();
+        }
+        draft
+    });
+    assert_eq!(told(elsewhere.collect()).len(), 3, "a case is of one account");
+}
+
+#[test]
+fn what_is_reported_after_all_resources_were_closed_is_another_case_and_after_one_of_them_is_not() {
+    let close = [(detail::CODE, "case-closed"), (detail::REQUESTED_BY, "arn:…:alice")];
+    let mut drafts = vec![
+        of_sequence(INSTANCE, of(1, 0, State::Notified, &[])),
+        of_sequence(BUCKET, of(2, 1, State::Notified, &[])),
+        of_sequence(INSTANCE, of(3, HOUR, State::Notified, &close)),
+    ];
+    let later = of_sequence(ROLE, of(5, 2 * HOUR, State::Notified, &[]));
+    assert_eq!(told([drafts.clone(), vec![later.clone()]].concat()), [(id(1), 3)], "the bucket's is open");
+    drafts.push(of_sequence(BUCKET, of(4, HOUR + 1, State::Notified, &close)));
+    let found = incidents(sealed(drafts.clone()));
+    assert_eq!((found.len(), found[0].standing), (1, Standing::Closed));
+    assert_eq!(told([drafts, vec![later]].concat()), [(id(5), 1), (id(1), 2)]);
+}
+
+/// Records of a few remediations of few resources, findings and actors, at any time within some days.
+fn any_records() -> impl Strategy<Value = Vec<Record>> {
+    let one = (0..6_u8, 0..4_usize, 0..3_u8, 0..4_usize, 0..200 * HOUR, 0..12_u8);
+    prop::collection::vec(one, 1..30).prop_map(|all| {
+        let things = [INSTANCE, BUCKET, ROLE, "arn:aws:s3:::others"];
+        let drafts = all.into_iter().map(|(finding, thing, way, actor, at, close)| {
+            let mut details = Vec::new();
+            if way == 0 {
+                details.push((detail::ACTORS, things[actor]));
+            }
+            if close == 0 {
+                details.push((detail::CODE, "case-closed"));
+            }
+            let mut draft = about(things[thing], of(finding * 4 + actor as u8, at, State::Notified, &details));
+            draft.finding_id = format!("f{finding}#{}", things[thing]);
+            draft
+        });
+        let mut drafts: Vec<RecordDraft> = drafts.collect();
+        drafts.sort_by_key(|draft| draft.timestamp);
+        sealed(drafts)
+    })
+}
+
+/// The cases as sets of records, by `Seq`, with what each is called.
+fn sets(records: Vec<Record>) -> BTreeMap<Vec<u64>, RemediationId> {
+    let seqs = |case: &Incident| case.records.iter().map(|record| record.seq).collect();
+    incidents(records).iter().map(|case| (seqs(case), case.case_id)).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_record_is_in_one_case_whatever_their_order(records in any_records(), seed in any::<prop::sample::Index>()) {
+        let cases = sets(records.clone());
+        let mut all: Vec<u64> = cases.keys().flatten().copied().collect();
+        all.sort_unstable();
+        prop_assert_eq!(all, (1..=records.len() as u64).collect::<Vec<_>>());
+        let mut turned = records.clone();
+        turned.rotate_left(seed.index(records.len()));
+        turned.reverse();
+        prop_assert_eq!(sets(turned), cases);
+    }
+
+    #[test]
+    fn a_case_keeps_its_name_as_records_are_added_unless_it_is_joined_to_an_older_one(records in any_records()) {
+        for length in 1..records.len() {
+            let (before, after) = (sets(records[..length].to_vec()), sets(records[..=length].to_vec()));
+            for (own, name) in &before {
+                let (grown, now_called) = after.iter().find(|(all, _)| own.iter().all(|seq| all.contains(seq))).unwrap();
+                prop_assert!(grown.first() <= own.first());
+                prop_assert!(now_called == name || grown.first() < own.first());
+            }
+        }
+    }
 }
 
 #[test]

@@ -59,6 +59,46 @@ impl Ledger {
         records.map(|records| newer(records, since)).map_err(|error| Problem::aws(READ, &error))
     }
 
+    /// The records of incidents of an account between these times, in no order. Reads at most so many records of the account.
+    pub(crate) async fn incidents_between(
+        &self,
+        account: &AccountId,
+        since_ms: i64,
+        until_ms: i64,
+        most: usize,
+    ) -> Result<Vec<Record>, Problem> {
+        let failed = |error: &dyn std::error::Error| Problem::aws(READ, error);
+        let number = |ms: i64| AttributeValue::N(ms.to_string());
+        let mut pages = self
+            .client
+            .query()
+            .table_name(names::AUDIT_TABLE)
+            .index_name(ACCOUNT_INDEX)
+            .key_condition_expression("#a = :a AND #t BETWEEN :since AND :until")
+            .expression_attribute_names("#a", "AccountId")
+            .expression_attribute_names("#t", "Timestamp")
+            .expression_attribute_values(":a", AttributeValue::S(account.to_string()))
+            .expression_attribute_values(":since", number(since_ms))
+            .expression_attribute_values(":until", number(until_ms))
+            .into_paginator()
+            .items()
+            .send();
+        let (mut records, mut read) = (Vec::new(), 0_usize);
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| failed(&AwsFailure::of("dynamodb:Query", &error)))?;
+            let record = decode_record(&item).map_err(|error| failed(&error))?;
+            records.extend(Some(record).filter(Record::is_of_incident));
+            read += 1;
+            if read == most {
+                return Err(Problem::not_found(format!(
+                    "account {account} has more than {most} records around the case"
+                ))
+                .help("`redress audit show` tells one remediation, `redress case list --since` the cases of a time"));
+            }
+        }
+        Ok(records)
+    }
+
     /// All records since then, in no order. Reads the whole table: no index spans the accounts.
     pub(crate) async fn of_all(&self, since: Timestamp) -> Result<Vec<Record>, Problem> {
         let failed = |error: &dyn std::error::Error| Problem::aws(READ, error);

@@ -7,6 +7,7 @@ use redress_common::state::State;
 use serde::Serialize;
 
 use crate::aws::Connection;
+use crate::case;
 use crate::ledger::Ledger;
 use crate::output::{Answer, Style, Tone};
 use crate::problem::Problem;
@@ -33,6 +34,8 @@ pub(crate) struct Why {
     resource: String,
     account_id: String,
     region: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exposure: Option<Vec<String>>,
     mode: String,
     session: String,
     execution_id: String,
@@ -75,6 +78,7 @@ impl Why {
             resource: draft.resource_id.clone(),
             account_id: draft.account_id.to_string(),
             region: newest(detail::REGION),
+            exposure: records.iter().find_map(case::exposure),
             mode: newest(detail::MODE),
             session: if claimed {
                 format!("{}/{}", names::CROSS_ACCOUNT_ROLE, names::ORCHESTRATOR_FUNCTION)
@@ -119,6 +123,10 @@ impl Why {
                 "Done by",
                 vec![
                     ("Account", format!("{} {}", self.account_id, self.region)),
+                    (
+                        "Reachable from outside",
+                        self.exposure.as_deref().map(|ways| case::exposed(Some(ways))).unwrap_or_default(),
+                    ),
                     ("Mode", self.mode.clone()),
                     ("Session", self.session.clone()),
                     ("SSM execution", self.execution_id.clone()),

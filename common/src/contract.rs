@@ -415,6 +415,10 @@ pub struct GuardEvidence {
     pub last_used: Option<String>,
     /// Set when a tag of the list of critical tags says so: `tag=value`.
     pub critical: Option<String>,
+    /// What lets anybody outside reach it, each in words; empty when nothing that was looked at does, and `None` when nobody
+    /// knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Vec<String>>,
     /// The entries of the threat list that the resource or the finding's indicators match.
     pub threats: Vec<String>,
     /// The questions that had no answer, each with why.

@@ -3,6 +3,7 @@
 //! Each reporter's wire format is known by one submodule and by nothing else. Parsing is pure, total
 //! (any bytes give a value or a typed error, never a panic) and bounded in size.
 
+mod actors;
 mod asff;
 mod config;
 mod envelope;
@@ -55,6 +56,9 @@ pub struct Finding {
     /// What it says of the other side, for a threat list: addresses, domains, file hashes.
     #[serde(default)]
     pub indicators: Vec<String>,
+    /// Whom it names besides the resource, of the same account: a role, a user, an instance and its profile. Only `GuardDuty` does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<Arn>,
 }
 
 impl Finding {

@@ -17,6 +17,8 @@ use crate::state::State;
 /// Keys of [`RecordDraft::detail`].
 #[expect(missing_docs, reason = "each is the name of what it holds")]
 pub mod detail {
+    /// Whom a finding of `GuardDuty`'s names besides its resource: ARNs, separated by spaces.
+    pub const ACTORS: &str = "Actors";
     /// Who answered an approval.
     pub const ANSWERED_BY: &str = "AnsweredBy";
     /// How many people said yes, of how many that must.
@@ -39,6 +41,8 @@ pub mod detail {
     /// Until when an answer counts.
     pub const EXPIRES: &str = "Expires";
     pub const FENCE: &str = "Fence";
+    /// What `GuardDuty` calls what it found.
+    pub const FINDING_TYPE: &str = "FindingType";
     pub const FINDING_UPDATE: &str = "FindingUpdate";
     pub const GENERATION: &str = "Generation";
     /// What the guard found out that a change would touch: JSON.
@@ -79,6 +83,8 @@ pub mod detail {
     /// The remediation that had taken this one's place when its outcome came in.
     pub const SUPERSEDED_BY: &str = "SupersededBy";
     pub const TITLE: &str = "Title";
+    /// What people were told of an incident besides: [`crate::notification::Triage`] as JSON.
+    pub const TRIAGE: &str = "Triage";
     /// On the record of an undone remediation: the undo.
     pub const UNDONE_BY: &str = "UndoneBy";
     /// On the records of an undo: the remediation that it undoes.
@@ -199,11 +205,25 @@ impl Record {
             || [code::ESCALATED, code::CASE_CLOSED].contains(&says(detail::CODE))
     }
 
+    /// Whom its finding names besides the resource: ARNs.
+    pub fn actors(&self) -> impl Iterator<Item = &str> {
+        self.detail(detail::ACTORS).unwrap_or_default().split(' ').filter(|actor| !actor.is_empty())
+    }
+
     /// A value of `Detail`.
     #[must_use]
     pub fn detail(&self, key: &str) -> Option<&str> {
         self.draft.detail.get(key).map(String::as_str)
     }
+}
+
+/// The finding that a `FindingId` speaks of: without the resource behind `#`, where it is of one of many, and of a `GuardDuty`
+/// finding the id alone, by which Security Hub's copy of it is the same. `None` when the id names none.
+#[must_use]
+pub fn finding_of(finding_id: &str) -> Option<&str> {
+    let whole = finding_id.split('#').next().filter(|whole| !["", "unknown", "none"].contains(whole))?;
+    let id = whole.rsplit_once("/finding/").filter(|(detector, _)| detector.contains(":guardduty:"));
+    id.map_or(Some(whole), |(_, id)| (!id.is_empty()).then_some(id))
 }
 
 /// The newest place of a chain.
@@ -446,6 +466,19 @@ mod tests {
                 r#""Seq":1,"Timestamp":1700000000000}"#
             );
         assert_eq!(record.hash, sha256_hex(text.as_bytes()));
+    }
+
+    #[test]
+    fn the_resources_of_a_finding_and_its_copy_in_security_hub_are_one_finding() {
+        let copy = "arn:aws:guardduty:eu-central-1:111122223333:detector/1/finding/f1";
+        for id in ["f1", "f1#arn:aws:s3:::b", copy] {
+            assert_eq!(finding_of(id), Some("f1"), "{id}");
+        }
+        let control = "arn:aws:securityhub:eu-central-1:111122223333:security-control/S3.8/finding/f1";
+        assert_eq!(finding_of(control), Some(control));
+        for id in ["", "unknown", "none", "#x", "arn:aws:guardduty:eu-central-1:111122223333:detector/1/finding/"] {
+            assert_eq!(finding_of(id), None, "{id}");
+        }
     }
 
     #[test]

@@ -31,4 +31,28 @@ pub struct Notification {
     /// What people should do, when there is something to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
+    /// Of an incident: what is known besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triage: Option<Triage>,
+}
+
+/// What is known of an incident besides what was reported: what else the ledger holds of the same resource and principal in
+/// the last 24 hours, and who can reach the resource.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Triage {
+    /// The case: the first remediation of it in that time.
+    pub case_id: String,
+    /// How many other findings there are.
+    pub related: usize,
+    /// The types, or else the titles, of those, each once; not all when there are many.
+    pub types: Vec<String>,
+    /// The resources of those that are not contained now; not all when there are many.
+    pub uncontained: Vec<String>,
+    /// What lets anybody outside reach the resource; see [`crate::contract::GuardEvidence::exposure`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Vec<String>>,
+    /// Set when not all could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }

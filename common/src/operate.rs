@@ -25,6 +25,9 @@ pub struct SwitchScope {
     pub control: Option<ControlId>,
 }
 
+/// So many other resources one request closes the case of: what is written for them is one transaction.
+pub const MAX_CASE_OTHERS: usize = 49;
+
 /// A request: the body of the POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "Operation", rename_all_fields = "PascalCase")]
@@ -178,8 +181,11 @@ pub enum Request {
     },
     /// `redress case close`: the incident that a remediation belongs to is over.
     CaseClose {
-        /// The case, or any of its remediations.
+        /// The case, or any of its remediations: it closes what is known of that one's resource.
         remediation_id: RemediationId,
+        /// One remediation of each other resource of the case, all of the same account.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<RemediationId>,
         /// Why.
         reason: String,
     },

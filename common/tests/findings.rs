@@ -531,6 +531,11 @@ fn check_invariants(body: &[u8]) {
                 assert!(finding.resource.arn.region().is_none_or(|region| *region == finding.region));
                 assert!(finding.severity.score <= 100 && !finding.id.is_empty());
                 assert!(finding.title.chars().count() <= Finding::MAX_TITLE);
+                assert!(finding.actors.len() <= 8 && !finding.actors.contains(&finding.resource.arn));
+                assert!(finding.actors.iter().all(|actor| actor.account() == Some(&finding.account)));
+                assert!(
+                    finding.actors.iter().all(|actor| actor.as_str().len() <= 700 && !actor.as_str().contains(' '))
+                );
             }
             Err(error) => assert!(error.to_string().len() < 3000 && !error.code().is_empty()),
         }

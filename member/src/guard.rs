@@ -6,6 +6,7 @@
 
 mod clients;
 mod ec2;
+mod exposure;
 mod iam;
 mod kms;
 mod labels;
@@ -130,6 +131,10 @@ impl Guard {
             Subject::Image(id) => {
                 questions.ask("tags", ec2::tags(ec2(), id.clone()));
                 questions.ask("instances", ec2::instances(ec2(), id));
+            }
+            Subject::Instance(id) => {
+                questions.ask("tags", ec2::tags(ec2(), id.clone()));
+                questions.ask("exposure", exposure::of_instance(ec2(), id));
             }
             Subject::Ec2(id) => questions.ask("tags", ec2::tags(ec2(), id)),
             Subject::Key(id) => {
@@ -264,6 +269,10 @@ fn add(whole: &mut GuardEvidence, part: GuardEvidence) {
     // RFC 3339 in UTC sorts as time does.
     whole.last_used = whole.last_used.take().max(part.last_used);
     whole.threats.extend(part.threats);
+    whole.exposure = match (whole.exposure.take(), part.exposure) {
+        (Some(known), Some(more)) => Some([known, more].concat()),
+        (known, more) => known.or(more),
+    };
     whole.unanswered.extend(part.unanswered);
 }
 

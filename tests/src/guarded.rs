@@ -10,8 +10,10 @@ use crate::ask::Target;
 use crate::world::World;
 
 /// The kinds of resources that the guard asks differently about, by the names that [`World::guardable`] takes.
-pub const KINDS: [&str; 12] =
-    ["account", "bucket", "group", "image", "key", "other", "policy", "role", "snapshot", "stack", "user", "volume"];
+pub const KINDS: [&str; 13] = [
+    "account", "bucket", "group", "image", "key", "other", "policy", "public", "role", "snapshot", "stack", "user",
+    "volume",
+];
 
 /// What the guard did not find out although AWS knows.
 #[must_use]
@@ -37,6 +39,17 @@ impl World {
             "account" => format!("arn:aws:iam::{account}:root"),
             "bucket" => {
                 call("s3", "CreateBucket", json!({ "Bucket": name })).await;
+                format!("arn:aws:s3:::{name}")
+            }
+            // A bucket that anybody may read.
+            "public" => {
+                call("s3", "CreateBucket", json!({ "Bucket": name })).await;
+                drop(self.call(account, "s3", "DeletePublicAccessBlock", json!({ "Bucket": name })).await);
+                let read = json!({
+                    "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{name}/*"),
+                });
+                let policy = json!({ "Version": "2012-10-17", "Statement": [read] }).to_string();
+                call("s3", "PutBucketPolicy", json!({ "Bucket": name, "Policy": policy })).await;
                 format!("arn:aws:s3:::{name}")
             }
             "group" => {

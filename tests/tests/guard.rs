@@ -72,6 +72,11 @@ fn a_bucket_tells_whom_its_policy_lets_in_and_that_it_serves_a_website() {
         assert!(users.contains(&("Website", name)), "{told:?}");
         assert!(users.iter().any(|(kind, _)| *kind == "Public"), "{told:?}");
         assert_eq!(told.dependent_count, 3);
+        assert_eq!(told.exposure.as_ref().map(Vec::len), Some(1), "{told:?}");
+        let block = json!({ "BlockPublicAcls": true, "IgnorePublicAcls": true, "BlockPublicPolicy": true, "RestrictPublicBuckets": true });
+        let block = json!({ "Bucket": name, "PublicAccessBlockConfiguration": block });
+        call(world, account, "s3", "PutPublicAccessBlock", block).await;
+        assert_eq!(world.guarded(&target, &[]).await.exposure, Some(Vec::new()));
     });
 }
 

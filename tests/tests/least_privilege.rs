@@ -63,6 +63,8 @@ enum Exercise {
     Again(&'static str, Met),
     /// GuardDuty reports it, and it is contained.
     Contained(&'static str),
+    /// GuardDuty reports it as less than grave, and people are told.
+    Reported(&'static str),
     /// AWS Config reports what is critical, people are asked, and one says yes.
     Approved(&'static str),
     /// Security Hub reports it, while a setting wants something found out first.
@@ -90,7 +92,7 @@ enum Setting {
 
 use Exercise::{
     Again, Approved, Asked, Command as Run, Contained, Deferred, Forbidden, Found, Freed, Gone, Guarded, Noticed,
-    Operated, Refused, Settled, Undone, UndoneFromNothing, Untold,
+    Operated, Refused, Reported, Settled, Undone, UndoneFromNothing, Untold,
 };
 
 const EXERCISES: &[Exercise] = &[
@@ -123,6 +125,7 @@ const EXERCISES: &[Exercise] = &[
     Guarded("key"),
     Guarded("other"),
     Guarded("policy"),
+    Guarded("public"),
     Guarded("role"),
     Guarded("snapshot"),
     Guarded("stack"),
@@ -135,6 +138,7 @@ const EXERCISES: &[Exercise] = &[
     Untold("public-bucket"),
     Approved("public-bucket"),
     Contained("public-bucket"),
+    Reported("public-bucket"),
     Operated(Power::Exempt),
     Operated(Power::Close),
     Operated(Power::Look),
@@ -306,9 +310,10 @@ impl Exercise {
                 std::thread::spawn(move || the_world().run(says_yes(account, resource, since)));
                 subject
             }
-            Contained(scenario) => {
+            Contained(scenario) | Reported(scenario) => {
                 let target = broken(world, scenario, account).await;
-                let kind = ("Policy:S3/BucketAnonymousAccessGranted", 8.0);
+                let severity = if matches!(self, Contained(_)) { 8.0 } else { 5.0 };
+                let kind = ("Policy:S3/BucketAnonymousAccessGranted", severity);
                 let event = guardduty_event(account, world.region(), &target.arn, kind, jiff::Timestamp::now());
                 world.send_raw(&event.to_string()).await;
                 subject(&target.arn)
@@ -394,7 +399,7 @@ impl Exercise {
     const fn ends(self) -> &'static str {
         match self {
             Refused | Gone(..) | Forbidden(..) => "Failed",
-            Asked(_, Mode::DryRun) => "Notified",
+            Asked(_, Mode::DryRun) | Reported(_) => "Notified",
             Undone(_) | UndoneFromNothing => "RolledBack",
             _ => "Verified",
         }
@@ -567,6 +572,10 @@ fn seen(line: &Grant) -> Seen {
         (names::COMPLETION_ROLE, "sqs:SendMessage") => Seen::Stays(queue),
         (names::COMPLETION_ROLE, "dynamodb:Query" | "dynamodb:DeleteItem") if backlog => Seen::Stays(queue),
         (names::COMPLETION_ROLE, "dynamodb:PutItem") if backlog => Seen::Exits,
+        // People are told all the same, and that it could not be looked at.
+        (names::ORCHESTRATOR_ROLE | names::COMPLETION_ROLE, "dynamodb:Query") if line.resource.contains("/index/") => {
+            Seen::Says(|record| record["Detail"]["Triage"].as_str().is_some_and(|told| told.contains("Unread")))
+        }
         (names::ORCHESTRATOR_ROLE | names::COMPLETION_ROLE, _) => Seen::Parks,
         (names::CROSS_ACCOUNT_ROLE, "ssm:GetAutomationExecution") => Seen::Parks,
         // The nested runbook runs all the same, and what its evidence says is believed; the steps say what failed.

@@ -37,8 +37,33 @@ fn body(status: &str) -> String {
         executed_at: NOW.to_owned(),
         finding: "S3 buckets should block public access".to_owned(),
         next_step: (status == "Failed").then(|| format!("`redress audit show {ID}` says how far it came.")),
+        triage: None,
     };
     serde_json::to_string(&message).unwrap()
+}
+
+#[test]
+fn what_is_known_of_an_incident_besides_is_told_and_of_anything_else_nothing() {
+    let facts = |told: &Told| told.facts().into_iter().skip_while(|(name, _)| *name != "Remediation").skip(1).collect();
+    let mut told = told("Success");
+    let said: Vec<(&str, String)> = facts(&told);
+    assert_eq!(said, []);
+    told.triage = Some(Triage { case_id: ID.to_owned(), exposure: Some(Vec::new()), ..Triage::default() });
+    let said: Vec<(&str, String)> = facts(&told);
+    let texts: Vec<&str> = said.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, [ID, "no other finding of the resource or its principal", "nothing found that lets anybody in"]);
+    told.triage = Some(Triage {
+        related: 2,
+        types: vec!["Recon:IAMUser/TorIPCaller".to_owned()],
+        uncontained: vec!["arn:aws:iam::222222222222:role/web".to_owned()],
+        exposure: Some(vec!["a policy that lets anybody in".to_owned()]),
+        ..Triage::default()
+    });
+    let said: Vec<(&str, String)> = facts(&told);
+    let expected = "2 other findings of the resource or its principal (Recon:IAMUser/TorIPCaller); \
+                    not contained: arn:aws:iam::222222222222:role/web";
+    let texts: Vec<&str> = said.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, [expected, "a policy that lets anybody in"]);
 }
 
 fn attributes(more: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -309,6 +334,10 @@ proptest! {
         told.resource.clone_from(&text);
         told.action.clone_from(&text);
         told.next_step = Some(text.clone());
+        told.triage = Some(Triage {
+            related: 2, types: vec![text.clone(); 5], uncontained: vec![text.clone()], exposure: Some(vec![text.clone()]),
+            ..Triage::default()
+        });
         let body = |kind, step| made(kind, &told, &step).body.unwrap();
 
         let slack = body(Kind::Slack, Step::Say);

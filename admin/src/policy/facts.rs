@@ -33,6 +33,8 @@ pub enum Fact {
     Threat,
     /// When the resource was used last.
     LastUsed,
+    /// Whether anybody outside can reach the resource.
+    Exposure,
     /// What the change calendars say.
     Calendar,
     /// The local time.
@@ -43,8 +45,15 @@ impl Fact {
     /// Those that Organizations knows.
     pub const OF_ACCOUNT: [Self; 2] = [Self::AccountPlace, Self::AccountTags];
     /// Those that the guard finds out.
-    pub const OF_GUARD: [Self; 6] =
-        [Self::ResourceTags, Self::Ownership, Self::Dependents, Self::Critical, Self::Threat, Self::LastUsed];
+    pub const OF_GUARD: [Self; 7] = [
+        Self::ResourceTags,
+        Self::Ownership,
+        Self::Dependents,
+        Self::Critical,
+        Self::Threat,
+        Self::LastUsed,
+        Self::Exposure,
+    ];
 
     /// What it is, in words.
     #[must_use]
@@ -58,6 +67,7 @@ impl Fact {
             Self::Critical => "whether the resource is critical",
             Self::Threat => "whether a threat list names the resource",
             Self::LastUsed => "when the resource was used last",
+            Self::Exposure => "whether anybody outside can reach the resource",
             Self::Calendar => "the change calendar",
             Self::LocalTime => "the local time",
         }
@@ -83,6 +93,10 @@ pub(super) fn missing(asked: &Asked) -> BTreeSet<Fact> {
             if evidence.last_used.as_ref().is_some_and(|time| time.parse::<Timestamp>().is_err()) {
                 missing.insert(Fact::LastUsed);
             }
+            // Of most types nobody looks; an attribute that is not there must not read as "no".
+            if evidence.exposure.is_none() {
+                missing.insert(Fact::Exposure);
+            }
         }
     }
     if asked.calendar == Calendar::Unreadable {
@@ -104,6 +118,7 @@ fn unanswered(question: &str) -> BTreeSet<Fact> {
         ("last use", &[Fact::LastUsed]),
         ("owner", &[Fact::Ownership]),
         ("threats", &[Fact::Threat]),
+        ("exposure", &[Fact::Exposure]),
         // That a stack owns it is known then; only not in which one to make the change.
         ("whether the stack is nested", &[]),
         // The others hold.
@@ -186,6 +201,7 @@ fn of_attribute(name: &str) -> Option<Fact> {
         "critical" => Fact::Critical,
         "threat" => Fact::Threat,
         "lastUsedDays" => Fact::LastUsed,
+        "exposed" => Fact::Exposure,
         "changeCalendar" => Fact::Calendar,
         "local" => Fact::LocalTime,
         _ => return None,

@@ -110,6 +110,9 @@ fn attributes(asked: &Asked, account: EntityUid) -> Record {
         ("critical".to_owned(), RestrictedExpression::new_bool(evidence.is_none_or(|found| found.critical.is_some()))),
         ("threat".to_owned(), RestrictedExpression::new_bool(evidence.is_some_and(|found| !found.threats.is_empty()))),
     ]);
+    if let Some(exposure) = evidence.and_then(|found| found.exposure.as_ref()) {
+        attributes.insert("exposed".to_owned(), RestrictedExpression::new_bool(!exposure.is_empty()));
+    }
     if let Some(owner) = owner {
         attributes.insert("owner".to_owned(), text(&owner.manager));
     }

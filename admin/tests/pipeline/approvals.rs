@@ -48,6 +48,7 @@ fn subject() -> Subject {
         action: "Block public access".to_owned(),
         remediation_type: RemediationType::Manual,
         requested_by: JO.to_owned(),
+        reported: None,
     }
 }
 

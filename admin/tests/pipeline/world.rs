@@ -516,6 +516,16 @@ impl Outside for &World {
         Ok(!self.0.lock().unwrap().calendar_closed)
     }
 
+    async fn recent(&self, resource: &str, since: Timestamp, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.call("Query").await;
+        let is_it =
+            |record: &Record| record.draft.resource_id == resource && record.draft.timestamp >= since.as_millisecond();
+        let mut found: Vec<Record> = World::records(self).into_iter().filter(is_it).collect();
+        found.reverse();
+        found.truncate(limit);
+        Ok(found)
+    }
+
     async fn guard(&self, _: &Place, _: &GuardRequest) -> Result<GuardEvidence, StartError> {
         self.try_call("Invoke").await.map_err(refused)?;
         if std::mem::take(&mut self.0.lock().unwrap().guard_dies) {

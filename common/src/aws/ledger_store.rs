@@ -316,17 +316,40 @@ impl Dynamo {
         since_ms: i64,
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
+        self.newest((ACCOUNT_INDEX, "AccountId", account.as_str()), since_ms, limit).await
+    }
+
+    /// The records of a resource, by its ARN, since then, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn records_of_resource_since(
+        &self,
+        resource: &str,
+        since_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.newest((RESOURCE_INDEX, "ResourceId", resource), since_ms, limit).await
+    }
+
+    async fn newest(
+        &self,
+        (index, key, value): (&str, &str, &str),
+        since_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
         let mut pages = self
             .client
             .query()
             .table_name(&self.audit_table)
-            .index_name(ACCOUNT_INDEX)
-            .key_condition_expression("#account = :account AND #at >= :since")
-            .expression_attribute_names("#account", "AccountId")
+            .index_name(index)
+            .key_condition_expression("#key = :value AND #at >= :since")
+            .expression_attribute_names("#key", key)
             .expression_attribute_names("#at", "Timestamp")
-            .expression_attribute_values(":account", AttributeValue::S(account.to_string()))
+            .expression_attribute_values(":value", AttributeValue::S(value.to_owned()))
             .expression_attribute_values(":since", AttributeValue::N(since_ms.to_string()))
             .scan_index_forward(false)
+            .set_limit(i32::try_from(limit).ok())
             .into_paginator()
             .items()
             .send();

@@ -214,6 +214,28 @@ pub struct Subject {
     pub remediation_type: RemediationType,
     /// The kind of trigger, or the ARN of who asked.
     pub requested_by: String,
+    /// What `GuardDuty` said besides, when it was the one that reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+}
+
+impl Subject {
+    /// Whether it is of an incident, as [`crate::ledger::Record::is_of_incident`] tells it of a record.
+    #[must_use]
+    pub fn is_of_incident(&self) -> bool {
+        self.reported.is_some() || self.control.as_ref().is_some_and(|control| control.family() == "Contain")
+    }
+}
+
+/// What `GuardDuty` says of an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Reported {
+    /// What it calls what it found.
+    pub finding_type: String,
+    /// See [`crate::finding::Finding::actors`].
+    #[serde(default)]
+    pub actors: Vec<Arn>,
 }
 
 /// Item `claim#…` or `request#…`: who works on what.
@@ -674,6 +696,7 @@ mod tests {
                 action: "Block public access".to_owned(),
                 remediation_type: RemediationType::Automatic,
                 requested_by: "Config".to_owned(),
+                reported: None,
             },
             undoes: None,
             undoable: None,

@@ -122,6 +122,7 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check, trigger: Trigger) -
         event_time: event.time,
         first_seen: first_seen(event, node)?,
         indicators: indicators(node),
+        actors: Vec::new(),
     })
 }
 

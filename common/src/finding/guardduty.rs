@@ -3,7 +3,7 @@
 use super::envelope::{Event, Inbound, MAX_FINDINGS};
 use super::json::Node;
 use super::resource::same_account;
-use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus, indicators};
+use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus, actors, indicators};
 use crate::arn::Arn;
 use crate::ids::{AccountId, Generation, Region, excerpt};
 
@@ -34,7 +34,8 @@ fn attacked(event: &Event<'_>, whole: &Finding) -> Vec<Finding> {
         let is_new = found.iter().all(|other| other.resource.arn != resource.arn);
         if is_here && is_new && resource.bind(&whole.account, &whole.region).is_ok() && found.len() + 1 < MAX_FINDINGS {
             let id = format!("{}#{}", whole.id, resource.arn);
-            found.push(Finding { id, resource, ..whole.clone() });
+            let actors = whole.actors.iter().filter(|actor| **actor != resource.arn).cloned().collect();
+            found.push(Finding { id, resource, actors, ..whole.clone() });
         }
     }
     found
@@ -59,6 +60,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         product_arn: None,
         generation: Generation(detail.need("updatedAt")?.time()?.as_millisecond()),
         check: Check::GuardDutyType(kind.to_owned()),
+        actors: actors::collect(detail, &resource.arn, &account, &region),
         title: detail.need("title")?.prose(Finding::MAX_TITLE),
         account,
         region,

@@ -93,6 +93,7 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check) -> Result<Finding, 
         event_time: event.time,
         first_seen: first_seen(event, &info)?,
         indicators: Vec::new(),
+        actors: Vec::new(),
     })
 }
 

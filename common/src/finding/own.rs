@@ -91,7 +91,8 @@ fn given(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
     let resource = Resource::new(finding.resource.arn, &finding.resource.kind);
     resource.bind(&finding.account, &finding.region)?;
     let (id, title) = (node.need_text("id")?.to_owned(), prose(&finding.title, Finding::MAX_TITLE));
-    Ok(Finding { id, resource, title, trigger, event_time: event.time, ..finding })
+    let actors = super::actors::within(finding.actors, &resource.arn, &finding.account, &finding.region);
+    Ok(Finding { id, resource, title, trigger, event_time: event.time, actors, ..finding })
 }
 
 /// A finding made of a control and a resource.
@@ -123,6 +124,7 @@ fn named(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
         event_time: event.time,
         first_seen: event.time,
         indicators: Vec::new(),
+        actors: Vec::new(),
     })
 }
 

@@ -8,7 +8,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::GuardEvidence;
 use serde_json::Value;
 
-use super::{Answer, tagged, used_by};
+use super::{Answer, tagged, unanswered, used_by};
 
 /// The evidence of an answer. That there is no such configuration is an answer too.
 fn answered<T, E, R>(
@@ -51,13 +51,39 @@ impl Bucket {
         answered("GetBucketWebsite", "NoSuchWebsiteConfiguration", answer, |_| used_by("Website", [self.name], true))
     }
 
-    /// Whether its policy lets anybody in.
+    /// Whether its policy lets anybody in, and whether its public access block lets the policy do so. The block is asked for
+    /// only then.
     pub(super) async fn public(self) -> Answer {
-        let answer =
-            self.client.get_bucket_policy_status().bucket(self.name).expected_bucket_owner(self.owner).send().await;
-        answered("GetBucketPolicyStatus", "NoSuchBucketPolicy", answer, |answer| {
-            let public = answer.policy_status().and_then(|status| status.is_public()) == Some(true);
-            used_by("Public", public.then(|| "anybody, by the bucket's policy".to_owned()), true)
+        let (client, name, owner) = (&self.client, &self.name, &self.owner);
+        let answer = client.get_bucket_policy_status().bucket(name).expected_bucket_owner(owner).send().await;
+        let public = match answer {
+            Ok(answer) => answer.policy_status().and_then(|status| status.is_public()) == Some(true),
+            Err(error) if error.code() == Some("NoSuchBucketPolicy") => false,
+            Err(error) => return Err(AwsFailure::of("GetBucketPolicyStatus", &error)),
+        };
+        let used = used_by("Public", public.then(|| "anybody, by the bucket's policy".to_owned()), true);
+        if !public {
+            return Ok(GuardEvidence { exposure: Some(Vec::new()), ..used });
+        }
+        let block = client.get_public_access_block().bucket(name).expected_bucket_owner(owner).send().await;
+        let blocked = answered("GetPublicAccessBlock", "NoSuchPublicAccessBlockConfiguration", block, |answer| {
+            let restricts =
+                answer.public_access_block_configuration().and_then(|block| block.restrict_public_buckets());
+            let exposure = (restricts == Some(true)).then(Vec::new);
+            GuardEvidence { exposure, ..GuardEvidence::default() }
+        });
+        // That the policy is public is known, whatever is not known of the block.
+        Ok(match blocked {
+            Ok(block) => {
+                let open =
+                    || vec!["a policy that lets anybody in, and no public access block of the bucket".to_owned()];
+                GuardEvidence { exposure: Some(block.exposure.unwrap_or_else(open)), ..used }
+            }
+            Err(failure) => {
+                let mut used = used;
+                used.unanswered.extend(unanswered("exposure", &failure.to_string()).unanswered);
+                used
+            }
         })
     }
 

@@ -15,6 +15,8 @@ pub(super) enum Subject {
     Snapshot(String),
     /// An image, by id.
     Image(String),
+    /// An instance, by id.
+    Instance(String),
     /// Anything else of EC2, by id.
     Ec2(String),
     /// A KMS key, by id.
@@ -43,6 +45,7 @@ impl Subject {
             ("ec2", "volume") => Self::Volume(id.to_owned()),
             ("ec2", "snapshot") => Self::Snapshot(id.to_owned()),
             ("ec2", "image") => Self::Image(id.to_owned()),
+            ("ec2", "instance") => Self::Instance(id.to_owned()),
             ("ec2", _) if !id.is_empty() => Self::Ec2(id.to_owned()),
             ("kms", "key") => Self::Key(id.to_owned()),
             ("iam", "role") => Self::Role(name()),
@@ -61,6 +64,7 @@ impl Subject {
             | Self::Volume(id)
             | Self::Snapshot(id)
             | Self::Image(id)
+            | Self::Instance(id)
             | Self::Ec2(id)
             | Self::Key(id)
             | Self::Role(id)
@@ -86,7 +90,7 @@ impl Subject {
                 "dependents: KMS does not tell what is encrypted under the key, nor who may use it by IAM policies",
                 "last use: KMS does not tell",
             ],
-            Self::Ec2(_) | Self::Other => {
+            Self::Instance(_) | Self::Ec2(_) | Self::Other => {
                 &["dependents: not looked up for this type", "last use: not looked up for this type"]
             }
             Self::SecurityGroup(_)
@@ -121,7 +125,8 @@ mod tests {
             ("arn:aws:s3:::logs/object", Subject::Other),
             ("arn:aws-cn:ec2:cn-north-1:111122223333:security-group/sg-1", Subject::SecurityGroup("sg-1".to_owned())),
             ("arn:aws:ec2:eu-west-1:111122223333:volume/vol-1", Subject::Volume("vol-1".to_owned())),
-            ("arn:aws:ec2:eu-west-1:111122223333:instance/i-1", Subject::Ec2("i-1".to_owned())),
+            ("arn:aws:ec2:eu-west-1:111122223333:instance/i-1", Subject::Instance("i-1".to_owned())),
+            ("arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-1", Subject::Ec2("vpc-1".to_owned())),
             ("arn:aws:kms:eu-west-1:111122223333:key/mrk-1", Subject::Key("mrk-1".to_owned())),
             ("arn:aws:kms:eu-west-1:111122223333:alias/a", Subject::Other),
             ("arn:aws-us-gov:iam::111122223333:role/a/b/deployer", Subject::Role("deployer".to_owned())),

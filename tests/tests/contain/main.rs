@@ -26,6 +26,7 @@ use redress_tests::world::{World, world_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+mod cases;
 mod cluster;
 mod custody;
 mod destroyed;
@@ -47,6 +48,7 @@ fn the_world() -> &'static World {
         "function",
         "database",
         "button",
+        "cases",
         "cluster",
         "custody",
         "destroyed",
