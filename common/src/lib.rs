@@ -22,5 +22,6 @@ pub mod metrics;
 pub mod names;
 pub mod notification;
 pub mod operate;
+pub mod pod;
 pub mod state;
 pub mod time;

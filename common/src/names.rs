@@ -155,7 +155,7 @@ pub const DESTROY: &str = "Destroy";
 /// The member's functions that run playbooks: what their names and their roles' names end in, and the resources of each. A
 /// role has the rights of its resources' playbooks only.
 pub const CONTAIN: [(&str, &[&str]); 4] = [
-    ("Compute", &["AWS::EKS::", "AWS::Lambda::"]),
+    ("Compute", &["AWS::EKS::", "AWS::Lambda::", "Kubernetes::"]),
     ("Data", &["AWS::RDS::", "AWS::S3::"]),
     ("EC2", &["AWS::EC2::"]),
     ("IAM", &["AWS::IAM::"]),

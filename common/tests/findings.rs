@@ -276,6 +276,60 @@ fn the_principal_behind_an_access_key_is_told_by_its_kind() {
     assert_eq!(refusal(&event).code(), "unsupported-resource");
 }
 
+/// What a process does is a pod's doing, when GuardDuty names one; who calls the API is no pod's.
+#[test]
+fn a_finding_of_a_clusters_runtime_is_of_the_pod_that_it_names() {
+    let cluster = "arn:aws:eks:eu-central-1:111122223333:cluster/prod";
+    let pod = "arn:aws:eks:eu-central-1:111122223333:pod/prod/shop/web-1";
+    let mut event = fixture("guardduty-instance");
+    for (found, workload, kind, arn) in [
+        (
+            "Backdoor:Runtime/C&CActivity.B",
+            json!({ "type": "pods", "namespace": "shop", "name": "web-1" }),
+            "Kubernetes::Pod",
+            pod,
+        ),
+        (
+            "Backdoor:Runtime/C&CActivity.B",
+            json!({ "type": "Pod", "namespace": "shop", "name": "web-1" }),
+            "Kubernetes::Pod",
+            pod,
+        ),
+        (
+            "Backdoor:Runtime/C&CActivity.B",
+            json!({ "type": "deployments", "namespace": "shop", "name": "web" }),
+            "AWS::EKS::Cluster",
+            cluster,
+        ),
+        (
+            "Backdoor:Runtime/C&CActivity.B",
+            json!({ "type": "pods", "namespace": "../shop", "name": "web-1" }),
+            "AWS::EKS::Cluster",
+            cluster,
+        ),
+        ("Backdoor:Runtime/C&CActivity.B", json!(null), "AWS::EKS::Cluster", cluster),
+        (
+            "Discovery:Kubernetes/TorIPCaller",
+            json!({ "type": "pods", "namespace": "shop", "name": "web-1" }),
+            "AWS::EKS::Cluster",
+            cluster,
+        ),
+    ] {
+        event["detail"]["type"] = json!(found);
+        event["detail"]["resource"] = json!({
+            "resourceType": "EKSCluster", "eksClusterDetails": { "arn": cluster, "name": "prod" },
+            "kubernetesDetails": { "kubernetesWorkloadDetails": workload },
+        });
+        let resource = finding(&event).resource;
+        assert_eq!((resource.kind.as_str(), resource.arn.as_str()), (kind, arn), "{found} {workload}");
+    }
+    event["detail"]["type"] = json!("Backdoor:Runtime/C&CActivity.B");
+    event["detail"]["resource"]["eksClusterDetails"]["arn"] = json!(cluster.replace("111122223333", "999999999999"));
+    let workload = json!({ "type": "pods", "namespace": "shop", "name": "web-1" });
+    event["detail"]["resource"]["kubernetesDetails"]["kubernetesWorkloadDetails"] = workload;
+    assert_eq!(refusal(&event).code(), "account-mismatch", "a pod is of its cluster's account");
+}
+
 #[test]
 fn a_finding_of_a_version_of_a_function_is_of_the_function() {
     let mut event = fixture("guardduty-instance");

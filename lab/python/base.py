@@ -45,7 +45,7 @@ import states
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.core.responses import get_account_id, request_scope
-from ministack.services import iam, sts
+from ministack.services import eks, iam, sts
 
 # --- One request: what the gateway orders, and the checks made -------------------------------------------
 
@@ -154,6 +154,15 @@ def caller(question):
         known = iam_evaluator.resolve_caller_identity(key)
     return {"account": known["accountId"], "arn": known["userArn"]} if known else refusal(
         "UnrecognizedClientException", "The security token included in the request is invalid.")
+
+
+def token(question):
+    """Who signed a token for a cluster of EKS. It is a request to STS, signed and not sent, with the cluster's name in a
+    header: a good signature of that request is a token of that cluster."""
+    if eks._verify_eks_token(question["token"], question["cluster"]) is None:
+        return refusal("Unauthorized", "the token is not one of this cluster, is too old, or its signature is wrong", 401)
+    _, query = eks._decode_aws_iam_token(question["token"])
+    return caller({"access_key_id": query["X-Amz-Credential"][0].split("/")[0]})
 
 
 def identity(question):
@@ -475,7 +484,7 @@ def plain(value):
 # --- ASGI -------------------------------------------------------------------------------------------------
 
 QUESTIONS = {"caller": caller, "identity": identity, "operation": operation, "request": request, "session": session, "check": check,
-             "judge": judge}
+             "judge": judge, "token": token}
 # Those that call back in, and so may not hold up the event loop.
 ERRANDS = {"call": call, "fetch": fetch}
 workers = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="lab-call")

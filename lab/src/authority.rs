@@ -85,6 +85,12 @@ impl Authority {
         Ok(caller)
     }
 
+    /// Who signed a token for a cluster of EKS.
+    pub(crate) async fn token_signer(&self, token: &str, cluster: &str) -> Result<Caller, AwsError> {
+        let answer = self.ask("token", json!({ "token": token, "cluster": cluster })).await?;
+        serde_json::from_value(answer).map_err(|error| unintelligible("token", &error))
+    }
+
     /// What a function URL tells its function of the caller.
     pub(crate) async fn identity(&self, access_key_id: &str) -> Result<Value, AwsError> {
         self.ask("identity", json!({ "access_key_id": access_key_id })).await

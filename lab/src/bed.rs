@@ -11,6 +11,7 @@ use redress_common::names;
 use crate::deploy::{self, DeployError};
 use crate::organisation::{Organisation, Plan, PlanError};
 use crate::services::config::Config;
+use crate::services::eks::Eks;
 use crate::services::securityhub::SecurityHub;
 use crate::services::ssm::{Options, Ssm};
 use crate::services::stacksets::StackSets;
@@ -43,6 +44,8 @@ pub struct Bed {
     pub security_hub: Arc<SecurityHub>,
     /// Its Automation.
     pub ssm: Arc<Ssm>,
+    /// Its clusters of EKS.
+    pub eks: Arc<Eks>,
 }
 
 /// What to start.
@@ -107,6 +110,7 @@ impl Bed {
     async fn start_with(options: BedOptions, plan: Plan, deployed: bool) -> Result<Self, BedError> {
         let security_hub = Arc::new(SecurityHub::default());
         let ssm = Arc::new(Ssm::new(Options::default()));
+        let eks = Arc::new(Eks::default());
         let lab = Lab::start(LabOptions {
             root: options.root.clone(),
             port: options.port,
@@ -115,6 +119,7 @@ impl Bed {
                 ssm.clone(),
                 security_hub.clone(),
                 Arc::new(Config::new(security_hub.clone())),
+                eks.clone(),
                 Arc::new(if deployed { StackSets::new(&ssm) } else { StackSets::new(&ssm).completing() }),
             ],
             progress: options.progress,
@@ -125,7 +130,7 @@ impl Bed {
             false => deploy::ground(lab.aws(), &plan).await,
         };
         match ready {
-            Ok(organisation) => Ok(Self { lab, organisation, security_hub, ssm }),
+            Ok(organisation) => Ok(Self { lab, organisation, security_hub, ssm, eks }),
             Err(error) => {
                 lab.stop().await;
                 Err(error.into())

@@ -66,6 +66,10 @@ impl Aws for Cloud {
         verdict
     }
 
+    async fn token_signer(&self, token: &str, cluster: &str) -> Result<Caller, AwsError> {
+        self.shared.authority.token_signer(token, cluster).await
+    }
+
     async fn emit(
         &self,
         account: &str,

@@ -231,7 +231,7 @@ impl Gateway {
         }
         let (authority, service) = (&self.cloud.shared.authority, &incoming.scope.service);
         if self.services.iter().any(|own| own.name() == service) {
-            return authority.operation(service, incoming.method.as_str(), &incoming.path).await.ok().flatten();
+            return authority.operation(service, incoming.method.as_str(), incoming.raw_path()).await.ok().flatten();
         }
         if let Some(family) = resources::family(service, &incoming.path) {
             return authority.request(family.models, incoming.for_botocore()).await.ok().map(|call| call.operation);
@@ -271,7 +271,8 @@ impl Gateway {
             service => {
                 if outcome.operation.is_none() && self.services.iter().any(|own| own.name() == service) {
                     let authority = &self.cloud.shared.authority;
-                    outcome.operation = authority.operation(service, incoming.method.as_str(), &incoming.path).await?;
+                    outcome.operation =
+                        authority.operation(service, incoming.method.as_str(), incoming.raw_path()).await?;
                 }
                 let operation = outcome.operation.clone().unwrap_or_default();
                 if let Some(own) = self.services.iter().find(|own| own.name() == service && own.answers(&operation)) {
@@ -452,13 +453,23 @@ impl Gateway {
             return Ok(refused);
         }
         outcome.checks.extend(passed);
-        let answer = self.forward(incoming, &self.moto, &[("x-moto-account-id", &caller.account)]).await?;
+        let mut answer = self.forward(incoming, &self.moto, &[("x-moto-account-id", &caller.account)]).await?;
         let page =
             answer.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
         if page && !answer.status.is_success() {
             // moto's page for a call that it lacks or stumbles over. Not 500: nobody shall try again.
             let message = format!("moto does not perform {service}:{} (its log, moto.log, says why)", call.operation);
             return Err(AwsError { status: 501, code: "LabNotImplemented".to_owned(), message });
+        }
+        let completes = |own: &&Arc<dyn Service>| own.name() == family.scope && own.completes(&call.operation);
+        if answer.status.is_success()
+            && let Some(own) = self.services.iter().find(completes)
+            && let Ok(mut told) = serde_json::from_slice(&answer.body)
+        {
+            let mut request = incoming.for_service(caller, call.operation);
+            request.body = json!(call.parameters);
+            own.complete(request, &mut told, self.cloud.clone()).await?;
+            answer.body = Bytes::from(told.to_string());
         }
         Ok(answer)
     }
@@ -594,6 +605,11 @@ impl Incoming {
 
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The path as it came: what stands for one part of it may hold a slash, which is escaped.
+    fn raw_path(&self) -> &str {
+        self.raw_path_and_query.split('?').next().unwrap_or_default()
     }
 
     fn json(&self) -> Value {

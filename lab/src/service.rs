@@ -117,6 +117,12 @@ pub trait Aws: Send + Sync {
     /// such as `iam:PassRole`. `context` holds condition keys such as `iam:PassedToService`.
     async fn authorise(&self, caller: &Caller, action: &str, resource: &str, context: Value) -> Result<(), AwsError>;
 
+    /// Who signed a token for a cluster of EKS, which EKS learns from STS: nobody unless the signature is good, is of this
+    /// cluster's name, and is not too old.
+    async fn token_signer(&self, _token: &str, cluster: &str) -> Result<Caller, AwsError> {
+        Err(AwsError::new("Unauthorized", format!("nobody here knows who signs tokens for cluster {cluster}")))
+    }
+
     /// Put an event of AWS's own (`aws.ssm`, `aws.config`, …) on the default bus of an account and Region.
     async fn emit(
         &self,
@@ -143,6 +149,21 @@ pub trait Service: Send + Sync {
 
     /// Answer it. The gateway writes the answer in the protocol of the request: JSON, or the query protocol's XML.
     async fn handle(&self, request: Request, aws: std::sync::Arc<dyn Aws>) -> Result<Value, AwsError>;
+
+    /// Whether it completes what an emulator answers to this operation of its own name.
+    fn completes(&self, _operation: &str) -> bool {
+        false
+    }
+
+    /// Completes an emulator's answer. The request's body holds the API's parameters of the first level.
+    async fn complete(
+        &self,
+        _request: Request,
+        _answer: &mut Value,
+        _aws: std::sync::Arc<dyn Aws>,
+    ) -> Result<(), AwsError> {
+        Ok(())
+    }
 
     /// Whether it wants to know that this operation of another service was performed.
     fn minds(&self, _service: &str, _operation: &str) -> bool {

@@ -1,6 +1,7 @@
 //! The services that the lab answers itself, one module each.
 
 pub mod config;
+pub mod eks;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod securityhub;

@@ -30,6 +30,7 @@ use redress_common::aws::evidence::s3_client;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Dependent, GuardEvidence, GuardRequest};
 use redress_common::ids::{AccountId, Region};
+use redress_common::pod::PodName;
 use tokio::task::JoinSet;
 
 use crate::place::{BindingError, Place};
@@ -96,7 +97,9 @@ impl Guard {
 
     /// Asks what there is to ask about this kind of resource.
     fn ask(&self, questions: &mut Questions, account: &AccountId, request: GuardRequest) {
-        let arn = &request.resource_arn;
+        // A pod has no tags: it is as critical as its cluster, and whoever manages that manages the pod.
+        let cluster = PodName::cluster(&request.resource_arn);
+        let arn = cluster.as_ref().unwrap_or(&request.resource_arn);
         let subject = Subject::of(arn);
         let here = self.clients.of(&self.config, &request.region);
         questions.told(subject.unknowable());

@@ -1,6 +1,8 @@
 //! Ways into the pipeline past every sender: raw messages, events of our making, requests that nobody waits for.
 
+use redress_common::arn::Arn;
 use redress_common::names;
+use redress_common::pod::PodName;
 use redress_lab::scenario::{self, Broken};
 use serde_json::{Value, json};
 
@@ -158,7 +160,7 @@ pub fn asff(account: &str, region: &str, resource: &str, at: jiff::Timestamp) ->
     })
 }
 
-/// GuardDuty's event of a finding of an instance, a bucket, a function or a database.
+/// GuardDuty's event of a finding of an instance, a bucket, a function, a database, a cluster or a pod.
 #[must_use]
 pub fn guardduty_event(
     account: &str,
@@ -172,6 +174,8 @@ pub fn guardduty_event(
         json!({ "resourceType": "S3Bucket", "s3BucketDetails": [{ "arn": arn, "name": name, "type": "Destination" }] })
     } else if arn.contains(":lambda:") {
         json!({ "resourceType": "Lambda", "lambdaDetails": { "functionArn": arn, "functionName": name } })
+    } else if arn.contains(":eks:") {
+        cluster(arn)
     } else if arn.contains(":rds:") {
         let details = json!({ "dbInstanceArn": arn, "dbInstanceIdentifier": name, "engine": "postgres" });
         json!({ "resourceType": "RDSDBInstance", "rdsDbInstanceDetails": details })
@@ -198,6 +202,22 @@ pub fn guardduty_event(
             "title": "The resource does what it should not.", "description": "It talks to a command and control server.",
         },
     })
+}
+
+/// What GuardDuty tells of a cluster, or of a pod of one.
+fn cluster(arn: &str) -> Value {
+    let arn: Option<Arn> = arn.parse().ok();
+    let cluster = arn.as_ref().and_then(PodName::cluster).or_else(|| arn.clone());
+    let name = cluster.as_ref().map(|cluster| cluster.resource().trim_start_matches("cluster/"));
+    let mut told = json!({
+        "resourceType": "EKSCluster", "eksClusterDetails": { "arn": cluster, "name": name, "status": "ACTIVE" },
+        "kubernetesDetails": { "kubernetesUserDetails": { "username": "system:anonymous" } },
+    });
+    if let Some(PodName { namespace, pod, .. }) = arn.as_ref().and_then(PodName::of) {
+        told["kubernetesDetails"]["kubernetesWorkloadDetails"] =
+            json!({ "name": pod, "type": "pods", "namespace": namespace, "hostNetwork": false });
+    }
+    told
 }
 
 /// An event of Security Hub's that carries findings: `Imported`, or `Custom Action` when one is given.

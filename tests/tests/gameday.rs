@@ -132,13 +132,14 @@ fn an_account_that_went_silent_is_mended_point_by_point() {
 }
 
 /// Each playbook's, and whether Redress contains by itself.
-const CONTAINED: [(&str, bool); 6] = [
+const CONTAINED: [(&str, bool); 7] = [
     ("contain-ec2", true),
     ("contain-iam-user", false),
     ("contain-iam-role", true),
     ("contain-s3", false),
     ("contain-lambda", true),
     ("contain-rds", true),
+    ("contain-eks", true),
 ];
 
 #[test]

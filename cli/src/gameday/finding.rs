@@ -68,6 +68,10 @@ fn described(about: &Broken, resource: Resource) -> Value {
             let details = json!({ "dbInstanceArn": arn, "dbInstanceIdentifier": name, "engine": "postgres" });
             json!({ "resourceType": "RDSDBInstance", "rdsDbInstanceDetails": details })
         }
+        Resource::Cluster => {
+            let details = json!({ "arn": arn, "name": name, "status": "ACTIVE" });
+            json!({ "resourceType": "EKSCluster", "eksClusterDetails": details })
+        }
     }
 }
 
@@ -95,6 +99,11 @@ mod tests {
                 Resource::Database,
                 "arn:aws:rds:us-east-1:222222222222:db:orders",
                 "CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin",
+            ),
+            (
+                Resource::Cluster,
+                "arn:aws:eks:us-east-1:222222222222:cluster/prod",
+                "CredentialAccess:Kubernetes/TorIPCaller",
             ),
         ] {
             let about = Broken {

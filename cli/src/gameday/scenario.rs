@@ -86,6 +86,7 @@ pub(crate) enum Resource {
     Role,
     Function,
     Database,
+    Cluster,
 }
 
 impl Resource {
@@ -97,6 +98,7 @@ impl Resource {
             Self::Role => "IAM role",
             Self::Function => "AWS Lambda function",
             Self::Database => "RDS instance",
+            Self::Cluster => "EKS cluster",
         }
     }
 
@@ -109,6 +111,7 @@ impl Resource {
             Self::Role => "Contain.IAMRole",
             Self::Function => "Contain.LambdaFunction",
             Self::Database => "Contain.RDSInstance",
+            Self::Cluster => "Contain.EKSCluster",
         }
     }
 }
@@ -398,6 +401,21 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         teaches: BY_ITSELF,
         docs: CONTAINED,
     },
+    Scenario {
+        name: "contain-eks",
+        title: "Nobody reaches a cluster's API",
+        told: "\"kubectl reaches cluster {name} of account {account} from nowhere but its VPC since a minute. The calls from Tor are a developer's own.\"",
+        member: 1,
+        breaks: &[Break::Report {
+            resource: Resource::Cluster,
+            kind: "CredentialAccess:Kubernetes/TorIPCaller",
+            severity: 8.0,
+        }],
+        until: Some(State::Verified),
+        done: GIVEN_BACK,
+        teaches: BY_ITSELF,
+        docs: CONTAINED,
+    },
 ];
 
 #[cfg(test)]
@@ -462,6 +480,7 @@ mod tests {
             Resource::Role => "arn:aws:iam::222222222222:role/batch",
             Resource::Function => "arn:aws:lambda:us-east-1:222222222222:function:resize",
             Resource::Database => "arn:aws:rds:us-east-1:222222222222:db:orders",
+            Resource::Cluster => "arn:aws:eks:us-east-1:222222222222:cluster/prod",
         };
         let mut contained = BTreeSet::new();
         for scenario in SCENARIOS {
@@ -477,6 +496,6 @@ mod tests {
                 contained.insert(resource.control());
             }
         }
-        assert_eq!(contained.len(), 6, "one for each playbook that the lab can hold: {contained:?}");
+        assert_eq!(contained.len(), 7, "one for each playbook that the lab can hold: {contained:?}");
     }
 }

@@ -47,6 +47,7 @@ pub(crate) async fn state(resource: Resource, broken: &Broken, arena: &Arena) ->
         Resource::Role => owner.policies("ListRolePolicies", json!({ "RoleName": name })).await,
         Resource::Function => owner.function_state(name).await,
         Resource::Database => owner.database_state(name).await,
+        Resource::Cluster => owner.cluster_state(name).await,
     }
 }
 
@@ -151,6 +152,7 @@ impl Owner<'_> {
             Resource::Role => self.role(&format!("batch-{suffix}"), &json!([])).await?,
             Resource::Function => self.function(&format!("resize-{suffix}")).await?,
             Resource::Database => self.database(&format!("orders-{suffix}")).await?,
+            Resource::Cluster => self.cluster(&format!("prod-{suffix}")).await?,
         };
         arn.parse::<Arn>().map_err(|error| Problem::aws("name what was made", &error))
     }
@@ -292,6 +294,34 @@ impl Owner<'_> {
         let groups: BTreeSet<&str> = groups.collect();
         Ok(json!({
             "SecurityGroups": groups, "Public": told["PubliclyAccessible"], "DeletionProtection": told["DeletionProtection"],
+        }))
+    }
+
+    /// A cluster whose API everybody reaches.
+    async fn cluster(&self, name: &str) -> Result<String, Problem> {
+        let trust = json!([
+            { "Effect": "Allow", "Principal": { "Service": "eks.amazonaws.com" }, "Action": "sts:AssumeRole" },
+        ]);
+        let role = self.role(name, &trust).await?;
+        let subnets = self.call("ec2", "DescribeSubnets", json!({})).await?;
+        let ids: Vec<&Value> = items(&subnets["Subnets"]).map(|subnet| &subnet["SubnetId"]).collect();
+        let cluster = json!({
+            "name": name, "roleArn": role, "accessConfig": { "authenticationMode": "API" },
+            "resourcesVpcConfig": {
+                "subnetIds": ids, "endpointPublicAccess": true, "endpointPrivateAccess": false,
+                "publicAccessCidrs": ["0.0.0.0/0"],
+            },
+        });
+        let made = self.call("eks", "CreateCluster", cluster).await?;
+        text(&made["cluster"]["arn"], "eks:CreateCluster")
+    }
+
+    async fn cluster_state(&self, name: &str) -> Result<Value, Problem> {
+        let described = self.call("eks", "DescribeCluster", json!({ "name": name })).await?;
+        let config = &described["cluster"]["resourcesVpcConfig"];
+        Ok(json!({
+            "Public": config["endpointPublicAccess"], "Private": config["endpointPrivateAccess"],
+            "Networks": config["publicAccessCidrs"],
         }))
     }
 }

@@ -6,6 +6,7 @@ use super::resource::same_account;
 use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus, actors, indicators};
 use crate::arn::Arn;
 use crate::ids::{AccountId, Generation, Region, excerpt};
+use crate::pod::{self, PodName};
 
 pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
     let detail = &event.detail;
@@ -52,7 +53,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         // A sequence spans many resources: what is under attack is the account.
         Resource::account(&account, &region)
     } else {
-        resource(&detail.need("resource")?, &account, &region)?
+        resource(&detail.need("resource")?, kind, &account, &region)?
     };
     resource.bind(&account, &region)?;
     Ok(Finding {
@@ -101,7 +102,7 @@ fn is_sample(service: &Node<'_>) -> bool {
         || inner.is_some_and(|inner| inner.get("sample") == Some(&serde_json::Value::Bool(true)))
 }
 
-fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Resource, ParseError> {
+fn resource(node: &Node<'_>, found: &str, account: &AccountId, region: &Region) -> Result<Resource, ParseError> {
     let by_arn = |kind: &str, arn: Node<'_>| Ok(Resource::new(arn.arn()?, kind));
     let kind = node.need_text("resourceType")?;
     match kind {
@@ -114,7 +115,14 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
             Resource::of_principal(details.need_text("userType")?, || details.need("userName"), account, region)
         }
         "S3Bucket" => by_arn("AWS::S3::Bucket", node.first("s3BucketDetails")?.need("arn")?),
-        "EKSCluster" => by_arn("AWS::EKS::Cluster", node.need("eksClusterDetails")?.need("arn")?),
+        "EKSCluster" => {
+            let cluster = node.need("eksClusterDetails")?.need("arn")?.arn()?;
+            let pod = if is_of_runtime(found) { pod(node, &cluster) } else { None };
+            Ok(match pod {
+                Some(pod) => Resource::new(pod, pod::KIND),
+                None => Resource::new(cluster, "AWS::EKS::Cluster"),
+            })
+        }
         "ECSCluster" => by_arn("AWS::ECS::Cluster", node.need("ecsClusterDetails")?.need("arn")?),
         "Lambda" => Ok(Resource::new(
             function(node.need("lambdaDetails")?.need("functionArn")?.arn()?),
@@ -127,6 +135,20 @@ fn resource(node: &Node<'_>, account: &AccountId, region: &Region) -> Result<Res
             reason: "no guardduty resource type that redress knows",
         }),
     }
+}
+
+/// Whether a finding type is of what a process does, and not of who calls which API.
+fn is_of_runtime(kind: &str) -> bool {
+    kind.split_once(':').is_some_and(|(_, of)| of.starts_with("Runtime/"))
+}
+
+/// The pod that a finding of a cluster names, when the workload is one and has names that Kubernetes takes.
+fn pod(node: &Node<'_>, cluster: &Arn) -> Option<Arn> {
+    let workload = node.find(&["kubernetesDetails", "kubernetesWorkloadDetails"])?;
+    let text = |name: &str| workload.get(name).and_then(|value| value.value().as_str().map(str::to_owned));
+    let is_pod = text("type").is_some_and(|kind| ["pod", "pods"].iter().any(|one| kind.eq_ignore_ascii_case(one)));
+    let (namespace, name) = (text("namespace")?, text("name")?);
+    PodName::arn(cluster, &namespace, &name).filter(|_| is_pod)
 }
 
 /// The function, of the ARN of one of its versions or aliases.

@@ -5,6 +5,7 @@ use super::json::Node;
 use super::{ParseError, Resource};
 use crate::arn::{Arn, Partition};
 use crate::ids::{AccountId, Region, excerpt};
+use crate::pod;
 
 /// How an account itself is called as a resource.
 pub(super) const ACCOUNT: &str = "AWS::::Account";
@@ -118,6 +119,7 @@ const KINDS: &[Kind] = {
         kind("AWS::SSM::Document", "AwsSsmDocument", "ssm", Regional, "document/", Path),
         // CloudFormation has no name for it: a session, not something that is made.
         kind("AWS::STS::FederatedUser", "", "sts", Global, "federated-user/", Word),
+        kind(pod::KIND, "", "eks", Regional, pod::PREFIX, InArnOnly),
         kind("AWS::SecretsManager::Secret", "AwsSecretsManagerSecret", "secretsmanager", Regional, "secret:", InArnOnly),
         kind("AWS::StepFunctions::StateMachine", "AwsStepFunctionStateMachine", "states", Regional, "stateMachine:", Word),
     ]

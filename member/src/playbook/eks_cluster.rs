@@ -1,6 +1,6 @@
 //! `contain_eks_cluster`: of a cluster, as narrowly as the request can say, a pod, a principal or the API's public endpoint.
 //!
-//! - `Namespace` and `Pod`: the pod's node takes no more pods, and a network policy lets nothing in to the pods with the same
+//! - a pod's ARN ([`redress_common::pod`]), or `Namespace` and `Pod`: the pod's node takes no more pods, and a network policy lets nothing in to the pods with the same
 //!   labels and nothing out of them. Needs the Kubernetes API ([`super::kubernetes`]), so it leaves the endpoint open.
 //! - `PrincipalArn`: the access entry of an IAM user or role loses its groups and its access policies, so that its tokens
 //!   allow nothing. An IAM policy cannot do that: a token is a signed `GetCallerIdentity`, which no policy denies.
@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use redress_common::arn::Arn;
 use redress_common::containable;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
+use redress_common::pod::PodName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -87,6 +88,13 @@ impl Scope {
     fn of(request: &RemediateRequest) -> Result<Self, NativeError> {
         let wrong = |name: &str, expected| Err(NativeError::Parameter { name: name.to_owned(), expected });
         let text = |name: &str| request.parameters.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(PodName { namespace, pod, .. }) = PodName::of(&request.job.resource_arn) {
+            let pod = Pod { namespace: namespace.to_owned(), name: pod.to_owned() };
+            if !pod.is_sound() {
+                return wrong("ResourceArn", "that of a pod whose name leaves room for that of its network policy");
+            }
+            return Ok(Self::Workload(pod));
+        }
         let (namespace, pod, principal) = (text("Namespace"), text("Pod"), text("PrincipalArn"));
         if !namespace.is_empty() || !pod.is_empty() {
             let pod = Pod { namespace, name: pod };
@@ -131,7 +139,8 @@ impl ContainCluster {
     fn new(wire: Wire, request: &RemediateRequest) -> Result<Self, NativeError> {
         Ok(Self {
             wire,
-            cluster: request.job.resource_name.clone(),
+            cluster: PodName::of(&request.job.resource_arn)
+                .map_or_else(|| request.job.resource_name.clone(), |names| names.cluster.to_owned()),
             scope: Scope::of(request)?,
             until: Instant::now() + PATIENCE,
             pod: Mutex::default(),

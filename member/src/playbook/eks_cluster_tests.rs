@@ -58,6 +58,19 @@ fn applied(image: &Image, change: &Change) -> Image {
     Image { present: true, state }
 }
 
+#[test]
+fn the_arn_of_a_pod_says_which_one_and_nothing_else_counts() {
+    let aws = FakeAws::default();
+    let of =
+        |arn: &str, parameters| ContainCluster::new(Wire::new(aws.config()), &request(DECLARED.name, arn, parameters));
+    let pod = "arn:aws:eks:eu-central-1:111122223333:pod/prod/shop/web-1";
+    let found = of(pod, json!({})).unwrap();
+    assert_eq!(found.cluster, "prod");
+    assert_eq!(found.scope, Scope::Workload(Pod { namespace: "shop".to_owned(), name: "web-1".to_owned() }));
+    let long = format!("arn:aws:eks:eu-central-1:111122223333:pod/prod/shop/{}", "a".repeat(250));
+    assert!(matches!(of(&long, json!({})), Err(NativeError::Parameter { name, .. }) if name == "ResourceArn"));
+}
+
 #[tokio::test]
 async fn the_public_endpoint_is_closed_when_eks_has_got_the_time() {
     let aws = FakeAws::default();

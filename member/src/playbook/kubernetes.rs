@@ -21,6 +21,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use redress_common::aws::config::http_client_trusting;
 use redress_common::aws::failure::AwsFailure;
+use redress_common::names;
 use serde_json::{Value, json};
 
 use crate::native::NativeError;
@@ -152,7 +153,7 @@ impl Api {
         let value = if cordoned { json!(true) } else { Value::Null };
         let patch = json!({ "spec": { "unschedulable": value } });
         let path = format!("/api/v1/nodes/{}", encoded(node));
-        Ok(self.send("PatchNode", "PATCH", path, Some((MERGE, patch))).await.map(drop)?)
+        self.send("PatchNode", "PATCH", path, Some((MERGE, patch))).await.map(drop).map_err(told)
     }
 
     /// Lets nothing in to the pods with these labels and nothing out of them.
@@ -172,7 +173,7 @@ impl Api {
         match sent {
             // A run that was cut off made it; whether it is ours is seen by whoever reads it back.
             Err(failure) if failure.code() == Some("AlreadyExists") => Ok(()),
-            sent => Ok(sent.map(drop)?),
+            sent => sent.map(drop).map_err(told),
         }
     }
 
@@ -180,14 +181,14 @@ impl Api {
     pub(super) async fn let_go(&self, pod: &Pod) -> Result<(), NativeError> {
         match self.send("DeleteNetworkPolicy", "DELETE", pod.policy(), None).await {
             Err(failure) if failure.code() == Some("NotFound") => Ok(()),
-            sent => Ok(sent.map(drop)?),
+            sent => sent.map(drop).map_err(told),
         }
     }
 
     async fn get(&self, operation: &'static str, path: String) -> Result<Option<Value>, NativeError> {
         match self.send(operation, "GET", path, None).await {
             Err(failure) if failure.code() == Some("NotFound") => Ok(None),
-            answer => Ok(Some(answer?)),
+            answer => answer.map(Some).map_err(told),
         }
     }
 
@@ -224,6 +225,18 @@ impl Api {
         let call =
             call.serializer(|request: HttpRequest| Ok(request)).deserializer::<_, ErrorMetadata>(understood).build();
         call.invoke(request).await.map_err(|error| AwsFailure::of(operation, &error))
+    }
+}
+
+/// What failed, and what to do where the cluster does not know who asks.
+fn told(failure: AwsFailure) -> NativeError {
+    match failure.code() {
+        Some("Unauthorized") => NativeError::NotNow(format!(
+            "the cluster does not let the function's role in ({failure}): apply kubernetes/eks-rbac.yaml to it, and give \
+             role {} an access entry in group redress-contain, as that file says",
+            names::contain_role("Compute")
+        )),
+        _ => NativeError::Aws(failure),
     }
 }
 

@@ -106,6 +106,9 @@ impl Cluster {
         if !header("authorization").starts_with("Bearer k8s-aws-v1.") {
             return status(401, "Unauthorized", "Unauthorized");
         }
+        if path.contains("/unknown-caller") {
+            return status(401, "Unauthorized", "Unauthorized");
+        }
         if path.contains("/forbidden") {
             let message = "nodes \"forbidden\" is forbidden: User \"redress\" cannot get resource \"nodes\"";
             return status(403, "Forbidden", message);
@@ -220,6 +223,8 @@ async fn what_is_missing_and_what_is_refused_are_told_apart() {
     let NativeError::Aws(failure) = &error else { unreachable!("{error}") };
     assert_eq!(failure.code(), Some("Forbidden"));
     assert!(error.to_string().contains("cannot get resource") && !error.to_string().contains("k8s-aws"), "{error}");
+    let error = api.is_cordoned("unknown-caller").await.unwrap_err().to_string();
+    assert!(error.contains("access entry in group redress-contain") && error.contains("eks-rbac.yaml"), "{error}");
 }
 
 #[tokio::test]
