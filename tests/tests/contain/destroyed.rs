@@ -2,6 +2,8 @@
 //!
 //! EC2 is moto's: its snapshots are complete at once. That SSM waits is seen in the call; how long it would wait is not.
 
+use std::collections::BTreeMap;
+
 use redress_common::contract::snapshot_id;
 use redress_common::state::State;
 
