@@ -176,7 +176,7 @@ impl Clinic {
             self.call(&self.administrator, "securityhub", operation, parameters).await
         };
         let told = async |code: Option<&str>, arguments: &[&str]| {
-            let said = self.doctor(&[&["--only", "aggregation"], arguments].concat()).await;
+            let said = self.doctor(&[&["--only", "aggregation"][..], arguments].concat()).await;
             let expected: BTreeSet<(String, String)> =
                 code.into_iter().map(|code| (code.to_owned(), self.administrator.clone())).collect();
             assert_eq!((said.found(), said.exit), (expected, i32::from(code.is_some())), "{:#}", said.report);
