@@ -5,6 +5,7 @@ Applied once, before the first request. An amendment goes when a newer MiniStack
 
 import dataclasses
 import functools
+import http.client
 import json
 import os
 import time
@@ -28,6 +29,7 @@ def all_of_it():
     leave_packages_unread()
     keep_alarms_of_stacks()
     leave_documents_to_the_lab()
+    leave_automation_rules_to_the_lab()
     make_nested_stacks_in_turn()
     keep_what_nested_templates_retain()
     keep_attributes_of_nested_resources()
@@ -207,6 +209,39 @@ def leave_documents_to_the_lab():
 
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = {
         "create": create, "update": lambda physical_id, *rest: (physical_id, {}), "delete": lambda *rest: None}
+
+
+def leave_automation_rules_to_the_lab():
+    """MiniStack's CloudFormation refuses `AWS::SecurityHub::AutomationRule`; the lab's own Security Hub has them."""
+
+    def lab(operation, parameters):
+        asked = {"account": get_account_id(), "region": get_region(), "service": "securityhub", "operation": operation,
+                 "parameters": parameters}
+        gateway = http.client.HTTPConnection("127.0.0.1", int(os.environ["GATEWAY_PORT"]), timeout=30)
+        try:
+            gateway.request("POST", "/_lab/provision", json.dumps(asked),
+                            {"content-type": "application/json", "x-lab-token": os.environ["LAB_TOKEN"]})
+            answer = json.loads(gateway.getresponse().read())
+        finally:
+            gateway.close()
+        if "ok" not in answer:
+            raise ValueError(f"securityhub:{operation}: {answer['error']}")
+        return answer["ok"]
+
+    def create(logical_id, properties, stack):
+        arn = lab("CreateAutomationRule", properties)["RuleArn"]
+        return arn, {"RuleArn": arn}
+
+    def update(arn, before, properties, *rest):
+        items = [{**properties, "RuleArn": arn}]
+        if lab("BatchUpdateAutomationRules", {"UpdateAutomationRulesRequestItems": items})["UnprocessedAutomationRules"]:
+            raise ValueError(f"there is no automation rule {arn}")
+        return arn, {"RuleArn": arn}
+
+    # One that is gone counts as deleted.
+    provisioners._RESOURCE_HANDLERS["AWS::SecurityHub::AutomationRule"] = {
+        "create": create, "update": update,
+        "delete": lambda arn, properties: lab("BatchDeleteAutomationRules", {"AutomationRulesArns": [arn]})}
 
 
 def make_nested_stacks_in_turn():

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use redress_common::automation_rules;
 use redress_common::aws::state_table::CatalogueItem;
 use redress_common::ids::{AccountId, Region};
 use redress_common::names;
@@ -272,6 +271,7 @@ impl Deployer {
             ("Architecture", ARCHITECTURE.to_owned()),
             ("DeletionProtection", "false".to_owned()),
             ("ConfigAggregator", AGGREGATOR.to_owned()),
+            ("AutomationRules", "Enabled".to_owned()),
         ];
         let more = self.plan.administrator_parameters.iter().map(|(name, value)| (name.as_str(), value.clone()));
         parameters.extend(more);
@@ -287,9 +287,6 @@ impl Deployer {
                 json!({ "Id": id, "Name": name, "Description": description }),
             )
             .await?;
-        }
-        for rule in automation_rules::wanted() {
-            self.call("securityhub", "CreateAutomationRule", rule).await?;
         }
         Ok(id)
     }

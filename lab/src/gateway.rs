@@ -91,12 +91,23 @@ struct NotedCheck {
     check: Check,
 }
 
+/// What the base emulator's CloudFormation does with a resource of a service that the lab answers itself.
+#[derive(Debug, Deserialize)]
+struct Provision {
+    account: String,
+    region: String,
+    service: String,
+    operation: String,
+    parameters: Value,
+}
+
 /// The routes; everything that is not the lab's own is AWS's.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/_lab/health", axum::routing::get(|| async { axum::Json(json!({ "status": "ok" })) }))
         .route("/_lab/record", axum::routing::get(record))
         .route("/_lab/status", axum::routing::get(status))
+        .route("/_lab/provision", axum::routing::post(provision))
         .fallback(aws)
         .with_state(gateway)
 }
@@ -119,6 +130,21 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> axum::Json<Value> {
         "services": gateway.services.iter().map(|service| service.name()).collect::<Vec<_>>(),
         "functions": gateway.cloud.functions.names(),
     }))
+}
+
+/// For the base emulator alone, which waits for the answer and answers nobody meanwhile: nothing here may ask it. Nobody is
+/// authorised, as for no other resource of a stack, and nothing is recorded.
+async fn provision(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    axum::Json(asked): axum::Json<Provision>,
+) -> (StatusCode, axum::Json<Value>) {
+    let token = headers.get("x-lab-token").and_then(|value| value.to_str().ok());
+    if token != Some(gateway.cloud.shared.authority.token()) {
+        return (StatusCode::FORBIDDEN, axum::Json(json!({ "error": "this is the base emulator's way in" })));
+    }
+    let answer = gateway.provision(asked).await;
+    (StatusCode::OK, axum::Json(answer.map_or_else(|error| json!({ "error": error }), |ok| json!({ "ok": ok }))))
 }
 
 async fn aws(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Response<Body> {
@@ -319,6 +345,26 @@ impl Gateway {
             check,
         }));
         Ok(incoming.answer(&operation, &answer?))
+    }
+
+    /// Has a service of the lab's own do what CloudFormation asks of it.
+    async fn provision(&self, asked: Provision) -> Result<Value, AwsError> {
+        let Provision { account, region, service, operation, parameters } = asked;
+        let own = self.services.iter().find(|own| own.name() == service && own.answers(&operation));
+        let own = own.ok_or_else(|| {
+            AwsError::new("UnknownOperationException", format!("the lab itself does not answer {service}:{operation}"))
+        })?;
+        let request = Request {
+            caller: Caller { arn: format!("arn:aws:iam::{account}:root"), account },
+            region,
+            service,
+            operation,
+            method: Method::POST.to_string(),
+            path: "/".to_owned(),
+            query: BTreeMap::new(),
+            body: parameters,
+        };
+        own.handle(request, self.cloud.clone()).await
     }
 
     async fn put_events(&self, incoming: &Incoming, outcome: &mut Outcome) -> Result<Answer, AwsError> {

@@ -163,8 +163,9 @@ impl Place<'_> {
     async fn finish(&self, wanted: &Wanted, done: &[Call]) -> Result<(), StackError> {
         let (template, stack) = (&wanted.source.template, self.references(wanted).await?);
         self.complete(done, &complete::calls(template, &stack)?).await?;
-        for (id, _, _) in template.resources().filter(|(_, kind, _)| *kind == NESTED) {
-            let nested = stack.resources.get(id).ok_or_else(|| TemplateError::Unknown(id.to_owned()))?;
+        // One whose condition does not hold is not there.
+        let nested = template.resources().filter(|(_, kind, _)| *kind == NESTED);
+        for nested in nested.filter_map(|(id, _, _)| stack.resources.get(id)) {
             let described = self.call("cloudformation", "DescribeStacks", json!({ "StackName": nested })).await?;
             let nested = self.made(&described["Stacks"][0]).await?;
             let calls = complete::calls(&nested.source.template, &self.references(&nested).await?)?;

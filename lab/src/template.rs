@@ -505,7 +505,7 @@ mod tests {
             .collect();
         assert_eq!(nested.len(), ADMINISTRATOR.len() - 1);
         for (id, _, properties) in root.resources() {
-            let given = properties["Parameters"].as_object().unwrap();
+            let given = properties["Parameters"].as_object().cloned().unwrap_or_default();
             let mut names: Vec<&str> = given.keys().map(String::as_str).collect();
             let mut asked: Vec<&str> = nested[id].parameters().collect();
             names.sort_unstable();

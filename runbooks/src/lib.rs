@@ -1,7 +1,7 @@
 //! Controls as data: one YAML file a control in `ssm-documents/controls/`, or a playbook in `ssm-documents/playbooks/`, compiled to the SSM Automation
 //! documents, the IAM roles that run them, the orchestrator's catalogue and the page that people read. Besides, the template of
 //! alarms and dashboards ([`monitoring`]), which is a table, too, and the page that says who may assume which role ([`trust`]),
-//! of the templates.
+//! of the templates, and the template of Security Hub's automation rules ([`security_hub`]).
 //!
 //! Everything here is a pure function of the control files, but for [`control::load_controls`] and
 //! [`write`](mod@write), which touch the disk. Nothing here calls AWS, and no document ever runs a script.
@@ -17,6 +17,7 @@ pub mod iam;
 pub mod lint;
 pub mod monitoring;
 pub mod page;
+pub mod security_hub;
 pub mod template;
 pub mod trust;
 pub mod write;

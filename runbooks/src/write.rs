@@ -8,6 +8,7 @@ use crate::compile::{CompileError, Generated, compile_all};
 use crate::control::{Control, ControlError, load_controls, load_playbooks};
 use crate::digest::digest;
 use crate::monitoring;
+use crate::security_hub;
 use crate::trust::{self, Powers};
 
 /// The control files, below the repository's root.
@@ -89,6 +90,7 @@ pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, Generate
     }
     files.insert("docs/catalogue.md".to_owned(), generated.catalogue_page.clone());
     files.insert(monitoring::TEMPLATE.to_owned(), monitoring::template()?);
+    files.insert(security_hub::TEMPLATE.to_owned(), security_hub::template()?);
     Ok(files)
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use redress_common::{automation_rules, names};
 use redress_lab::bed::Bed;
 use redress_lab::organisation::Plan;
+use redress_lab::service::Credentials;
 use redress_tests::world::{World, binaries, options, root};
 use serde_json::{Value, json};
 
@@ -162,6 +163,41 @@ impl Clinic {
     async fn is_healthy(&self, after: &str) {
         let said = self.doctor(&[]).await;
         assert!(said.found().is_empty() && said.exit == 0, "{after}: {:#}", said.report);
+    }
+
+    /// Security Hub's aggregation ends in another Region, then at home and without a Region that Redress should be in.
+    async fn aggregation(&self) {
+        let elsewhere = async |operation: &str, parameters: Value| {
+            let root = Credentials::root(&self.administrator);
+            let answer = self.world.bed.lab.aws().call(&root, ELSEWHERE, "securityhub", operation, parameters).await;
+            answer.unwrap_or_else(|error| panic!("{operation}: {error}"))
+        };
+        let here = async |operation: &str, parameters: Value| {
+            self.call(&self.administrator, "securityhub", operation, parameters).await
+        };
+        let told = async |code: Option<&str>, arguments: &[&str]| {
+            let said = self.doctor(&[&["--only", "aggregation"][..], arguments].concat()).await;
+            let expected: BTreeSet<(String, String)> =
+                code.into_iter().map(|code| (code.to_owned(), self.administrator.clone())).collect();
+            assert_eq!((said.found(), said.exit), (expected, i32::from(code.is_some())), "{:#}", said.report);
+        };
+        let expected = ["--member-region", ELSEWHERE];
+        told(None, &expected).await;
+
+        elsewhere("EnableSecurityHub", json!({})).await;
+        let made = elsewhere("CreateFindingAggregator", json!({ "RegionLinkingMode": "ALL_REGIONS" })).await;
+        told(Some("aggregation-elsewhere"), &[]).await;
+        let named = json!({ "FindingAggregatorArn": made["FindingAggregatorArn"] });
+        elsewhere("DeleteFindingAggregator", named).await;
+
+        let linked = |region: &str| json!({ "RegionLinkingMode": "SPECIFIED_REGIONS", "Regions": [region] });
+        let made = here("CreateFindingAggregator", linked("eu-north-1")).await;
+        told(None, &[]).await;
+        told(Some("aggregation-without-region"), &expected).await;
+        let mut change = linked(ELSEWHERE);
+        change["FindingAggregatorArn"] = made["FindingAggregatorArn"].clone();
+        here("UpdateFindingAggregator", change).await;
+        told(None, &expected).await;
     }
 
     #[allow(clippy::too_many_lines, reason = "a table")]
@@ -588,6 +624,8 @@ fn each_planted_fault_is_named_and_nothing_else_is() {
             .map(|code| (code.to_owned(), clinic.member.clone()))
             .into();
         assert_eq!((said.found(), said.exit), (there, 1), "{:#}", said.report);
+
+        clinic.aggregation().await;
 
         // Where it cannot look, it does not say that all is well.
         let said = clinic.doctor(&["--member-role", "NobodyHasThisRole"]).await;

@@ -131,12 +131,34 @@ impl Site {
         rules
     }
 
-    /// The automation rules of Redress are there and enabled, and no others.
+    /// The automation rules of Redress are there, of the stack and enabled, and no others.
     async fn has_its_rules(&self) {
         let rules = self.automation_rules().await;
         let names: Vec<&str> = rules.iter().map(|rule| rule["RuleName"].as_str().unwrap()).collect();
         assert_eq!(names, automation_rules::NAMES);
         assert!(rules.iter().all(|rule| rule["RuleStatus"] == "ENABLED"), "{rules:#?}");
+        for rule in &rules {
+            let asked = json!({ "PhysicalResourceId": rule["RuleArn"] });
+            let of = self.world.call(ADMINISTRATOR, "cloudformation", "DescribeStackResources", asked).await.unwrap();
+            let resources = of["StackResources"].as_array().unwrap();
+            let of_stack = |one: &&Value| one["PhysicalResourceId"] == rule["RuleArn"];
+            let kind = resources.iter().find(of_stack).map(|one| &one["ResourceType"]);
+            assert_eq!(kind, Some(&json!("AWS::SecurityHub::AutomationRule")), "{of:#}");
+        }
+    }
+
+    /// Both rules, beside the stack's, as an earlier release made them.
+    async fn rules_of_an_earlier_release(&self) {
+        for mut rule in automation_rules::wanted() {
+            rule["Description"] = json!("Marks findings that Redress decides about; made by redress deploy");
+            self.world.call(ADMINISTRATOR, "securityhub", "CreateAutomationRule", rule).await.unwrap();
+        }
+    }
+
+    /// Somebody deletes an automation rule of the stack by hand.
+    async fn delete_a_rule(&self) {
+        let delete = json!({ "AutomationRulesArns": [self.automation_rules().await[0]["RuleArn"]] });
+        self.world.call(ADMINISTRATOR, "securityhub", "BatchDeleteAutomationRules", delete).await.unwrap();
     }
 
     /// Somebody turns an automation rule off by hand.
@@ -244,6 +266,8 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
         assert!(
             planned["Changes"].as_array().unwrap().iter().any(|change| change["Name"] == "stack redress-administrator")
         );
+        let rules = |change: &Value| change["Name"] == "Security Hub's automation rules";
+        assert!(planned["Changes"].as_array().unwrap().iter().any(rules));
         let before = site.run(&["deploy", "status"]).await;
         assert_eq!(before.status.code(), Some(1), "nothing is current yet");
         site.say("planned");
@@ -268,6 +292,7 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
         assert_eq!(again["Changed"], json!([]));
         site.say("applied again");
 
+        rules_come_back(&site).await;
         site.disable_a_rule().await;
         upgrade(&site, &members).await;
         site.has_its_rules().await;
@@ -277,6 +302,26 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
             once_more(&site, &members).await;
         }
     });
+}
+
+/// What CloudFormation does not know of: a rule of its stack that somebody deleted, and rules that an earlier release made.
+async fn rules_come_back(site: &Site) {
+    let plans = async || {
+        let planned = site.json(&["deploy", "plan"]).await;
+        let changes = planned["Changes"].as_array().unwrap().clone();
+        changes.iter().map(|change| format!("{} {}", change["What"], change["Name"])).collect::<Vec<_>>()
+    };
+    site.rules_of_an_earlier_release().await;
+    assert_eq!(plans().await, [r#""Change" "Security Hub's automation rules""#]);
+    let applied = site.json(&["deploy", "apply"]).await;
+    assert_eq!(applied["Changed"], json!(["Security Hub's automation rules"]));
+    site.has_its_rules().await;
+    site.delete_a_rule().await;
+    assert_eq!(plans().await, [r#""Create" "Security Hub's automation rules""#]);
+    let applied = site.json(&["deploy", "apply"]).await;
+    assert_eq!(applied["Changed"], json!(["stack redress-administrator"]));
+    site.has_its_rules().await;
+    site.say("the automation rules are the stack's again");
 }
 
 async fn init(site: &Site) {

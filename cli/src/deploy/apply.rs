@@ -9,7 +9,8 @@ use redress_common::ledger::sha256_hex;
 use serde::Serialize;
 
 use super::accounts::{self, Wave};
-use super::blueprint::{ADMINISTRATOR_STACK, Kind, Set};
+use super::automation_rules::Wish;
+use super::blueprint::{ADMINISTRATOR_STACK, Blueprint, Kind, Set};
 use super::gate;
 use super::release;
 use super::remains::{self, Site};
@@ -33,6 +34,13 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
     output.progress(&format!("release {}: every file is what was released", rollout.blueprint.release));
     clear(rollout).await?;
     upload(rollout, &mut done, &progress).await?;
+    if rollout.rules.are_lost() {
+        progress(
+            "an automation rule of Security Hub was deleted: the stack is made without them, and then with them again",
+        );
+        let without = Blueprint::new(&rollout.settings, &rollout.release, false)?.stack;
+        rollout.stacks.apply(&without, &progress).await?;
+    }
     let stack = &rollout.blueprint.stack;
     if rollout.stacks.apply(stack, &progress).await? {
         done.changed.push(format!("stack {}", stack.name));
@@ -45,7 +53,7 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
     for (name, changed) in [
         ("the first settings", rollout.hub.settings(&rollout.caller, Timestamp::now()).await?),
         ("Security Hub's custom actions", rollout.hub.actions().await?),
-        ("Security Hub's automation rules", rollout.hub.rules(&progress).await?),
+        ("Security Hub's automation rules", rules(rollout, &progress).await?),
         ("the e-mail subscription", rollout.hub.tell().await?),
         (
             "trusted access of StackSets",
@@ -80,6 +88,17 @@ pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Pro
         )
     };
     Answer::new(&done, text)
+}
+
+/// What the stack leaves of the automation rules. That it does without them is said, and is no failure.
+async fn rules(rollout: &Rollout, progress: &dyn Fn(&str)) -> Result<bool, Problem> {
+    match &rollout.rules.wish {
+        Wish::Have => rollout.hub.mend_rules(progress).await,
+        Wish::LeaveOut(why) => {
+            progress(&format!("Security Hub's automation rules are left out, which only mark findings: {why}"));
+            Ok(false)
+        }
+    }
 }
 
 /// That nothing is in the way of the administrator account's stack, where there is none yet. What is in the way in another account

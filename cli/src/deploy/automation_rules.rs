@@ -1,10 +1,13 @@
-//! Security Hub's automation rules of the administrator account: which there are, which there shall be
-//! ([`redress_common::automation_rules`]), and the difference. Only rules that are called like ours are touched.
+//! Security Hub's automation rules of the administrator account: whether its stack shall have them, which there are, and the
+//! difference from [`redress_common::automation_rules`]. Only rules that are called like ours are touched.
+//!
+//! They are resources of the stack, in `administrator/securityhub.yaml`. What CloudFormation does not do is done here by calls:
+//! it leaves a rule alone that somebody edited by hand, and those that an earlier release made. No rule is made here.
 //!
 //! AWS has them for the administrator of Security Hub alone. Where it has none, Redress does without: they mark findings, and
 //! nothing is decided by them.
 
-use redress_common::automation_rules::{NAMES, wanted};
+use redress_common::automation_rules::{NAMES, wanted, was_made_by_call};
 use redress_common::aws::failure::AwsFailure;
 use redress_member::wire::{Operation, Protocol, Service, Wire};
 use serde_json::{Map, Value, json};
@@ -15,7 +18,6 @@ static LIST: Operation = SECURITY_HUB.at("ListAutomationRules", "GET", "/automat
 static LIST_MORE: Operation =
     SECURITY_HUB.at("ListAutomationRules", "GET", "/automationrules/list?NextToken={NextToken}");
 static GET: Operation = SECURITY_HUB.at("BatchGetAutomationRules", "POST", "/automationrules/get");
-static CREATE: Operation = SECURITY_HUB.at("CreateAutomationRule", "POST", "/automationrules/create");
 static UPDATE: Operation = SECURITY_HUB.at("BatchUpdateAutomationRules", "PATCH", "/automationrules/update");
 static DELETE: Operation = SECURITY_HUB.at("BatchDeleteAutomationRules", "POST", "/automationrules/delete");
 
@@ -27,40 +29,69 @@ pub(crate) const DENIED: &str = "AccessDeniedException";
 const NONE_HERE: [&str; 3] =
     ["InvalidAccessException", "UnknownOperationException", "MissingAuthenticationTokenException"];
 
-/// The code for more rules than AWS lets an account have; also for more calls than it takes, after some tries.
-const TOO_MANY: &str = "LimitExceededException";
+/// The most rules that AWS lets an account have in a Region.
+const MOST: usize = 100;
 
 /// What AWS says of our rules.
 #[derive(Debug)]
 pub(crate) enum There {
-    /// Those with our names.
-    Rules(Vec<Value>),
+    /// It has rules for this account.
+    Rules(Found),
     /// It has none for this account here, or does not let us look.
     Nothing(AwsFailure),
+}
+
+/// The rules of an account.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Those with our names.
+    pub(crate) ours: Vec<Value>,
+    /// How many there are in all.
+    pub(crate) all: usize,
+}
+
+/// Whether the stack shall have the rules.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Wish {
+    Have,
+    /// It does without, for this reason.
+    LeaveOut(String),
+}
+
+impl Wish {
+    /// Pure. `has` says whether the stack has them already.
+    pub(crate) fn of(there: &There, has: bool) -> Self {
+        match there {
+            There::Rules(found) if !has && found.all + NAMES.len() > MOST => {
+                Self::LeaveOut(format!("there are {} rules, and AWS lets an account have {MOST}", found.all))
+            }
+            There::Rules(_) => Self::Have,
+            // Whoever may not look cannot tell that they have to go.
+            There::Nothing(why) if has && why.code() == Some(DENIED) => Self::Have,
+            There::Nothing(why) => Self::LeaveOut(why.to_string()),
+        }
+    }
 }
 
 /// What has to be done about them.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Need {
-    /// Rules to make.
-    pub(crate) create: Vec<Value>,
+    /// Rules that are not there. CloudFormation makes one again that somebody deleted when its stack is made again.
+    pub(crate) missing: Vec<Value>,
     /// Rules to write again, each with its ARN.
     pub(crate) update: Vec<Value>,
-}
-
-impl Need {
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.create.is_empty() && self.update.is_empty()
-    }
+    /// Rules that an earlier release made, and that go when the stack has its own.
+    pub(crate) replaced: Vec<Value>,
 }
 
 /// Pure: what has to be done where these rules are. Names are not unique at AWS: each that differs is written again.
 pub(crate) fn need(found: &[Value]) -> Need {
-    let mut need = Need::default();
+    let (replaced, found): (Vec<&Value>, Vec<&Value>) = found.iter().partition(|rule| was_made_by_call(rule));
+    let mut need = Need { replaced: replaced.into_iter().cloned().collect(), ..Need::default() };
     for rule in wanted() {
-        let called: Vec<&Value> = found.iter().filter(|one| one["RuleName"] == rule["RuleName"]).collect();
+        let called: Vec<&&Value> = found.iter().filter(|one| one["RuleName"] == rule["RuleName"]).collect();
         if called.is_empty() {
-            need.create.push(rule);
+            need.missing.push(rule);
             continue;
         }
         for other in called.into_iter().filter(|one| differs(one, &rule)) {
@@ -104,47 +135,43 @@ pub(crate) async fn there(wire: &Wire) -> Result<There, AwsFailure> {
     }
 }
 
-fn is_none(failure: &AwsFailure) -> bool {
+/// Whether AWS has no rules for this account, or does not let it do this.
+pub(crate) fn is_none(failure: &AwsFailure) -> bool {
     failure.code().is_some_and(|code| code == DENIED || NONE_HERE.contains(&code))
 }
 
-async fn read(wire: &Wire) -> Result<Vec<Value>, AwsFailure> {
-    let mut arns = Vec::new();
+async fn read(wire: &Wire) -> Result<Found, AwsFailure> {
+    let (mut arns, mut all) = (Vec::new(), 0);
     let mut page = wire.call(&LIST, &json!({})).await?;
     loop {
-        let rules = page["AutomationRulesMetadata"].as_array().into_iter().flatten();
-        let ours = rules.filter(|rule| rule["RuleName"].as_str().is_some_and(|name| NAMES.contains(&name)));
+        let rules = page["AutomationRulesMetadata"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let ours = rules.iter().filter(|rule| rule["RuleName"].as_str().is_some_and(|name| NAMES.contains(&name)));
         arns.extend(ours.map(|rule| rule["RuleArn"].clone()));
+        all += rules.len();
         let Some(token) = page["NextToken"].as_str().filter(|token| !token.is_empty()) else { break };
         page = wire.call(&LIST_MORE, &json!({ "NextToken": token })).await?;
     }
     if arns.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Found { ours: Vec::new(), all });
     }
     let mut answer = wire.call(&GET, &json!({ "AutomationRulesArns": arns })).await?;
-    Ok(match answer["Rules"].take() {
+    let ours = match answer["Rules"].take() {
         Value::Array(rules) => rules,
         _ => Vec::new(),
-    })
+    };
+    Ok(Found { ours, all })
 }
 
-/// Does what has to be done. AWS's reason, when it lets the account have no such rules, or no more of them.
-pub(crate) async fn mend(wire: &Wire, need: &Need) -> Result<Option<AwsFailure>, AwsFailure> {
-    for rule in &need.create {
-        match wire.call(&CREATE, rule).await {
-            Ok(_) => {}
-            Err(failure) if is_none(&failure) || failure.code() == Some(TOO_MANY) => return Ok(Some(failure)),
-            Err(failure) => return Err(failure),
-        }
+/// Writes again what differs, and deletes what the stack's own rules replace. Whether there was something to do.
+pub(crate) async fn mend(wire: &Wire, need: &Need) -> Result<bool, AwsFailure> {
+    if !need.update.is_empty() {
+        let answer = wire.call(&UPDATE, &json!({ "UpdateAutomationRulesRequestItems": need.update })).await?;
+        whole(UPDATE.name, &answer)?;
     }
-    if need.update.is_empty() {
-        return Ok(None);
+    if !need.replaced.is_empty() {
+        delete(wire, &need.replaced).await?;
     }
-    match wire.call(&UPDATE, &json!({ "UpdateAutomationRulesRequestItems": need.update })).await {
-        Ok(answer) => whole(UPDATE.name, &answer).map(|()| None),
-        Err(failure) if is_none(&failure) => Ok(Some(failure)),
-        Err(failure) => Err(failure),
-    }
+    Ok(!need.update.is_empty() || !need.replaced.is_empty())
 }
 
 /// Deletes these rules.
@@ -184,14 +211,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_and_what_is_as_it_should_be_is_left_alone() {
-        assert_eq!(need(&[]).create, wanted());
-        assert!(need(&told()).is_nothing());
+    fn the_stack_has_them_where_aws_has_any_for_the_account_and_room_for_them() {
+        let rules = |all| There::Rules(Found { ours: Vec::new(), all });
+        let nothing = |code| There::Nothing(AwsFailure::refused("ListAutomationRules", code, "no"));
+        for (there, has, wish) in [
+            (rules(0), false, true),
+            (rules(98), false, true),
+            (rules(99), false, false),
+            (rules(100), true, true),
+            (nothing("InvalidAccessException"), false, false),
+            (nothing("InvalidAccessException"), true, false),
+            (nothing(DENIED), false, false),
+            (nothing(DENIED), true, true),
+        ] {
+            assert_eq!(Wish::of(&there, has) == Wish::Have, wish, "{there:?}, {has}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_left_alone() {
+        assert_eq!(need(&[]).missing, wanted());
+        assert_eq!(need(&told()), Need::default());
         let mut other = told();
         other.push(json!({ "RuleName": "somebody-elses", "RuleArn": "arn:other", "RuleStatus": "DISABLED" }));
-        assert!(need(&other).is_nothing());
+        assert_eq!(need(&other), Need::default());
         let high = need(&told()[..1]);
-        assert_eq!((high.create.as_slice(), high.update.len()), (&wanted()[1..], 0));
+        assert_eq!((high.missing.as_slice(), high.update.len()), (&wanted()[1..], 0));
+    }
+
+    #[test]
+    fn what_an_earlier_release_made_is_no_rule_of_the_stack() {
+        let mut before = told();
+        for rule in &mut before {
+            rule["RuleArn"] = json!(format!("{}-before", rule["RuleArn"].as_str().unwrap()));
+            rule["Description"] = json!("Marks findings that Redress decides about; made by redress deploy");
+        }
+        let missing = Need { missing: wanted().into(), replaced: before.clone(), ..Need::default() };
+        assert_eq!(need(&before), missing);
+        let both: Vec<Value> = before.iter().cloned().chain(told()).collect();
+        assert_eq!(need(&both), Need { replaced: before, ..Need::default() });
     }
 
     #[test]
@@ -210,7 +268,7 @@ mod tests {
             change(&mut found[1]);
             let mut again = wanted()[1].clone();
             again["RuleArn"] = json!("arn:redress-high");
-            assert_eq!(need(&found), Need { create: Vec::new(), update: vec![again] }, "{}", found[1]);
+            assert_eq!(need(&found), Need { update: vec![again], ..Need::default() }, "{}", found[1]);
         }
         // Names are not unique.
         let mut twice = told();

@@ -19,6 +19,9 @@ pub(crate) const ADMINISTRATOR_STACK: &str = "redress-administrator";
 /// The tag and the word that a content's digest stands behind.
 pub(crate) const CONTENT: &str = "redress:content";
 
+/// The administrator stack's parameter for Security Hub's automation rules, as CloudFormation tells it of a stack that has them.
+pub(crate) const RULES: (Option<&str>, Option<&str>) = (Some("AutomationRules"), Some("Enabled"));
+
 /// A stack of the administrator account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stack {
@@ -80,10 +83,10 @@ pub(crate) struct Blueprint {
 }
 
 impl Blueprint {
-    /// Of settings and a release.
-    pub(crate) fn new(settings: &Settings, release: &Release) -> Result<Self, Problem> {
+    /// Of settings and a release. `rules` says whether the account gets Security Hub's automation rules.
+    pub(crate) fn new(settings: &Settings, release: &Release, rules: bool) -> Result<Self, Problem> {
         let home = &settings.home_region;
-        let place = Place { settings, release };
+        let place = Place { settings, release, rules };
         let mut uploads: Vec<Upload> = settings
             .regions()
             .flat_map(|region| release.packages().map(move |path| (region, path)))
@@ -154,6 +157,7 @@ impl Blueprint {
 struct Place<'a> {
     settings: &'a Settings,
     release: &'a Release,
+    rules: bool,
 }
 
 impl Place<'_> {
@@ -186,6 +190,7 @@ impl Place<'_> {
             ("Architecture", settings.architecture.as_str().to_owned()),
             ("ArtifactBucket", names::artifact_bucket(administrator, home)),
             ("ArtifactBucketPrefix", names::artifact_bucket_prefix(administrator)),
+            ("AutomationRules", if self.rules { "Enabled" } else { "Disabled" }.to_owned()),
             ("ConfigAggregator", settings.config_aggregator.clone().unwrap_or_default()),
             ("DeletionProtection", settings.deletion_protection.to_string()),
             ("ExternalId", settings.external_id_prefix.reveal().to_owned()),
@@ -238,7 +243,7 @@ pub(crate) mod tests {
 
     fn blueprint(settings: &Settings, version: &str) -> Blueprint {
         let (_folder, release) = release(version);
-        Blueprint::new(settings, &release).unwrap()
+        Blueprint::new(settings, &release, true).unwrap()
     }
 
     #[test]
@@ -269,10 +274,20 @@ pub(crate) mod tests {
     fn the_administrator_stack_is_told_where_what_it_nests_lies() {
         let blueprint = blueprint(&settings(), "0.1.0");
         let folder = &blueprint.stack.parameters["NestedTemplates"];
-        for name in ["data", "events", "workflow", "functions", "monitoring"] {
+        for name in ["data", "events", "workflow", "functions", "securityhub", "monitoring"] {
             let key = format!("{folder}/{name}.yaml");
             assert!(blueprint.uploads.iter().any(|upload| upload.key == key), "{key}");
         }
+    }
+
+    #[test]
+    fn with_and_without_automation_rules_it_is_another_stack_and_else_the_same() {
+        let (_folder, release) = release("0.1.0");
+        let [with, without] = [true, false].map(|rules| Blueprint::new(&settings(), &release, rules).unwrap());
+        assert_eq!(with.stack.parameters["AutomationRules"], RULES.1.unwrap());
+        assert_eq!(without.stack.parameters["AutomationRules"], "Disabled");
+        assert_ne!(with.stack.digest, without.stack.digest);
+        assert_eq!(with.sets, without.sets);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! accounts, runs the checks side by side, and puts together what they found. A check that could not be made is told as
 //! such ([`finding::Unseen`]), never as healthy.
 
+mod aggregation;
 mod alarms;
 mod automation_rules;
 mod bucket;
@@ -51,7 +52,7 @@ use crate::output::{Answer, Output};
 use crate::problem::Problem;
 
 /// Every kind of check, in the order in which it is listed.
-static CHECKS: [&Check; 17] = [
+static CHECKS: [&Check; 18] = [
     &functions::CHECK,
     &queues::CHECK,
     &tables::CHECK,
@@ -62,6 +63,7 @@ static CHECKS: [&Check; 17] = [
     &alarms::CHECK,
     &security_hub::CHECK,
     &automation_rules::CHECK,
+    &aggregation::CHECK,
     &roles::CHECK,
     &key::CHECK,
     &bucket::CHECK,
@@ -71,7 +73,8 @@ static CHECKS: [&Check; 17] = [
     &quotas::CHECK,
 ];
 
-async fn look(check: CheckId, site: &Site, deployment: &Deployment) -> Result<Vec<Finding>, Blind> {
+/// `regions` are those that Redress has beside the home Region, for what looks at them together.
+async fn look(check: CheckId, site: &Site, deployment: &Deployment, regions: &[Region]) -> Result<Vec<Finding>, Blind> {
     match check {
         CheckId::Functions => functions::look(site).await,
         CheckId::Queues => queues::look(site).await,
@@ -83,6 +86,7 @@ async fn look(check: CheckId, site: &Site, deployment: &Deployment) -> Result<Ve
         CheckId::Alarms => alarms::look(site).await,
         CheckId::SecurityHub => security_hub::look(site).await,
         CheckId::AutomationRules => automation_rules::look(site).await,
+        CheckId::Aggregation => aggregation::look(site, regions).await,
         CheckId::Roles => roles::look(site, deployment).await,
         CheckId::Key => key::look(site).await,
         CheckId::Bucket => bucket::look(site).await,
@@ -95,7 +99,7 @@ async fn look(check: CheckId, site: &Site, deployment: &Deployment) -> Result<Ve
 
 /// Whether a check looks at the administrator account alone.
 pub(crate) fn is_of_administrator(check: CheckId) -> bool {
-    CHECKS.iter().any(|one| one.id == check && one.at == Where::Administrator)
+    CHECKS.iter().any(|one| one.id == check && matches!(one.at, Where::Administrator | Where::Together))
 }
 
 /// What one check finds at a place, for whoever is in there already. `external_id` is what the ExternalIds begin with.
@@ -113,7 +117,7 @@ pub(crate) async fn look_at(
         in_flight: None,
         contents: false,
     };
-    look(check, &Site::new(place, config), &deployment).await
+    look(check, &Site::new(place, config), &deployment, &[]).await
 }
 
 /// From so many accounts on, people are told how far it is.
@@ -216,14 +220,15 @@ impl Round {
     async fn walk(self) -> Report {
         let round = Arc::new(self);
         // Nobody is entered for nothing.
-        let is_wanted = round.checks(&[Where::Members, Where::Regions, Where::Everywhere]).next().is_some();
+        let is_wanted =
+            round.checks(&[Where::Members, Where::Regions, Where::Everywhere, Where::Together]).next().is_some();
         let accounts = if is_wanted { round.deployment.accounts.clone() } else { Vec::new() };
         if accounts.len() >= MANY {
             round.output.progress(&format!("looking at {} member accounts", accounts.len()));
         }
         let administrator = round.clone().administrator();
         let members = round.clone().members(accounts);
-        let (mut seen, members) = tokio::join!(administrator, members);
+        let (mut seen, (members, together)) = tokio::join!(administrator, members);
         if let Some(blind) = &round.deployment.external_id_unseen
             && round.wanted.iter().any(|check| check.id == CheckId::Roles)
         {
@@ -231,7 +236,7 @@ impl Round {
             seen.unseen.push(unseen(&[CheckId::Roles], &round.administrator.place, &Blind(reason)));
         }
         let mut report = Report { accounts: 1 + members.len(), ..Report::default() };
-        for seen in std::iter::once(seen).chain(members) {
+        for seen in [seen, together].into_iter().chain(members) {
             report.findings.extend(seen.findings);
             report.not_seen.extend(seen.unseen);
             report.checks += seen.checks;
@@ -243,12 +248,13 @@ impl Round {
         let mut seen = Seen::default();
         let checks: Vec<CheckId> = self.checks(&[Where::Administrator, Where::Everywhere]).collect();
         let site = self.administrator.clone();
-        self.look(&mut seen, &site, checks).await;
+        self.look(&mut seen, &site, checks, &Arc::default()).await;
         seen
     }
 
-    /// Every member: first each is entered and asked for its Regions, for one that has fewer than others lacks them.
-    async fn members(self: Arc<Self>, accounts: Vec<AccountId>) -> Vec<Seen> {
+    /// Every member: first each is entered and asked for its Regions, for one that has fewer than others lacks them. Besides,
+    /// what the administrator account is asked about all of these.
+    async fn members(self: Arc<Self>, accounts: Vec<AccountId>) -> (Vec<Seen>, Seen) {
         let mut entering = JoinSet::new();
         for account in accounts {
             let round = self.clone();
@@ -263,6 +269,9 @@ impl Round {
         let mut regions: BTreeSet<Region> = known.flatten().chain(&self.given_regions).cloned().collect();
         regions.remove(&self.connection.region);
         let regions: Arc<Vec<Region>> = Arc::new(regions.into_iter().collect());
+        let mut together = Seen::default();
+        let checks: Vec<CheckId> = self.checks(&[Where::Together]).collect();
+        self.look(&mut together, &self.administrator, checks, &regions).await;
 
         let (mut looking, all, mut seen) = (JoinSet::new(), entered.len(), Vec::new());
         for (account, entered) in entered {
@@ -282,7 +291,7 @@ impl Round {
                 self.output.progress(&format!("{} of {all} member accounts looked at", seen.len()));
             }
         }
-        seen
+        (seen, together)
     }
 
     fn place(&self, account: &AccountId, region: &Region) -> Place {
@@ -307,7 +316,7 @@ impl Round {
         self: &Arc<Self>,
         account: &AccountId,
         entered: Result<Entered, Blind>,
-        regions: &[Region],
+        regions: &Arc<Vec<Region>>,
     ) -> Seen {
         let mut seen = Seen::default();
         let at_home: Vec<CheckId> = self.checks(&[Where::Members, Where::Regions, Where::Everywhere]).collect();
@@ -324,21 +333,21 @@ impl Round {
             let reason = Blind(format!("which Regions the account has: {blind}"));
             seen.unseen.push(unseen(&there, &home.place, &reason));
         }
-        self.look(&mut seen, &home, at_home).await;
-        for region in regions {
+        self.look(&mut seen, &home, at_home, regions).await;
+        for region in regions.iter() {
             let site = home.there(self.place(account, region));
-            self.look(&mut seen, &site, there.clone()).await;
+            self.look(&mut seen, &site, there.clone(), regions).await;
         }
         seen.findings = finding::told_once(&home.place, regions, seen.findings);
         seen
     }
 
     /// Makes checks at a place, side by side. One that is cut off was not made.
-    async fn look(self: &Arc<Self>, seen: &mut Seen, site: &Site, checks: Vec<CheckId>) {
+    async fn look(self: &Arc<Self>, seen: &mut Seen, site: &Site, checks: Vec<CheckId>, regions: &Arc<Vec<Region>>) {
         let (mut looking, mut begun) = (JoinSet::new(), BTreeMap::new());
         for check in checks {
-            let (round, site) = (self.clone(), site.clone());
-            let task = looking.spawn(async move { look(check, &site, &round.deployment).await });
+            let (round, site, regions) = (self.clone(), site.clone(), regions.clone());
+            let task = looking.spawn(async move { look(check, &site, &round.deployment, &regions).await });
             begun.insert(task.id(), check);
         }
         while let Some(ended) = looking.join_next_with_id().await {

@@ -1,5 +1,5 @@
-//! What the administrator account needs beside its stacks: the first settings, the catalogue, the custom actions and
-//! automation rules of Security Hub, and somebody who is told. What is there already, and as it should be, is left alone.
+//! What the administrator account needs beside its stacks: the first settings, the catalogue, Security Hub's custom actions,
+//! what CloudFormation leaves of its automation rules, and somebody who is told. What is there already, and as it should be, is left alone.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use redress_common::items::settings::{Settings as InForce, Switch};
 use redress_common::names;
 use redress_member::wire::Wire;
 
-use super::automation_rules::{self, Need, There};
+use super::automation_rules::{self, There};
 use super::settings::Settings;
 use crate::problem::Problem;
 
@@ -167,43 +167,41 @@ impl Hub {
         Ok(!there.is_empty())
     }
 
-    async fn found_rules(&self) -> Result<There, Problem> {
+    /// What there is of Security Hub's automation rules.
+    pub(crate) async fn found_rules(&self) -> Result<There, Problem> {
         let found = automation_rules::there(&self.wire).await;
         found.map_err(|failure| Problem::aws("read Security Hub's automation rules", &failure))
     }
 
-    /// What has to be done about Security Hub's automation rules. Nothing, where AWS has none.
-    pub(crate) async fn needed_rules(&self) -> Result<Need, Problem> {
-        Ok(match self.found_rules().await? {
-            There::Rules(found) => automation_rules::need(&found),
-            There::Nothing(_) => Need::default(),
-        })
-    }
-
-    /// Makes the automation rules that are not there, and writes those again that say something else. That AWS has none is
+    /// Brings the automation rules to what the stack made, which is there. Whether something had to be done. What AWS refuses is
     /// said, and is no failure.
-    pub(crate) async fn rules(&self, progress: &dyn Fn(&str)) -> Result<bool, Problem> {
-        let (changed, left_out) = match self.found_rules().await? {
-            There::Rules(found) => {
-                let need = automation_rules::need(&found);
-                let left_out = automation_rules::mend(&self.wire, &need).await;
-                let left_out =
-                    left_out.map_err(|failure| Problem::aws("write Security Hub's automation rules", &failure))?;
-                (!need.is_nothing(), left_out)
+    pub(crate) async fn mend_rules(&self, progress: &dyn Fn(&str)) -> Result<bool, Problem> {
+        let There::Rules(found) = self.found_rules().await? else { return Ok(false) };
+        let need = automation_rules::need(&found.ours);
+        for rule in &need.missing {
+            let name = rule["RuleName"].as_str().unwrap_or_default();
+            progress(&format!(
+                "Security Hub does not show automation rule {name}, which the stack made: `redress deploy doctor` looks again"
+            ));
+        }
+        match automation_rules::mend(&self.wire, &need).await {
+            Ok(changed) => Ok(changed),
+            Err(why) if automation_rules::is_none(&why) => {
+                progress(&format!(
+                    "Security Hub's automation rules are left as they are, which only mark findings: {why}"
+                ));
+                Ok(false)
             }
-            There::Nothing(why) => (false, Some(why)),
-        };
-        let Some(why) = left_out else { return Ok(changed) };
-        progress(&format!("Security Hub's automation rules are left out, which only mark findings: {why}"));
-        Ok(false)
+            Err(failure) => Err(Problem::aws("write Security Hub's automation rules", &failure)),
+        }
     }
 
-    /// Deletes the automation rules.
+    /// Deletes the automation rules that no stack took along.
     pub(crate) async fn delete_rules(&self, progress: &dyn Fn(&str)) -> Result<bool, Problem> {
         match self.found_rules().await? {
-            There::Rules(found) if found.is_empty() => Ok(false),
+            There::Rules(found) if found.ours.is_empty() => Ok(false),
             There::Rules(found) => {
-                let deleted = automation_rules::delete(&self.wire, &found).await;
+                let deleted = automation_rules::delete(&self.wire, &found.ours).await;
                 deleted.map_err(|failure| Problem::aws("delete Security Hub's automation rules", &failure))?;
                 Ok(true)
             }

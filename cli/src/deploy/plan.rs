@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::accounts::Wave;
+use super::automation_rules::Wish;
 use super::blueprint::Blueprint;
 use super::cost::{self, Line};
-use super::rollout::{Rollout, Survey};
+use super::rollout::{Rollout, Rules, Survey};
 use super::sets::Need;
 use super::stacks;
 use crate::output::{Answer, Style, Text, Tone};
@@ -51,6 +52,14 @@ pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Probl
             }
         }
     }
+    if let Some(what) = rules(&rollout.rules) {
+        changes.push(Change {
+            what,
+            name: "Security Hub's automation rules".to_owned(),
+            place: home.clone(),
+            wave: None,
+        });
+    }
     let accounts = rollout.organisation.waves.iter().map(|wave| wave.accounts.len() as u64).sum();
     let lines = cost::lines(accounts, rollout.settings.regions().count() as u64);
     let planned = Planned {
@@ -65,21 +74,25 @@ pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Probl
 }
 
 /// What is beside the stacks, and what would be done about it.
-async fn beside(rollout: &Rollout) -> Result<[(&'static str, Option<What>); 4], Problem> {
+async fn beside(rollout: &Rollout) -> Result<[(&'static str, Option<What>); 3], Problem> {
     let (_, is_current) = rollout.hub.catalogue(&rollout.release.catalogue).await?;
     let unless = |is_done: bool| (!is_done).then_some(What::Create);
-    let rules = rollout.hub.needed_rules().await?;
-    let rules = match (rules.create.is_empty(), rules.update.is_empty()) {
-        (false, _) => Some(What::Create),
-        (true, false) => Some(What::Change),
-        (true, true) => None,
-    };
     Ok([
         ("the catalogue", unless(is_current)),
         ("Security Hub's custom actions", unless(rollout.hub.missing_actions().await?.is_empty())),
-        ("Security Hub's automation rules", rules),
         ("the e-mail subscription", unless(rollout.hub.is_told().await?)),
     ])
+}
+
+/// Pure: what would be done about Security Hub's automation rules, by the stack or after it.
+fn rules(rules: &Rules) -> Option<What> {
+    let need = &rules.need;
+    match rules.wish {
+        Wish::LeaveOut(_) => None,
+        Wish::Have if !need.missing.is_empty() => Some(What::Create),
+        Wish::Have if !need.update.is_empty() || !need.replaced.is_empty() => Some(What::Change),
+        Wish::Have => None,
+    }
 }
 
 /// Pure: what would be done about buckets, stacks and sets.

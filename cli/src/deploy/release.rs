@@ -45,12 +45,13 @@ pub(crate) const ROLES: &str = "member-roles.yaml";
 pub(crate) const REGION: &str = "member-region.yaml";
 /// The folder of what the administrator stack nests.
 pub(crate) const NESTED: &str = "administrator";
-const TEMPLATES: [&str; 9] = [
+const TEMPLATES: [&str; 10] = [
     ADMINISTRATOR,
     "administrator/data.yaml",
     "administrator/events.yaml",
     "administrator/workflow.yaml",
     "administrator/functions.yaml",
+    "administrator/securityhub.yaml",
     "administrator/monitoring.yaml",
     MEMBER,
     ROLES,

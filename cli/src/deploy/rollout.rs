@@ -9,7 +9,8 @@ use redress_common::ids::{AccountId, Region};
 
 use super::accounts::{self, Organisation};
 use super::artifacts::Bucket;
-use super::blueprint::Blueprint;
+use super::automation_rules::{self, There, Wish};
+use super::blueprint::{ADMINISTRATOR_STACK, Blueprint};
 use super::hub::Hub;
 use super::release::Release;
 use super::remains::{self, Remain};
@@ -25,6 +26,7 @@ pub(crate) struct Rollout {
     pub(crate) settings: Settings,
     pub(crate) release: Release,
     pub(crate) blueprint: Blueprint,
+    pub(crate) rules: Rules,
     pub(crate) organisation: Organisation,
     /// Of the administrator account's home Region.
     pub(crate) config: SdkConfig,
@@ -33,6 +35,33 @@ pub(crate) struct Rollout {
     pub(crate) stacks: Stacks,
     pub(crate) sets: Sets,
     pub(crate) hub: Hub,
+}
+
+/// Security Hub's automation rules.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// Whether the administrator account's stack shall have them.
+    pub(crate) wish: Wish,
+    /// Whether it has them.
+    has: bool,
+    /// What there is to do about those that are there.
+    pub(crate) need: automation_rules::Need,
+}
+
+impl Rules {
+    /// Pure.
+    pub(crate) fn new(there: &There, has: bool) -> Self {
+        let need = match there {
+            There::Rules(found) => automation_rules::need(&found.ours),
+            There::Nothing(_) => automation_rules::Need::default(),
+        };
+        Self { wish: Wish::of(there, has), has, need }
+    }
+
+    /// Whether somebody deleted one that the stack made: CloudFormation believes that it is there.
+    pub(crate) fn are_lost(&self) -> bool {
+        self.has && self.wish == Wish::Have && !self.need.missing.is_empty()
+    }
 }
 
 /// What is there.
@@ -67,16 +96,20 @@ pub(crate) async fn connect(settings: &Settings, global: &Global) -> Result<(Sdk
 impl Rollout {
     pub(crate) async fn new(settings: Settings, global: &Global) -> Result<Self, Problem> {
         let release = Release::read(&settings.release)?;
-        let blueprint = Blueprint::new(&settings, &release)?;
         let (config, caller) = connect(&settings, global).await?;
         let organisation = accounts::organisation(&config, &settings).await?;
+        let (stacks, hub) = (Stacks::new(&config), Hub::new(&config, &settings));
+        let has_rules = stacks.find(ADMINISTRATOR_STACK).await?.is_some_and(|stack| stack.has_rules);
+        let rules = Rules::new(&hub.found_rules().await?, has_rules);
+        let blueprint = Blueprint::new(&settings, &release, rules.wish == Wish::Have)?;
         Ok(Self {
-            stacks: Stacks::new(&config),
+            stacks,
             sets: Sets::new(&config, &settings, organisation.is_management),
-            hub: Hub::new(&config, &settings),
+            hub,
             settings,
             release,
             blueprint,
+            rules,
             organisation,
             config,
             caller,
@@ -114,5 +147,24 @@ impl Rollout {
             survey.sets.insert(set.name.clone(), self.sets.find(&set.name).await?);
         }
         Ok(survey)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redress_common::automation_rules::wanted;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_lost_only_where_the_stack_has_them_and_security_hub_does_not() {
+        let there = |ours: Vec<serde_json::Value>| There::Rules(automation_rules::Found { all: ours.len(), ours });
+        assert!(Rules::new(&there(wanted()[..1].to_vec()), true).are_lost());
+        assert!(!Rules::new(&there(wanted().to_vec()), true).are_lost());
+        assert!(!Rules::new(&there(Vec::new()), false).are_lost());
+        for code in [automation_rules::DENIED, "InvalidAccessException"] {
+            let nothing = There::Nothing(AwsFailure::refused("ListAutomationRules", code, "no"));
+            assert!(!Rules::new(&nothing, true).are_lost(), "{code}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::{Capability, Parameter, Tag};
 use redress_common::aws::failure::AwsFailure;
 
-use super::blueprint::{CONTENT, Stack};
+use super::blueprint::{CONTENT, RULES, Stack};
 use super::remains;
 use crate::problem::Problem;
 
@@ -25,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) id: String,
     pub(crate) status: String,
     pub(crate) digest: Option<String>,
+    /// Whether it has Security Hub's automation rules.
+    pub(crate) has_rules: bool,
 }
 
 /// What is to be done about a stack.
@@ -78,6 +80,7 @@ impl Stacks {
             id: stack.stack_id().unwrap_or(name).to_owned(),
             status: stack.stack_status().map_or_else(String::new, |status| status.as_str().to_owned()),
             digest: stack.tags().iter().find(|tag| tag.key() == Some(CONTENT)).and_then(Tag::value).map(str::to_owned),
+            has_rules: stack.parameters().iter().any(|one| (one.parameter_key(), one.parameter_value()) == RULES),
         });
         Ok(found.filter(|stack| stack.status != "DELETE_COMPLETE"))
     }
@@ -206,6 +209,7 @@ mod tests {
             id: "id".to_owned(),
             status: status.to_owned(),
             digest: Some(digest.to_owned()),
+            has_rules: true,
         };
         for (status, digest, expected) in [
             ("CREATE_COMPLETE", "new", Need::Nothing),

@@ -59,7 +59,11 @@ async fn every_account_gets_its_stacks_runbooks_and_rules() {
     let member = organisation.members[1].id.as_str();
     assert_eq!(count(organisation.administrator.id.as_str(), "cloudformation:CreateStack"), 1);
     assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateActionTarget"), names::ACTIONS.len());
-    assert_eq!(count(organisation.administrator.id.as_str(), "securityhub:CreateAutomationRule"), 2);
+    let made = calls
+        .iter()
+        .find(|(_, what, asked)| what == "cloudformation:CreateStack" && asked["StackName"] == "redress-administrator");
+    let rules = json!({ "ParameterKey": "AutomationRules", "ParameterValue": "Enabled" });
+    assert!(made.unwrap().2["Parameters"].as_array().unwrap().contains(&rules), "the stack has Security Hub's rules");
     assert_eq!(count(member, "cloudformation:CreateStack"), 2);
     assert_eq!(count(member, "config:PutConfigRule"), CONFIG_RULES.len());
     for control in plan

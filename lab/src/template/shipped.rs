@@ -3,12 +3,13 @@
 use super::Template;
 
 /// The administrator stack, and what it nests.
-pub(crate) const ADMINISTRATOR: [&str; 6] = [
+pub(crate) const ADMINISTRATOR: [&str; 7] = [
     include_str!("../../../stacksets/administrator-stack.yaml"),
     include_str!("../../../stacksets/administrator/data.yaml"),
     include_str!("../../../stacksets/administrator/events.yaml"),
     include_str!("../../../stacksets/administrator/workflow.yaml"),
     include_str!("../../../stacksets/administrator/functions.yaml"),
+    include_str!("../../../stacksets/administrator/securityhub.yaml"),
     MONITORING,
 ];
 pub(crate) const MONITORING: &str = include_str!("../../../stacksets/administrator/monitoring.yaml");

@@ -12,7 +12,7 @@ static MISSING: Fault = Fault {
     severity: Severity::Warning,
     about: "an automation rule of Redress is missing in Security Hub",
     why: "critical or high findings do not say that Redress decides about them; what it decides stays the same",
-    todo: "`redress deploy apply` makes it",
+    todo: "`redress deploy apply` has its stack make it again; by hand: update stack redress-administrator with `AutomationRules=Disabled`, then with `Enabled`",
 };
 
 static DISABLED: Fault = Fault {
@@ -28,7 +28,7 @@ static OTHER: Fault = Fault {
     severity: Severity::Warning,
     about: "an automation rule of Redress is not as this release writes it",
     why: "it may mark other findings; one that sets a workflow status keeps the gravest findings from Redress, which hears of those that are NEW",
-    todo: "`redress deploy apply` writes it again; a rule of your own needs a name of its own",
+    todo: "`redress deploy apply` writes it again, and deletes one that an earlier release made; a rule of your own needs a name of its own",
 };
 
 static NONE: Fault = Fault {
@@ -49,7 +49,7 @@ pub(super) static CHECK: Check = Check {
 
 pub(super) async fn look(site: &Site) -> Result<Vec<Finding>, Blind> {
     match there(&Wire::new(site.config().clone())).await? {
-        There::Rules(found) => Ok(judge(&site.place, &found)),
+        There::Rules(found) => Ok(judge(&site.place, &found.ours)),
         // Whoever may not look cannot tell whether they are there.
         There::Nothing(why) if why.code() == Some(DENIED) => Err(why.into()),
         There::Nothing(why) => {
@@ -61,7 +61,8 @@ pub(super) async fn look(site: &Site) -> Result<Vec<Finding>, Blind> {
 fn judge(place: &Place, found: &[Value]) -> Vec<Finding> {
     let need = need(found);
     let text = |rule: &Value, name: &str| rule[name].as_str().unwrap_or_default().to_owned();
-    let missing = need.create.iter().map(|rule| {
+    let is_replaced = |rule: &&Value| need.replaced.iter().any(|one| one["RuleName"] == rule["RuleName"]);
+    let missing = need.missing.iter().filter(|rule| !is_replaced(rule)).map(|rule| {
         let name = text(rule, "RuleName");
         place.finding(&MISSING, &name, format!("Security Hub has no automation rule {name}"))
     });
@@ -73,7 +74,11 @@ fn judge(place: &Place, found: &[Value]) -> Vec<Finding> {
             place.finding(&OTHER, &arn, format!("automation rule {name} is not as this release writes it"))
         }
     });
-    missing.chain(other).collect()
+    let replaced = need.replaced.iter().map(|rule| {
+        let what = format!("automation rule {} is one that an earlier release made", text(rule, "RuleName"));
+        place.finding(&OTHER, &text(rule, "RuleArn"), what)
+    });
+    missing.chain(other).chain(replaced).collect()
 }
 
 #[cfg(test)]
@@ -92,6 +97,9 @@ mod tests {
         }
         assert_eq!(judge(&administrator(), &found), []);
         assert_eq!(codes(&judge(&administrator(), &[])), ["automation-rule-missing", "automation-rule-missing"]);
+        let mut before = found.clone();
+        before[0]["Description"] = json!("Marks findings; made by redress deploy");
+        assert_eq!(codes(&judge(&administrator(), &before)), ["automation-rule-other"]);
         found[0]["RuleStatus"] = json!("DISABLED");
         found[1]["Actions"][0]["FindingFieldsUpdate"]["Workflow"] = json!({ "Status": "NOTIFIED" });
         let told = judge(&administrator(), &found);

@@ -21,6 +21,7 @@ pub(crate) enum CheckId {
     Alarms,
     SecurityHub,
     AutomationRules,
+    Aggregation,
     Roles,
     Key,
     Bucket,
@@ -42,6 +43,8 @@ impl CheckId {
 pub(crate) enum Where {
     /// The administrator account, in the home Region.
     Administrator,
+    /// The administrator account, in the home Region, once the Regions of all accounts are known.
+    Together,
     /// Each member account, in the home Region.
     Members,
     /// Each member account, in each of its Regions.
@@ -55,6 +58,7 @@ impl Where {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Administrator => "administrator",
+            Self::Together => "administrator, with every Region of the members",
             Self::Members => "members",
             Self::Regions => "members, each Region",
             Self::Everywhere => "administrator; members, each Region",

@@ -37,7 +37,7 @@ fn tables() -> String {
     text.push_str(&row(&REGION_EMPTY));
     let listed =
         |rights: BTreeSet<&str>| rights.iter().map(|right| format!("`{right}`")).collect::<Vec<_>>().join(", ");
-    let in_members = |check: &&&Check| check.at != Where::Administrator;
+    let in_members = |check: &&&Check| !matches!(check.at, Where::Administrator | Where::Together);
     let of = |checks: &mut dyn Iterator<Item = &&'static Check>| -> BTreeSet<&'static str> {
         checks.flat_map(|check| check.rights).copied().collect()
     };
