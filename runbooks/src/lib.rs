@@ -1,9 +1,10 @@
 //! Controls as data: one YAML file a control in `ssm-documents/controls/`, or a playbook in `ssm-documents/playbooks/`, compiled to the SSM Automation
 //! documents, the IAM roles that run them, the orchestrator's catalogue and the page that people read. Besides, the template of
-//! alarms and dashboards ([`monitoring`]), which is a table, too, and the page that says who may assume which role ([`trust`]),
-//! of the templates, and the template of Security Hub's automation rules ([`security_hub`]).
+//! alarms and dashboards ([`monitoring`]), which is a table, too, the policies of the functions' roles, of what each is said to
+//! call ([`functions`]), the page that says who may assume which role ([`trust`]), of
+//! the templates, and the template of Security Hub's automation rules ([`security_hub`]).
 //!
-//! Everything here is a pure function of the control files, but for [`control::load_controls`] and
+//! Everything here is a pure function of the control files, but for [`control::load_controls`], [`functions::load`] and
 //! [`write`](mod@write), which touch the disk. Nothing here calls AWS, and no document ever runs a script.
 //!
 //! Start at [`control::Control`] (what a file may say), then [`compile`] (what is made of it); [`lint`] is the
@@ -13,6 +14,7 @@ pub mod compile;
 pub mod control;
 pub mod digest;
 pub mod document;
+pub mod functions;
 pub mod iam;
 pub mod lint;
 pub mod monitoring;

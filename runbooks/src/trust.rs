@@ -100,9 +100,7 @@ impl Powers {
         let mut powers = Self::default();
         // The runbooks' templates are long, and have nothing of IAM.
         for (path, text) in templates.into_iter().filter(|(_, text)| text.contains("AWS::IAM::")) {
-            let node: Node = serde_saphyr::from_str(text)
-                .map_err(|error| TemplateError { path: path.to_owned(), reason: error.to_string() })?;
-            for resource in node.0["Resources"].as_object().into_iter().flat_map(Map::values) {
+            for resource in template(path, text)?["Resources"].as_object().into_iter().flat_map(Map::values) {
                 powers.add(path, resource);
             }
         }
@@ -350,6 +348,16 @@ fn text(value: &Value) -> String {
         (_, Some(("Ref" | "Fn::GetAtt", Value::String(name)))) => format!("${{{name}}}"),
         _ => value.to_string(),
     }
+}
+
+/// A template as JSON, with CloudFormation's tags as it writes them out: `!Sub x` is `{"Fn::Sub": "x"}`.
+///
+/// # Errors
+/// When it is no YAML.
+pub fn template(path: &str, text: &str) -> Result<Value, TemplateError> {
+    let Node(value) = serde_saphyr::from_str(text)
+        .map_err(|error| TemplateError { path: path.to_owned(), reason: error.to_string() })?;
+    Ok(value)
 }
 
 /// A YAML node with its tag folded in: `!Sub x` is `{"Fn::Sub": "x"}`. The lab reads templates so, too, to deploy them.

@@ -1,12 +1,13 @@
 //! The generated files on disk: written by `generate`, compared by `check`. Files of documents that are no longer
 //! made are removed, and count as stale.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::compile::{CompileError, Generated, compile_all};
 use crate::control::{Control, ControlError, load_controls, load_playbooks};
 use crate::digest::digest;
+use crate::functions::{self, FunctionError};
 use crate::monitoring;
 use crate::security_hub;
 use crate::trust::{self, Powers};
@@ -19,7 +20,7 @@ const DOCUMENTS: &str = "ssm-documents/documents";
 /// What each document says, as a hash: `redress deploy doctor` compares by it.
 const DIGESTS: &str = "ssm-documents/digests.json";
 const TEMPLATES: &str = "stacksets/member-documents";
-/// Where the templates are, the ones that are written by hand and the ones that are generated.
+/// Where the templates are: written by hand, generated, and by hand but for the policies of their functions.
 const STACKSETS: [&str; 2] = ["stacksets", "stacksets/administrator"];
 
 /// Why generating or checking failed.
@@ -31,6 +32,9 @@ pub enum GenerateError {
     /// The compiler is.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// A file of what a function calls is wrong, or the template that has its policy.
+    #[error(transparent)]
+    Function(#[from] FunctionError),
     /// A value could not be written as JSON.
     #[error("cannot write `{path}` as JSON: {source}")]
     Json {
@@ -97,9 +101,33 @@ pub fn files(generated: &Generated) -> Result<BTreeMap<String, String>, Generate
 /// Compile what is below `root`.
 fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
     let mut files = files(&compile_all(&load_all(root)?)?)?;
+    files.extend(functions(root)?);
     let page = powers(root, &files)?.page();
     files.insert(trust::PAGE.to_owned(), page);
     Ok(files)
+}
+
+/// The templates with the policies of the functions that are in them: path → text.
+///
+/// # Errors
+/// When a file of what a function calls is wrong or has no place, or a template cannot be read.
+pub fn functions(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
+    let all = functions::load(root)?;
+    let (mut templates, mut placed) = (BTreeMap::new(), BTreeSet::new());
+    for path in functions::template::TEMPLATES {
+        let full = root.join(path);
+        if !full.is_file() {
+            continue;
+        }
+        let text = std::fs::read_to_string(&full).map_err(|source| GenerateError::Unread { path: full, source })?;
+        let (text, files) = functions::template::written(path, &text, &all)?;
+        templates.insert(path.to_owned(), text);
+        placed.extend(files);
+    }
+    match all.iter().find(|function| !placed.contains(&function.file)) {
+        None => Ok(templates),
+        Some(function) => Err(functions::template::homeless(function).into()),
+    }
 }
 
 /// What the templates say of roles: those of the repository that are written by hand, and those that are generated.
@@ -107,6 +135,7 @@ fn compile(root: &Path) -> Result<BTreeMap<String, String>, GenerateError> {
 /// # Errors
 /// When one cannot be read.
 pub fn powers(root: &Path, generated: &BTreeMap<String, String>) -> Result<Powers, GenerateError> {
+    let is_in_part = |path: &str| functions::template::TEMPLATES.contains(&path);
     let mut by_hand = BTreeMap::new();
     let entries = |folder: &'static str| {
         let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
@@ -116,12 +145,19 @@ pub fn powers(root: &Path, generated: &BTreeMap<String, String>) -> Result<Power
         let (full, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         let path = format!("{folder}/{name}");
         let is_template = full.extension().is_some_and(|ending| ending == "yaml") && !name.starts_with('.');
-        if is_template && !generated.contains_key(&path) {
-            let text = std::fs::read_to_string(&full).map_err(|source| GenerateError::Unread { path: full, source })?;
-            by_hand.insert(path, text);
+        match generated.get(&path) {
+            Some(text) if is_in_part(&path) => {
+                by_hand.insert(path, text.clone());
+            }
+            None if is_template => {
+                let text =
+                    std::fs::read_to_string(&full).map_err(|source| GenerateError::Unread { path: full, source })?;
+                by_hand.insert(path, text);
+            }
+            _ => {}
         }
     }
-    let generated = generated.iter().filter(|(path, _)| path.starts_with(STACKSETS[0]));
+    let generated = generated.iter().filter(|(path, _)| path.starts_with(STACKSETS[0]) && !is_in_part(path));
     let all = by_hand.iter().chain(generated).map(|(path, text)| (path.as_str(), text.as_str()));
     Powers::read(all).map_err(GenerateError::from)
 }
