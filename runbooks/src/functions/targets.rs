@@ -39,6 +39,7 @@ const TARGETS: &[Target] = &[
     // The administrator account's.
     target("audit-table", "dynamodb", Parameter("AuditTableArn")),
     target("audit-table-account-index", "dynamodb", Text("${AuditTableArn}/index/AccountId-Timestamp-index")),
+    target("audit-table-resource-index", "dynamodb", Text("${AuditTableArn}/index/ResourceId-Timestamp-index")),
     target("backlog-table", "dynamodb", Parameter("BacklogTableArn")),
     target("state-table", "dynamodb", Parameter("StateTableArn")),
     target("state-table-open-index", "dynamodb", Text("${StateTableArn}/index/Open-LeaseUntil-index")),
@@ -86,6 +87,16 @@ const TARGETS: &[Target] = &[
         "evidence",
         "s3",
         Text("arn:${AWS::Partition}:s3:::security-remediation-logs-${AWS::AccountId}-${AWS::Region}/*"),
+    ),
+    target(
+        "evidence-bucket",
+        "s3",
+        Text("arn:${AWS::Partition}:s3:::security-remediation-logs-${AWS::AccountId}-${AWS::Region}"),
+    ),
+    target(
+        "incidents",
+        "s3",
+        Text("arn:${AWS::Partition}:s3:::security-remediation-logs-${AWS::AccountId}-${AWS::Region}/incidents/*"),
     ),
     target("evidence-key", "kms", Resource("Key")),
     target(
