@@ -55,6 +55,9 @@ pub struct Finding {
     /// What it says of the other side, for a threat list: addresses, domains, file hashes.
     #[serde(default)]
     pub indicators: Vec<String>,
+    /// GuardDuty made it up, so that people can try the way: nothing is changed for its sake, ever.
+    #[serde(default)]
+    pub sample: bool,
 }
 
 impl Finding {

@@ -31,4 +31,7 @@ pub struct Notification {
     /// What people should do, when there is something to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
+    /// It is about a sample finding of GuardDuty's: somebody tries the way, and nothing happened.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sample: bool,
 }

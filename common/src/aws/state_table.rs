@@ -214,6 +214,9 @@ pub struct Subject {
     pub remediation_type: RemediationType,
     /// The kind of trigger, or the ARN of who asked.
     pub requested_by: String,
+    /// The finding is a sample of GuardDuty's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sample: bool,
 }
 
 /// Item `claim#…` or `request#…`: who works on what.
@@ -667,6 +670,7 @@ mod tests {
                 action: "Block public access".to_owned(),
                 remediation_type: RemediationType::Automatic,
                 requested_by: "Config".to_owned(),
+                sample: false,
             },
             undoes: None,
             undoable: None,

@@ -55,5 +55,6 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         // Config fires when a resource stops to comply.
         first_seen: event.not_after(recorded),
         indicators: Vec::new(),
+        sample: false,
     })
 }

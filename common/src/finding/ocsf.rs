@@ -93,6 +93,8 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check) -> Result<Finding, 
         event_time: event.time,
         first_seen: first_seen(event, &info)?,
         indicators: Vec::new(),
+        // OCSF has no word for one.
+        sample: false,
     })
 }
 

@@ -123,6 +123,7 @@ fn named(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
         event_time: event.time,
         first_seen: event.time,
         indicators: Vec::new(),
+        sample: false,
     })
 }
 
