@@ -161,6 +161,7 @@ impl<D: Desk> Api<D> {
             action: change.action.clone(),
             remediation_type: RemediationType::Manual,
             requested_by: asked.by.to_string(),
+            sample: false,
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn finding() -> Finding {
         event_time: T0.parse().unwrap(),
         first_seen: T0.parse().unwrap(),
         indicators: Vec::new(),
+        sample: false,
     }
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn subject() -> Subject {
         action: "Block public access".to_owned(),
         remediation_type: RemediationType::Automatic,
         requested_by: "Import".to_owned(),
+        sample: false,
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Told {
     pub trigger: Option<String>,
     /// The one destination that it is for.
     pub only: Option<String>,
+    /// It is about a sample finding: nothing happened.
+    pub sample: bool,
 }
 
 /// A message that says nothing we know.
@@ -134,6 +136,7 @@ impl Told {
             next_step: message.next_step,
             trigger: attribute("Trigger"),
             only: attribute("Destination"),
+            sample: message.sample,
         }
     }
 
@@ -157,6 +160,7 @@ impl Told {
             next_step: alarm.new_state_reason,
             trigger: None,
             only,
+            sample: false,
         }
     }
 
@@ -264,6 +268,10 @@ pub fn plan(to: &Destination, told: &Told, case: Option<&Case>, now: Timestamp) 
     let wanted = wants(&to.filter, told);
     if !to.kind.keeps_cases() {
         return if wanted { Plan::Send(Step::Say) } else { Plan::Nothing };
+    }
+    if told.sample {
+        // Nobody is woken, and nothing is opened that somebody would have to close.
+        return Plan::Nothing;
     }
     match case {
         Some(case) if case.status == CaseStatus::Open && told.ends() => Plan::Send(Step::End(case.reference.clone())),

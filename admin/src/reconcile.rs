@@ -372,6 +372,7 @@ impl<W: Watch> Reconciler<W> {
             action: action.to_owned(),
             remediation_type: RemediationType::Automatic,
             requested_by: "reconciler".to_owned(),
+            sample: false,
         }
     }
 }

@@ -136,5 +136,6 @@ fn subject(me: &Identity, scope: &BreakerScope) -> Subject {
         action: "Stop".to_owned(),
         remediation_type: RemediationType::Automatic,
         requested_by: "breaker".to_owned(),
+        sample: false,
     }
 }

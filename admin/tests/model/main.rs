@@ -156,6 +156,7 @@ fn subject() -> Subject {
         action: String::new(),
         remediation_type: RemediationType::Automatic,
         requested_by: String::new(),
+        sample: false,
     });
     SUBJECT.clone()
 }

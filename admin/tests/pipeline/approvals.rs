@@ -48,6 +48,7 @@ fn subject() -> Subject {
         action: "Block public access".to_owned(),
         remediation_type: RemediationType::Manual,
         requested_by: JO.to_owned(),
+        sample: false,
     }
 }
 
@@ -105,6 +106,7 @@ async fn decided(world: &World) {
         first_seen: now(),
         calendar: Calendar::None,
         breaker_open: false,
+        sample: false,
     });
     let mut record = report::draft(&identity(), id(), &subject(), State::Planned, now());
     record.timestamp -= 10;
