@@ -83,6 +83,9 @@ pub(crate) struct Incident {
     findings: Vec<String>,
     /// What was done or told, in order.
     remediations: Vec<RemediationId>,
+    /// Of sample findings: nothing happened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    sample: bool,
     #[serde(skip)]
     records: Vec<Record>,
 }
@@ -94,9 +97,11 @@ fn closes(record: &Record) -> bool {
 
 /// The incidents among these records, the newest first.
 pub(crate) fn incidents(records: Vec<Record>) -> Vec<Incident> {
-    let mut of_resource: BTreeMap<(String, String), Vec<Record>> = BTreeMap::new();
+    // A sample is no part of what happened to a resource of that name.
+    let mut of_resource: BTreeMap<(String, String, bool), Vec<Record>> = BTreeMap::new();
     for record in records.into_iter().filter(Record::is_of_incident) {
-        let of = (record.draft.account_id.to_string(), record.draft.resource_id.clone());
+        let draft = &record.draft;
+        let of = (draft.account_id.to_string(), draft.resource_id.clone(), record.is_sample());
         of_resource.entry(of).or_default().push(record);
     }
     let mut found = Vec::new();
@@ -150,6 +155,7 @@ fn incident(records: Vec<Record>) -> Option<Incident> {
         titles: said(detail::TITLE),
         findings: each(&|record| record.draft.finding_id.clone()),
         remediations,
+        sample: first.is_sample(),
         records,
     })
 }
@@ -180,11 +186,12 @@ fn standing(remediations: &[RemediationId], records: &[Record]) -> Standing {
 pub(crate) async fn run(command: Case, connection: &Connection, output: Output) -> Result<Answer, Problem> {
     let style = output.style();
     match command {
-        Case::List { account, since } => {
+        Case::List { account, since, samples } => {
             let mut records = Vec::new();
             let ledger = Ledger::new(connection);
             ledger.each(account.as_ref(), Some(since.as_millisecond()), &mut |record| records.push(record)).await?;
-            let cases = incidents(records);
+            let mut cases = incidents(records);
+            cases.retain(|case| samples || !case.sample);
             let text = if cases.is_empty() { format!("no incident since {since}\n") } else { list(&cases, style) };
             Answer::new(&cases, text)
         }
@@ -229,7 +236,7 @@ fn list(cases: &[Incident], style: Style) -> String {
         let (word, tone) = case.standing.shown();
         [
             case.last.strftime("%Y-%m-%d %H:%M:%SZ").to_string().into(),
-            Text::toned(tone, word),
+            if case.sample { Text::toned(Tone::Faint, "sample") } else { Text::toned(tone, word) },
             case.severity.as_str().into(),
             case.account_id.as_str().into(),
             case.resource.as_str().into(),
@@ -244,7 +251,11 @@ impl Incident {
     /// For a person: what it is, and what happened, a line a record.
     fn render(&self, style: Style) -> String {
         let (word, tone) = self.standing.shown();
-        let mut text = format!("{}\n", style.paint(tone, &format!("{} is {word}", self.resource)));
+        let head = match self.sample {
+            true => format!("[SAMPLE] of {}: somebody tried the way, nothing happened", self.resource),
+            false => format!("{} is {word}", self.resource),
+        };
+        let mut text = format!("{}\n", style.paint(tone, &head));
         text.push_str(&style.fields(&[
             ("Case", self.case_id.to_string()),
             ("Account", format!("{} {}", self.account_id, self.region)),
