@@ -11,6 +11,7 @@ use redress_common::names;
 use crate::deploy::{self, DeployError};
 use crate::organisation::{Organisation, Plan, PlanError};
 use crate::services::config::Config;
+use crate::services::guardduty::GuardDuty;
 use crate::services::securityhub::SecurityHub;
 use crate::services::ssm::{Options, Ssm};
 use crate::services::stacksets::StackSets;
@@ -115,6 +116,7 @@ impl Bed {
                 ssm.clone(),
                 security_hub.clone(),
                 Arc::new(Config::new(security_hub.clone())),
+                Arc::new(GuardDuty::default()),
                 Arc::new(if deployed { StackSets::new(&ssm) } else { StackSets::new(&ssm).completing() }),
             ],
             progress: options.progress,

@@ -3,6 +3,7 @@
 pub mod config;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod guardduty;
 pub mod securityhub;
 pub mod ssm;
 pub mod stacksets;
