@@ -165,6 +165,7 @@ impl<D: Desk> Api<D> {
             remediation_type: RemediationType::Manual,
             requested_by: asked.by.to_string(),
             reported: None,
+            sample: false,
         }
     }
 

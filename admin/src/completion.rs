@@ -372,7 +372,9 @@ impl<O: Outside> Completion<O> {
         let head = snapshot.head(&place.account)?;
         append_with(&self.outside, &place.account, head, records, Some(write), also).await?;
         let duration = (now.as_millisecond() - ending.claimed_at).max(0);
-        report::metric(&report::ended(&ending, end, duration, now));
+        if !ending.subject.sample {
+            report::metric(&report::ended(&ending, end, duration, now));
+        }
         if let Some(successor) = successor {
             tracing::warn!(remediation = %claimant.id, %successor, "an outcome that came too late");
             report::metric(&report::count(&metrics::LATE_OUTCOMES, place.account.as_str(), now));
@@ -481,7 +483,7 @@ impl<O: Outside> Completion<O> {
     async fn publish(&self, claim: &Claim, reading: &Reading, triage: Option<Triage>, now: Timestamp) -> bool {
         let state = reading.end.state;
         let lacks = (state == State::Verified && !reading.error.is_empty()).then(|| reading.error.clone());
-        let next_step = report::next_step(claim, state).or(lacks);
+        let next_step = tried(claim, reading).or_else(|| report::next_step(claim, state)).or(lacks);
         let said = tell::Said { next_step, triage, ..tell::Said::default() };
         tell::publish_as(&self.outside, claim.remediation_id, &claim.subject, state, said, now).await
     }
@@ -516,6 +518,7 @@ impl<O: Outside> Completion<O> {
             last.error_message.clone_from(&reading.error);
             last.notification_sent = told.sent;
             last.detail.extend(reading.detail.clone());
+            last.detail.extend(report::details([(detail::REASON, tried(claim, reading).unwrap_or_default())]));
             last.detail.extend(report::details([
                 (detail::EVIDENCE_BUCKET, names::evidence_bucket(&claim.subject.account, &self.me.home)),
                 (detail::EVIDENCE_KEY, evidence_key.to_owned()),
@@ -556,6 +559,12 @@ impl<O: Outside> Completion<O> {
             }
         }
     }
+}
+
+/// What came of trying the way, when it was for a sample.
+fn tried(claim: &Claim, reading: &Reading) -> Option<String> {
+    let outcome = reading.detail.get(detail::OUTCOME).map(String::as_str).unwrap_or_default();
+    report::tried(claim, reading.end.state, outcome)
 }
 
 /// What the execution was started for, or `None` when it was not started by us: its parameters are not ours, or

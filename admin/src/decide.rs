@@ -363,7 +363,7 @@ impl<'a> Desk<'a> {
             disposition: verdict.disposition.as_str(),
             question: asked.text(),
             impact: impact(evidence),
-            urgent: evidence.found().is_some_and(|evidence| !evidence.threats.is_empty()),
+            urgent: !case.subject.sample && evidence.found().is_some_and(|evidence| !evidence.threats.is_empty()),
         };
         let acts = matches!(verdict.disposition, Disposition::Act | Disposition::Approve);
         if acts && !case.guidance.is_empty() {
@@ -423,6 +423,10 @@ impl<'a> Desk<'a> {
     /// Whether the breakers and the place that it would run in let it start; what is written with it then.
     fn room(&self, shared: &Shared, basis: &Basis) -> Result<Vec<Also>, Box<Plan>> {
         let (case, limits, now_ms) = (self.case, &shared.settings.limits, self.now.as_millisecond());
+        if case.subject.sample {
+            // It takes no place that a real finding may need, and neither counts nor is counted.
+            return Ok(Vec::new());
+        }
         let damaged = |error: &dyn std::fmt::Display| {
             Box::new(self.tell(State::Notified, "state-unreadable", error.to_string(), basis.clone()))
         };
@@ -584,15 +588,17 @@ impl<'a> Desk<'a> {
         let may_run = self.known.claim.is_some_and(|claim| {
             claim.remediation_id == self.case.id && claim.status == ClaimStatus::Leased && claim.state != State::Planned
         });
-        let key = if self.manual || may_run { self.case.request_key() } else { self.case.claim_key() };
-        let undecided = !self.manual && !may_run && UNDECIDED.contains(&code);
+        // Nor may what a sample is told for keep a real finding of the resource from being told or acted on.
+        let apart = self.manual || may_run || self.case.subject.sample;
+        let key = if apart { self.case.request_key() } else { self.case.claim_key() };
+        let undecided = !apart && UNDECIDED.contains(&code);
         let state = if undecided { State::Failed } else { state };
         let told_lately = |claim: &Claim| {
             // What was kept, and is sent again, must not vanish.
             let notice = claim.notice.as_ref().filter(|_| !undecided || claim.remediation_id != self.case.id);
             notice.is_some_and(|last| last.code == code && self.now.as_millisecond() - last.at < WINDOW_MS)
         };
-        if !self.manual && !may_run && !self.case.released && self.known.claim.is_some_and(told_lately) {
+        if !apart && !self.case.released && self.known.claim.is_some_and(told_lately) {
             return Plan::Repeated(code);
         }
         let bid = Box::new(self.bid(&key, Purpose::Tell));
@@ -901,6 +907,62 @@ mod tests {
         assert!(matches!(standard().decide(&asked), Plan::Start { .. }), "a person may, whatever GuardDuty thinks");
         let destroys = Case { risk: Risk::Destructive, ..threat(95) };
         assert!(matches!(standard().decide(&destroys), Plan::Ask { asking: Asking { needed: 2, .. }, .. }));
+    }
+
+    /// A sample of GuardDuty's of the same type and resource.
+    fn sample(score: u8) -> Case {
+        let told = Finding { trigger: Trigger::GuardDuty, sample: true, ..fixture::finding() };
+        let told = case_of(&told, &fixture::catalogue()).unwrap();
+        Case { id: told.id, mode: told.mode, subject: told.subject, ..threat(score) }
+    }
+
+    #[test]
+    fn a_sample_is_dry_run_by_every_shipped_set_and_leaves_the_claim_of_the_resource_alone() {
+        for set in PolicySetName::SHIPPED {
+            for score in [10, 50, 80, 95] {
+                let sample = sample(score);
+                let Plan::Start { key, bid, basis, also } = Scene::new(set).decide(&sample) else {
+                    panic!("{set:?} {score}");
+                };
+                assert_eq!((key, bid.mode), (sample.request_key(), Mode::DryRun));
+                assert_eq!((also.len(), basis.urgent), (0, false), "it takes no place, and counts in no budget");
+                assert_eq!(basis.policies, [format!("{}.dry-run-a-sample", set.as_str())]);
+            }
+        }
+        // What stops rules on the resource does not stop it, and no place has to be free.
+        let now = now().as_millisecond();
+        let claim = Claim { held: true, recent: vec![now - 3, now - 2, now - 1], ..fixture::claim() };
+        let full = |shared: &mut Shared| {
+            shared.settings.limits.in_flight = 0;
+            shared.settings.acting_since = Some(Timestamp::MAX);
+        };
+        let plan = standard().claim(claim).shared(full).decide(&sample(80));
+        assert!(matches!(plan, Plan::Start { .. }), "{plan:?}");
+        // The switch does: then nothing is started. That is told apart from the claim, and never repeated into silence.
+        let notice = Some(Notice { code: "switched-off".to_owned(), at: now });
+        let told = Claim { notice, state: State::Notified, status: ClaimStatus::Done, ..fixture::claim() };
+        let off = standard().claim(told).shared(|shared| shared.settings.switch = Switch::Off);
+        let Plan::Tell(tell) = off.decide(&sample(80)) else { panic!() };
+        assert_eq!((tell.key, tell.code, tell.undecided), (sample(80).request_key(), "switched-off", false));
+        // The same sample once more is a duplicate.
+        let ended = Claim {
+            remediation_id: sample(80).id,
+            status: ClaimStatus::Done,
+            state: State::Notified,
+            ..fixture::claim()
+        };
+        let again = Scene { request: Some(ended), ..standard() };
+        assert!(matches!(again.decide(&sample(80)), Plan::Duplicate));
+    }
+
+    #[test]
+    fn no_policy_makes_more_of_a_sample_than_a_dry_run() {
+        let all = "@id(\"mine.all\") permit (principal, action, resource);";
+        let policies: &'static Policies = Box::leak(Box::new(Policies::load(all).unwrap()));
+        let scene = Scene { policies: Ok(policies), ..standard() };
+        let plan = scene.decide(&sample(80));
+        let Plan::Start { bid, .. } = plan else { panic!("{plan:?}") };
+        assert_eq!(bid.mode, Mode::DryRun);
     }
 
     #[test]

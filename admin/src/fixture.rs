@@ -38,6 +38,7 @@ pub(crate) fn finding() -> Finding {
         first_seen: T0.parse().unwrap(),
         indicators: Vec::new(),
         actors: Vec::new(),
+        sample: false,
     }
 }
 
@@ -56,6 +57,7 @@ pub(crate) fn subject() -> Subject {
         remediation_type: RemediationType::Automatic,
         requested_by: "Import".to_owned(),
         reported: None,
+        sample: false,
     }
 }
 

@@ -77,10 +77,11 @@ pub fn switched(settings: &Settings, ou_path: Option<&[String]>, case: &Case) ->
     }
 }
 
-/// The first reason why a rule may not act on a resource, if any. A person who asks is not stopped by what stops rules.
+/// The first reason why a rule may not act on a resource, if any. A person who asks is not stopped by what stops rules, and
+/// a sample, which is how people try the way, changes nothing.
 #[must_use]
 pub fn stop(settings: &Settings, claim: Option<&Claim>, case: &Case, now: Timestamp) -> Option<Stop> {
-    if case.trigger.is_manual() {
+    if case.trigger.is_manual() || case.subject.sample {
         return None;
     }
     if let Some(claim) = claim {

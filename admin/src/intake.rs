@@ -105,6 +105,7 @@ impl Case {
             first_seen: self.first_seen,
             calendar: if settings.change_calendars.is_empty() { Calendar::None } else { Calendar::Unreadable },
             breaker_open: false,
+            sample: self.subject.sample,
         }
     }
 
@@ -233,10 +234,14 @@ pub struct Undo {
     pub reason: String,
 }
 
-/// What a finding's trigger asks for. `Restore` means: undo the last remediation of the resource.
+/// What a finding asks for. `Restore` means: undo the last remediation of the resource. A sample is never more than a dry
+/// run, whoever asks: this is the one place that says so, and every case of a finding comes from here.
 #[must_use]
-pub const fn asked(trigger: &Trigger) -> Mode {
-    match trigger {
+pub const fn asked(finding: &Finding) -> Mode {
+    if finding.sample {
+        return Mode::DryRun;
+    }
+    match &finding.trigger {
         Trigger::CustomAction(CustomAction::DryRun) => Mode::DryRun,
         Trigger::CustomAction(CustomAction::Undo) => Mode::Restore,
         Trigger::Operator { mode, .. } => *mode,
@@ -306,7 +311,7 @@ pub fn case_of(finding: &Finding, catalogue: &Catalogue) -> Result<Case, NoCase>
     let key = ClaimKey::new(&finding.account, &region, control, arn);
     Ok(Case {
         id: identity(finding, &key),
-        mode: asked(&finding.trigger),
+        mode: asked(finding),
         trigger: finding.trigger.clone(),
         generation: finding.generation,
         workflow: finding.workflow,
@@ -364,6 +369,7 @@ pub fn subject_of(finding: &Finding) -> Subject {
             }
             _ => None,
         },
+        sample: finding.sample,
     }
 }
 
@@ -423,6 +429,7 @@ pub fn case_of_undo(undo: &Undo, records: &[Record], catalogue: &Catalogue) -> R
             remediation_type: RemediationType::Manual,
             requested_by: requested_by(&undo.trigger),
             reported: None,
+            sample: false,
         },
         name: text(detail::RESOURCE_NAME)?.to_owned(),
         severity: label.0,
@@ -454,10 +461,15 @@ impl std::str::FromStr for SeverityText {
     }
 }
 
-/// The id of the remediation that a finding asks for: a rule's by the generation, a person's by the request.
+/// The id of the remediation that a finding asks for: a rule's by the generation, a person's by the request. A sample's by the
+/// finding, too: samples of many types name one resource, at one moment, and so may a real finding.
 fn identity(finding: &Finding, key: &ClaimKey) -> RemediationId {
     if finding.trigger.is_manual() {
         RemediationId::of_request(key, &request_of(finding))
+    } else if finding.sample {
+        // Security Hub calls it by its ARN.
+        let id = finding.id.split_once("/finding/").map_or(finding.id.as_str(), |(_, id)| id);
+        RemediationId::of_request(key, &format!("sample:{id}@{}", finding.generation))
     } else {
         RemediationId::of_finding(key, finding.generation)
     }
@@ -466,7 +478,7 @@ fn identity(finding: &Finding, key: &ClaimKey) -> RemediationId {
 /// The request that a person made on a finding: the same event delivered twice is the same request.
 #[must_use]
 pub fn request_of(finding: &Finding) -> String {
-    format!("{}:{}@{}", asked(&finding.trigger).as_str(), finding.id, finding.event_time)
+    format!("{}:{}@{}", asked(finding).as_str(), finding.id, finding.event_time)
 }
 
 /// Where a finding's remediation is claimed and run.
@@ -544,6 +556,41 @@ mod tests {
             let likely = likely_keys(&finding, now);
             for key in case_keys(&case_of(&finding, &catalogue).unwrap(), now) {
                 assert!(likely.contains(&key), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_is_a_dry_run_whoever_asks_and_shares_nothing_with_what_is_real() {
+        let catalogue = fixture::catalogue();
+        let by = || "arn:aws:sts::999999999999:assumed-role/Redress-Operator/jo".to_owned();
+        let operator = |mode| Trigger::Operator { by: by(), mode, reason: String::new() };
+        for trigger in [
+            Trigger::Config,
+            Trigger::Import,
+            Trigger::GuardDuty,
+            Trigger::CustomAction(CustomAction::Remediate),
+            Trigger::CustomAction(CustomAction::DryRun),
+            Trigger::CustomAction(CustomAction::Undo),
+            Trigger::CustomAction(CustomAction::Contain),
+            Trigger::CustomAction(CustomAction::Escalate),
+            operator(Mode::Apply),
+            operator(Mode::DryRun),
+            operator(Mode::Restore),
+        ] {
+            let real = Finding { trigger, ..fixture::finding() };
+            let sample = Finding { sample: true, ..real.clone() };
+            let (case, real_case) = (case_of(&sample, &catalogue).unwrap(), case_of(&real, &catalogue).unwrap());
+            assert_eq!((case.mode, case.subject.sample), (Mode::DryRun, true), "{:?}", real.trigger);
+            assert!(!real_case.subject.sample);
+            let other = Finding { id: "another".to_owned(), ..sample.clone() };
+            assert_ne!(case_of(&other, &catalogue).unwrap().id, case.id, "samples of one moment are each their own");
+            if !real.trigger.is_manual() {
+                assert_ne!(case.id, real_case.id);
+                let called =
+                    |id: &str| case_of(&Finding { id: id.to_owned(), ..sample.clone() }, &catalogue).unwrap().id;
+                let arn = "arn:aws:guardduty:eu-central-1:111122223333:detector/d/finding/f-9";
+                assert_eq!(called("f-9"), called(arn), "by GuardDuty and by Security Hub it is told once");
             }
         }
     }

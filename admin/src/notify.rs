@@ -77,6 +77,8 @@ pub struct Told {
     pub trigger: Option<String>,
     /// The one destination that it is for.
     pub only: Option<String>,
+    /// It is about a sample finding: nothing happened.
+    pub sample: bool,
 }
 
 /// A message that says nothing we know.
@@ -137,6 +139,7 @@ impl Told {
             triage: message.triage,
             trigger: attribute("Trigger"),
             only: attribute("Destination"),
+            sample: message.sample,
         }
     }
 
@@ -161,6 +164,7 @@ impl Told {
             triage: None,
             trigger: None,
             only,
+            sample: false,
         }
     }
 
@@ -296,6 +300,10 @@ pub fn plan(to: &Destination, told: &Told, case: Option<&Case>, now: Timestamp) 
     let wanted = wants(&to.filter, told);
     if !to.kind.keeps_cases() {
         return if wanted { Plan::Send(Step::Say) } else { Plan::Nothing };
+    }
+    if told.sample {
+        // Nobody is woken, and nothing is opened that somebody would have to close.
+        return Plan::Nothing;
     }
     match case {
         Some(case) if case.status == CaseStatus::Open && told.ends() => Plan::Send(Step::End(case.reference.clone())),

@@ -656,6 +656,10 @@ impl<O: Outside> Orchestrator<O> {
             return Err(error.into());
         }
         tracing::error!(remediation = %case.id, error = %error, "the runbook could not be started");
+        if case.subject.sample {
+            // Nothing is left undone that somebody would have to bring again.
+            return Ok(());
+        }
         self.outside.dead_letter(body, code, &report::sanitised(&error.message)).await?;
         if asks {
             backlog::bring_after(&self.outside, case.id).await?;
@@ -820,7 +824,17 @@ impl<O: Outside> Orchestrator<O> {
     /// A check that no control answers to, sent by a rule, is the ordinary run of Security Hub's other hundreds of
     /// controls: a record and a message for each would bury the rest. It is counted, by check; the record is
     /// Security Hub's own. When a person asks for it, they get an answer.
+    ///
+    /// Of a sample, too: somebody is trying the way, and there is none for it.
     async fn no_case(&self, body: &str, finding: &Finding, error: &NoCase, now: Timestamp) -> Result<(), Retry> {
+        if finding.sample && !matches!(error, NoCase::AccountMismatch { .. }) {
+            let (id, subject) = (rejected_finding(finding), intake::subject_of(finding));
+            let tell = || Tell {
+                state: State::Notified,
+                ..refusal(id, subject.clone(), error.code(), format!("{error}; nothing is done about a sample"))
+            };
+            return self.tell_once(id, &finding.account, tell, None, Some(finding.event_time), now).await;
+        }
         if let (NoCase::UnknownControl { check }, false) = (error, finding.trigger.is_manual()) {
             report::metric(&report::count(&metrics::UNKNOWN_CHECKS, check, now));
             return Ok(());
@@ -935,6 +949,7 @@ impl<O: Outside> Orchestrator<O> {
                 other => crate::policy::kind(other).to_owned(),
             },
             reported: None,
+            sample: false,
         }
     }
 }

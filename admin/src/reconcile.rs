@@ -373,6 +373,7 @@ impl<W: Watch> Reconciler<W> {
             remediation_type: RemediationType::Automatic,
             requested_by: "reconciler".to_owned(),
             reported: None,
+            sample: false,
         }
     }
 }

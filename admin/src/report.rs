@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::aws::member_session::SessionError;
 use redress_common::aws::state_table::{Claim, ClaimStatus, Reported, Subject};
-use redress_common::contract::Mode;
+use redress_common::contract::{Mode, Outcome};
 use redress_common::finding::SeverityLabel;
 use redress_common::ids::{AccountId, Fence, Generation, RemediationId};
 use redress_common::ledger::{Record, RecordDraft, detail};
@@ -61,6 +61,7 @@ pub fn draft(me: &Identity, id: RemediationId, subject: &Subject, state: State, 
             (detail::CONTROL, subject.control.as_ref().map(ToString::to_string).unwrap_or_default()),
             (detail::REGION, subject.region.as_ref().map(ToString::to_string).unwrap_or_default()),
             (detail::SEVERITY, subject.severity.as_str().to_owned()),
+            (detail::SAMPLE, if subject.sample { "true" } else { "" }.to_owned()),
         ]),
         expires_at: now.as_second() + i64::from(me.retention_days) * 24 * 60 * 60,
     }
@@ -101,6 +102,7 @@ pub fn claim_of(records: &[Record], mode: Mode, fence: Fence) -> Option<(Claim, 
             remediation_type: draft.remediation_type,
             requested_by: told(detail::REQUESTED_BY).to_owned(),
             reported: reported(records),
+            sample: started.is_sample(),
         },
         undoes: told(detail::UNDOES).parse().ok(),
         undoable: None,
@@ -158,9 +160,10 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         resource: subject.resource_id.clone(),
         action: subject.action.clone(),
         executed_at: seconds(now),
-        finding: subject.title.clone(),
+        finding: title(subject),
         next_step: None,
         triage: None,
+        sample: subject.sample,
     };
     let attributes = Attributes {
         status,
@@ -173,6 +176,32 @@ pub fn notification(id: RemediationId, subject: &Subject, state: State, now: Tim
         destination: None,
     };
     (message, attributes)
+}
+
+/// What a message of a sample begins with.
+const SAMPLE: &str = "[SAMPLE]";
+
+/// The finding's title; of a sample it says so first.
+fn title(subject: &Subject) -> String {
+    if !subject.sample || subject.title.starts_with(SAMPLE) {
+        return subject.title.clone();
+    }
+    format!("{SAMPLE} {}", subject.title)
+}
+
+/// What came of trying the way with a sample, in a sentence: that its resource does not exist is how it should end.
+#[must_use]
+pub fn tried(claim: &Claim, state: State, outcome: &str) -> Option<String> {
+    let id = claim.remediation_id;
+    claim.subject.sample.then(|| match state {
+        State::Notified if outcome == Outcome::NotFound.as_str() => {
+            "The way works. The resource of the sample does not exist, and nothing was changed.".to_owned()
+        }
+        State::Notified => {
+            format!("The way works. Nothing was changed; `redress audit show {id} --evidence` shows the plan.")
+        }
+        _ => format!("The way does not work to its end: `redress audit show {id}` says why. Nothing was changed."),
+    })
 }
 
 /// What asked, for people who filter: who it was is for the ledger.
@@ -317,6 +346,34 @@ mod tests {
         let old = json!({ "Status": "Failed", "Account": "1", "Severity": "HIGH", "Control": "S3.8", "Urgent": false });
         let old: Attributes = serde_json::from_value(old).unwrap();
         assert_eq!((old.region.as_str(), old.trigger.as_str(), old.destination), ("", "", None));
+    }
+
+    #[test]
+    fn what_is_said_of_a_sample_says_so_first_and_that_the_way_works() {
+        let now = fixture::T0.parse().unwrap();
+        let subject = Subject { sample: true, ..fixture::subject() };
+        let said = |subject: &Subject| notification(RemediationId::of_rejected(b"x"), subject, State::Notified, now);
+        let (message, attributes) = said(&subject);
+        assert_eq!(message.finding, format!("[SAMPLE] {}", subject.title));
+        assert_eq!((attributes.severity.as_str(), attributes.urgent, message.sample), ("HIGH", false, true));
+        let marked = Subject { title: message.finding.clone(), ..subject.clone() };
+        assert_eq!(said(&marked).0.finding, message.finding, "once");
+        let me = Identity {
+            executor: "arn:aws:lambda:eu-central-1:999999999999:function:redress-completion".parse().unwrap(),
+            account: "999999999999".parse().unwrap(),
+            home: "eu-central-1".parse().unwrap(),
+            retention_days: 90,
+            times: crate::claim::Times::default(),
+        };
+        let record = draft(&me, RemediationId::of_rejected(b"x"), &subject, State::Notified, now);
+        assert_eq!(record.detail[detail::SAMPLE], "true");
+        let real = draft(&me, RemediationId::of_rejected(b"x"), &fixture::subject(), State::Notified, now);
+        assert!(!real.detail.contains_key(detail::SAMPLE));
+        let claim = Claim { subject, ..fixture::claim() };
+        assert!(tried(&claim, State::Notified, "NotFound").unwrap().starts_with("The way works."));
+        assert!(tried(&claim, State::Notified, "Planned").unwrap().contains("--evidence"));
+        assert!(tried(&claim, State::Failed, "Failed").unwrap().contains("does not work"));
+        assert_eq!(tried(&fixture::claim(), State::Notified, "NotFound"), None);
     }
 
     #[test]

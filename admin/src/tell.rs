@@ -134,5 +134,6 @@ fn subject(me: &Identity, scope: &BreakerScope) -> Subject {
         remediation_type: RemediationType::Automatic,
         requested_by: "breaker".to_owned(),
         reported: None,
+        sample: false,
     }
 }

@@ -355,6 +355,7 @@ mod tests {
                 remediation_type: RemediationType::Automatic,
                 requested_by: "Config".to_owned(),
                 reported: None,
+                sample: false,
             },
             plan_sha256: plan_sha256(&"a".repeat(64), &"b".repeat(64)),
             plan_id: "7b1c0f2e-9d3a-5c41-8f60-0123456789ab".parse().unwrap(),

@@ -488,6 +488,9 @@ pub(crate) enum Case {
         /// Only what was heard since then: `24h`, `7d`, or a time such as `2026-03-01T00:00:00Z`.
         #[arg(long, default_value = "7d", value_parser = since)]
         since: Timestamp,
+        /// Also the sample findings of GuardDuty's, with which people try the way.
+        #[arg(long)]
+        samples: bool,
     },
     /// What was reported and done, in order.
     #[command(after_help = "Example:\n  redress case show <CaseId>")]

@@ -91,7 +91,11 @@ fn render_list(records: &[Record], style: Style) -> String {
         let draft = &record.draft;
         [
             time(draft.timestamp).into(),
-            Text::toned(tone(draft.execution_status), draft.execution_status.as_str()),
+            if record.is_sample() {
+                Text::toned(Tone::Faint, format!("{} (sample)", draft.execution_status))
+            } else {
+                Text::toned(tone(draft.execution_status), draft.execution_status.as_str())
+            },
             record.detail(ledger::detail::CONTROL).unwrap_or_default().into(),
             draft.account_id.as_str().into(),
             draft.resource_id.as_str().into(),

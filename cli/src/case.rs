@@ -92,6 +92,9 @@ pub(crate) struct Incident {
     findings: Vec<String>,
     /// What was done or told, in order.
     remediations: Vec<RemediationId>,
+    /// Of sample findings: nothing happened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    sample: bool,
     #[serde(skip)]
     records: Vec<Record>,
 }
@@ -113,9 +116,12 @@ struct Affected {
 
 /// The incidents among these records, the newest first.
 pub(crate) fn incidents(records: Vec<Record>) -> Vec<Incident> {
-    let records = records.into_iter().filter(Record::is_of_incident).collect();
     let quiet = i64::try_from(QUIET.as_millis()).unwrap_or(i64::MAX);
-    let mut found: Vec<Incident> = links::connected(records, quiet).into_iter().filter_map(incident).collect();
+    let of_incidents = records.into_iter().filter(Record::is_of_incident);
+    // A sample is no part of what happened to a resource of that name.
+    let (samples, real): (Vec<Record>, Vec<Record>) = of_incidents.partition(Record::is_sample);
+    let connected = [real, samples].into_iter().flat_map(|records| links::connected(records, quiet));
+    let mut found: Vec<Incident> = connected.filter_map(incident).collect();
     found.sort_by_key(|one| std::cmp::Reverse((one.last, one.opened)));
     found
 }
@@ -143,6 +149,7 @@ fn incident(records: Vec<Record>) -> Option<Incident> {
         titles: said(detail::TITLE),
         findings: each(&|record| record.draft.finding_id.clone()),
         remediations: remediations(&records),
+        sample: first.is_sample(),
         records,
     })
 }
@@ -236,11 +243,12 @@ fn standing(remediations: &[RemediationId], records: &[&Record]) -> Standing {
 pub(crate) async fn run(command: Case, connection: &Connection, output: Output) -> Result<Answer, Problem> {
     let style = output.style();
     match command {
-        Case::List { account, since } => {
+        Case::List { account, since, samples } => {
             let mut records = Vec::new();
             let ledger = Ledger::new(connection);
             ledger.each(account.as_ref(), Some(since.as_millisecond()), &mut |record| records.push(record)).await?;
-            let cases = incidents(records);
+            let mut cases = incidents(records);
+            cases.retain(|case| samples || !case.sample);
             let text = if cases.is_empty() { format!("no incident since {since}\n") } else { list(&cases, style) };
             Answer::new(&cases, text)
         }
@@ -313,7 +321,7 @@ fn list(cases: &[Incident], style: Style) -> String {
         let (word, tone) = case.standing.shown();
         [
             case.last.strftime("%Y-%m-%d %H:%M:%SZ").to_string().into(),
-            Text::toned(tone, word),
+            if case.sample { Text::toned(Tone::Faint, "sample") } else { Text::toned(tone, word) },
             case.severity.as_str().into(),
             case.account_id.as_str().into(),
             case.called().into(),
@@ -337,7 +345,11 @@ impl Incident {
     /// For a person: what it is, and what happened, a line a record.
     fn render(&self, style: Style) -> String {
         let (word, tone) = self.standing.shown();
-        let mut text = format!("{}\n", style.paint(tone, &format!("{} is {word}", self.called())));
+        let head = match self.sample {
+            true => format!("[SAMPLE] of {}: somebody tried the way, nothing happened", self.called()),
+            false => format!("{} is {word}", self.called()),
+        };
+        let mut text = format!("{}\n", style.paint(tone, &head));
         text.push_str(&style.fields(&[
             ("Case", self.case_id.to_string()),
             ("Account", self.account_id.clone()),

@@ -49,6 +49,16 @@ fn contained(number: u8, at: i64) -> Vec<RecordDraft> {
 }
 
 #[test]
+fn a_sample_is_no_part_of_what_happened_to_a_resource_of_that_name() {
+    let mut drafts = contained(1, 0);
+    drafts.push(of(2, HOUR, State::Notified, &[(detail::SAMPLE, "true"), (detail::MODE, "DryRun")]));
+    let found = incidents(sealed(drafts));
+    let told: Vec<_> = found.iter().map(|case| (case.case_id, case.sample, case.standing)).collect();
+    assert_eq!(told, [(id(2), true, Standing::Told), (id(1), false, Standing::Contained)]);
+    assert!(found[0].render(Style::PLAIN).starts_with("[SAMPLE] of "));
+}
+
+#[test]
 fn what_is_heard_of_a_resource_within_a_day_is_one_case() {
     let mut drafts = contained(1, 0);
     drafts.push(of(2, 20 * HOUR, State::Notified, &[(detail::SEVERITY, "CRITICAL")]));

@@ -200,6 +200,7 @@ fn event(first: &Record) -> Entry {
     // Records are kept to the millisecond, so that the event may seem to come after them.
     let at = said.unwrap_or_else(|| time_of(first)).min(time_of(first));
     let by = first.detail(detail::REQUESTED_BY).unwrap_or("somebody");
+    let by = if first.is_sample() { format!("{by}, a sample") } else { by.to_owned() };
     let title = first.detail(detail::TITLE).unwrap_or(&first.draft.finding_id);
     entry(at, Stage::Event, format!("{by}: {title}"))
 }

@@ -44,6 +44,9 @@ pub(crate) struct Why {
     post_image_sha256: String,
     undoes: String,
     undone_by: String,
+    /// The finding was a sample of GuardDuty's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    sample: bool,
 }
 
 impl Why {
@@ -91,12 +94,14 @@ impl Why {
             post_image_sha256: newest(detail::POST_IMAGE_SHA256),
             undoes: newest(detail::UNDOES),
             undone_by: newest(detail::UNDONE_BY),
+            sample: first.is_sample(),
         })
     }
 
     /// For a person.
     pub(crate) fn render(&self, style: Style) -> String {
-        let head = format!("{} on {} is {}", self.control, self.resource, self.state);
+        let sample = if self.sample { "[SAMPLE] " } else { "" };
+        let head = format!("{sample}{} on {} is {}", self.control, self.resource, self.state);
         let who = if self.asked_by_a_person { "a person" } else { "a rule" };
         let sections: [(&str, Vec<(&str, String)>); 4] = [
             (

@@ -59,6 +59,9 @@ pub struct Finding {
     /// Whom it names besides the resource, of the same account: a role, a user, an instance and its profile. Only `GuardDuty` does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actors: Vec<Arn>,
+    /// GuardDuty made it up, so that people can try the way: nothing is changed for its sake, ever.
+    #[serde(default)]
+    pub sample: bool,
 }
 
 impl Finding {

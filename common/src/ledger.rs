@@ -76,6 +76,8 @@ pub mod detail {
     /// `Config`, `Import`, `GuardDuty`, `CustomAction`, or the ARN of who asked.
     pub const REQUESTED_BY: &str = "RequestedBy";
     pub const RESOURCE_NAME: &str = "ResourceName";
+    /// `true` on the records about a sample finding of GuardDuty's; absent on all others.
+    pub const SAMPLE: &str = "Sample";
     pub const SEVERITY: &str = "Severity";
     pub const SOURCE_EVIDENCE_KEY: &str = "SourceEvidenceKey";
     /// The control runbook's steps: a JSON array of `{Name, Status, Start, End}`.
@@ -208,6 +210,12 @@ impl Record {
     /// Whom its finding names besides the resource: ARNs.
     pub fn actors(&self) -> impl Iterator<Item = &str> {
         self.detail(detail::ACTORS).unwrap_or_default().split(' ').filter(|actor| !actor.is_empty())
+    }
+
+    /// Whether it is about a sample finding: a try of the way, and nothing that happened.
+    #[must_use]
+    pub fn is_sample(&self) -> bool {
+        self.detail(detail::SAMPLE) == Some("true")
     }
 
     /// A value of `Detail`.

@@ -34,6 +34,9 @@ pub struct Notification {
     /// Of an incident: what is known besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triage: Option<Triage>,
+    /// It is about a sample finding of GuardDuty's: somebody tries the way, and nothing happened.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sample: bool,
 }
 
 /// What is known of an incident besides what was reported: what else the ledger holds of the same resource and principal in

@@ -16,7 +16,7 @@ use support::{finding, fixture, fixtures, parse_value, refusal, results};
 fn line(result: &Result<Finding, ParseError>) -> String {
     match result {
         Ok(f) => format!(
-            "{:?} | {} {} {} | {} {} | {:?} {} | {:?} | {:?} | generation {}",
+            "{:?} | {} {} {} | {} {} | {:?} {} | {:?} | {:?} | generation {}{}",
             f.check,
             f.resource.kind,
             f.resource.name,
@@ -27,7 +27,8 @@ fn line(result: &Result<Finding, ParseError>) -> String {
             f.severity.score,
             f.workflow,
             f.trigger,
-            f.generation
+            f.generation,
+            if f.sample { " | sample" } else { "" }
         ),
         Err(error) => format!("{}: {error}", error.code()),
     }
@@ -328,6 +329,69 @@ fn a_finding_of_a_clusters_runtime_is_of_the_pod_that_it_names() {
     let workload = json!({ "type": "pods", "namespace": "shop", "name": "web-1" });
     event["detail"]["resource"]["kubernetesDetails"]["kubernetesWorkloadDetails"] = workload;
     assert_eq!(refusal(&event).code(), "account-mismatch", "a pod is of its cluster's account");
+}
+
+/// GuardDuty's samples name what does not exist, some of it by what is no ARN.
+#[test]
+fn a_sample_is_of_what_it_names_in_its_own_account_and_marked_as_one() {
+    let mut event = fixture("guardduty-sample");
+    let here = "111122223333";
+    for (resource, wanted) in [
+        (
+            json!({ "resourceType": "EKSCluster", "eksClusterDetails": { "name": "GeneratedFindingEKSClusterName", "arn": "GeneratedFindingEKSClusterArn" } }),
+            format!("AWS::EKS::Cluster arn:aws:eks:eu-central-1:{here}:cluster/GeneratedFindingEKSClusterName"),
+        ),
+        (
+            json!({ "resourceType": "Lambda", "lambdaDetails": { "functionName": "made-up", "functionArn": "arn:aws:lambda:us-west-2:999988887777:function:made-up" } }),
+            format!("AWS::Lambda::Function arn:aws:lambda:eu-central-1:{here}:function:made-up"),
+        ),
+        (
+            json!({ "resourceType": "RDSDBInstance", "rdsDbInstanceDetails": { "dbInstanceIdentifier": "made-up", "dbInstanceArn": "none" } }),
+            format!("AWS::RDS::DBInstance arn:aws:rds:eu-central-1:{here}:db:made-up"),
+        ),
+        (
+            json!({ "resourceType": "S3Bucket", "s3BucketDetails": [{ "name": "GeneratedFindingS3Bucket", "arn": "none" }] }),
+            "AWS::S3::Bucket arn:aws:s3:::GeneratedFindingS3Bucket".to_owned(),
+        ),
+        (json!({ "resourceType": "Container" }), format!("AWS::::Account arn:aws:iam::{here}:root")),
+        (json!({ "resourceType": "Lambda" }), format!("AWS::::Account arn:aws:iam::{here}:root")),
+    ] {
+        event["detail"]["resource"] = resource.clone();
+        let found = finding(&event);
+        assert_eq!(format!("{} {}", found.resource.kind, found.resource.arn), wanted);
+        assert!(found.sample);
+        let mut real = event.clone();
+        real["detail"]["service"]["additionalInfo"] = json!({ "value": "{}", "type": "default" });
+        assert!(
+            results(&real)[0].as_ref().map_or(true, |real| !real.sample),
+            "what is real is not made up: {resource}"
+        );
+    }
+}
+
+#[test]
+fn the_parts_of_a_sampled_sequence_are_samples_too() {
+    let mut event = fixture("guardduty-attack-sequence");
+    event["detail"]["service"]["additionalInfo"] = json!({ "value": "{\"sample\":true}", "type": "default" });
+    event["detail"]["service"]["detection"]["sequence"]["resources"] =
+        json!([{ "uid": "arn:aws:ec2:eu-central-1:111122223333:instance/i-99999999" }]);
+    let all: Vec<Finding> = results(&event).into_iter().map(Result::unwrap).collect();
+    assert_eq!(all.iter().map(|one| one.sample).collect::<Vec<_>>(), [true, true]);
+}
+
+#[test]
+fn a_sample_that_security_hub_passes_on_is_one() {
+    let event = fixture("asff-guardduty");
+    assert!(!finding(&event).sample);
+    let with = |pointer: &str, name: &str, value: Value| {
+        let mut changed = event.clone();
+        changed.pointer_mut(pointer).unwrap()[name] = value;
+        finding(&changed).sample
+    };
+    let (whole, fields) = ("/detail/findings/0", "/detail/findings/0/ProductFields");
+    assert!(with(whole, "Sample", json!(true)) && !with(whole, "Sample", json!(false)));
+    assert!(with(fields, "aws/guardduty/service/additionalInfo/sample", json!("true")));
+    assert!(!with(whole, "Title", json!("[SAMPLE] says whoever named the resource")), "a title says nothing");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::deploy::{self, DeployError};
 use crate::organisation::{Organisation, Plan, PlanError};
 use crate::services::config::Config;
 use crate::services::eks::Eks;
+use crate::services::guardduty::GuardDuty;
 use crate::services::securityhub::SecurityHub;
 use crate::services::ssm::{Options, Ssm};
 use crate::services::stacksets::StackSets;
@@ -120,6 +121,7 @@ impl Bed {
                 security_hub.clone(),
                 Arc::new(Config::new(security_hub.clone())),
                 eks.clone(),
+                Arc::new(GuardDuty::default()),
                 Arc::new(if deployed { StackSets::new(&ssm) } else { StackSets::new(&ssm).completing() }),
             ],
             progress: options.progress,

@@ -4,6 +4,7 @@ pub mod config;
 pub mod eks;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod guardduty;
 pub mod securityhub;
 pub mod ssm;
 pub mod stacksets;

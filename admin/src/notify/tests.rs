@@ -38,6 +38,7 @@ fn body(status: &str) -> String {
         finding: "S3 buckets should block public access".to_owned(),
         next_step: (status == "Failed").then(|| format!("`redress audit show {ID}` says how far it came.")),
         triage: None,
+        sample: false,
     };
     serde_json::to_string(&message).unwrap()
 }
@@ -275,6 +276,18 @@ fn a_filter_says_who_hears_of_what() {
     assert!(filtered(json!({}))(&alarm("ALARM")) && !filtered(json!({ "Alarms": false }))(&alarm("ALARM")));
     let unknown = Told::read(&body("Failed"), &BTreeMap::new()).unwrap();
     assert!(critical(&unknown), "what does not say how bad it is, is told");
+}
+
+#[test]
+fn of_a_sample_chats_hear_and_nobody_is_woken() {
+    for kind in [Kind::Slack, Kind::Teams, Kind::PagerDuty, Kind::ServiceNow, Kind::Jira] {
+        let to = read_list(&[entry(kind)], Hosts::default()).unwrap().remove(0);
+        let now = NOW.parse().unwrap();
+        let planned = |sample| plan(&to, &Told { sample, ..told("Failed") }, None, now);
+        let expected = if kind.keeps_cases() { Plan::Nothing } else { Plan::Send(Step::Say) };
+        assert_eq!(planned(true), expected, "{kind:?}");
+        assert_ne!(planned(false), Plan::Nothing, "{kind:?}");
+    }
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub struct Question<'a> {
     pub calendar: Calendar,
     /// A breaker of the account, the control or the organisation is open.
     pub breaker_open: bool,
+    /// The finding is a sample of GuardDuty's.
+    pub sample: bool,
 }
 
 /// Who or what asks.
@@ -157,6 +159,9 @@ pub struct Asked {
     /// A breaker was open.
     #[serde(default)]
     pub breaker_open: bool,
+    /// The finding is a sample of GuardDuty's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sample: bool,
 }
 
 impl Asked {
@@ -208,6 +213,7 @@ impl From<&Question<'_>> for Asked {
             first_seen: question.first_seen,
             calendar: question.calendar,
             breaker_open: question.breaker_open,
+            sample: question.sample,
         }
     }
 }

@@ -149,6 +149,7 @@ fn context(asked: &Asked, now: Timestamp) -> Record {
         ("findingAgeHours".to_owned(), RestrictedExpression::new_long(age)),
         ("changeCalendar".to_owned(), text(calendar)),
         ("breakerOpen".to_owned(), RestrictedExpression::new_bool(asked.breaker_open)),
+        ("sample".to_owned(), RestrictedExpression::new_bool(asked.sample)),
         ("now".to_owned(), RestrictedExpression::new_long(now.as_millisecond())),
     ])
 }

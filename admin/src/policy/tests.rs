@@ -66,6 +66,7 @@ fn asked(by: Asker) -> Asked {
         first_seen: "2026-11-20T12:30:00Z".parse().unwrap(),
         calendar: Calendar::None,
         breaker_open: false,
+        sample: false,
     }
 }
 
@@ -183,6 +184,7 @@ fn a_question_leaves_facts_of_another_account_and_the_list_of_dependents_behind(
         first_seen: whole.first_seen,
         calendar: Calendar::Open,
         breaker_open: true,
+        sample: false,
     };
     let asked = Asked::from(&question);
     assert_eq!(asked.account_facts, None);

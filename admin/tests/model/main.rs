@@ -157,6 +157,7 @@ fn subject() -> Subject {
         remediation_type: RemediationType::Automatic,
         requested_by: String::new(),
         reported: None,
+        sample: false,
     });
     SUBJECT.clone()
 }

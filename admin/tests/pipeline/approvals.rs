@@ -49,6 +49,7 @@ fn subject() -> Subject {
         remediation_type: RemediationType::Manual,
         requested_by: JO.to_owned(),
         reported: None,
+        sample: false,
     }
 }
 
@@ -107,6 +108,7 @@ async fn decided(world: &World) {
         first_seen: now(),
         calendar: Calendar::None,
         breaker_open: false,
+        sample: false,
     });
     let mut record = report::draft(&identity(), id(), &subject(), State::Planned, now());
     record.timestamp -= 10;

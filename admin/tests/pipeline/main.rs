@@ -7,6 +7,7 @@ mod endings;
 mod loops;
 mod machine;
 mod reconcile;
+mod samples;
 mod storm;
 mod watched;
 mod world;

@@ -382,6 +382,7 @@ fn question_of(subject: &Subject, at: i64, before: i64) -> Vec<(String, String)>
         first_seen: time(at - before),
         calendar: Calendar::None,
         breaker_open: false,
+        sample: false,
     };
     let question = asked.text().map(|text| (detail::QUESTION.to_owned(), text));
     question.into_iter().chain([(detail::EVENT_TIME.to_owned(), time(at).to_string())]).collect()

@@ -26,7 +26,8 @@ pub(crate) enum Kind {
     Undo,
     /// Somebody asked what would be changed.
     DryRun,
-    /// A run that serves another, such as the plan for an approval or a safety copy; or what a person said of an incident.
+    /// A run that serves another, such as the plan for an approval or a safety copy; what a person said of an incident; or a
+    /// sample finding, which is no finding.
     Aside,
     /// An operator's change of settings, policies, exemptions and the like, and what Redress changed of its own.
     Change,
@@ -155,6 +156,7 @@ struct Growing {
     evidence: Kept<(String, String)>,
     undoes: bool,
     aside: bool,
+    sample: bool,
 }
 
 /// Everything that was read.
@@ -211,6 +213,7 @@ impl Fold {
         case.undoes |= some(detail::UNDOES).is_some();
         let is_said = [code::CASE_CLOSED, code::ESCALATED].contains(&of(detail::CODE));
         case.aside |= is_said || some(detail::PLAN_FOR).is_some();
+        case.sample |= record.is_sample();
         let state = draft.execution_status;
         match state {
             State::Claimed => case.started.earliest(place, || ()),
@@ -253,7 +256,9 @@ impl Growing {
         let (started, asked, undone) = (self.started.at(), self.asked.at(), self.undone.at());
         let event = self.event.value().unwrap_or(first);
         let subject = self.subject.value()?;
-        let kind = if subject.own {
+        let kind = if self.sample {
+            Kind::Aside
+        } else if subject.own {
             Kind::Change
         } else if subject.control.is_none() {
             Kind::Rejected

@@ -104,6 +104,19 @@ fn report(drafts: Vec<RecordDraft>, flags: &[&str]) -> Content {
 }
 
 #[test]
+fn a_sample_counts_nowhere() {
+    let mut drafts = october();
+    for fate in [Fate::Told, Fate::Failed, Fate::Fixed(10 * SECOND)] {
+        let (_, told) = story(&subject("S3.8", SeverityLabel::High, "sampled"), OCTOBER + 12 * DAY, HOUR, fate);
+        drafts.extend(told.into_iter().map(|mut draft| {
+            draft.detail.insert(detail::SAMPLE.to_owned(), "true".to_owned());
+            draft
+        }));
+    }
+    assert_eq!(report(drafts, &[]).figures, report(october(), &[]).figures);
+}
+
+#[test]
 fn a_month_of_everything_is_counted_as_the_definitions_say() {
     let figures = report(october(), &[]).figures;
     let all = &figures.all;

@@ -217,13 +217,16 @@ pub struct Subject {
     /// What `GuardDuty` said besides, when it was the one that reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<Reported>,
+    /// The finding is a sample of GuardDuty's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sample: bool,
 }
 
 impl Subject {
     /// Whether it is of an incident, as [`crate::ledger::Record::is_of_incident`] tells it of a record.
     #[must_use]
     pub fn is_of_incident(&self) -> bool {
-        self.reported.is_some() || self.control.as_ref().is_some_and(|control| control.family() == "Contain")
+        self.reported.is_some() || self.control.as_ref().is_some_and(|control| matches!(control.family(), "Contain" | crate::names::DESTROY))
     }
 }
 
@@ -697,6 +700,7 @@ mod tests {
                 remediation_type: RemediationType::Automatic,
                 requested_by: "Config".to_owned(),
                 reported: None,
+                sample: false,
             },
             undoes: None,
             undoable: None,

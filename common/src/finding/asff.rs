@@ -123,7 +123,15 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check, trigger: Trigger) -
         first_seen: first_seen(event, node)?,
         indicators: indicators(node),
         actors: Vec::new(),
+        sample: is_sample(node),
     })
+}
+
+/// Whether its product made it up: a field of ASFF's own, and what GuardDuty said of it.
+fn is_sample(node: &Node<'_>) -> bool {
+    let told = node.find(&["ProductFields", "aws/guardduty/service/additionalInfo/sample"]);
+    node.get("Sample").is_some_and(|sample| sample.is_true())
+        || told.is_some_and(|told| told.text().is_ok_and(|text| text == "true"))
 }
 
 /// What the finding says of the other side.

@@ -56,5 +56,6 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
         first_seen: event.not_after(recorded),
         indicators: Vec::new(),
         actors: Vec::new(),
+        sample: false,
     })
 }

@@ -14,9 +14,6 @@ pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
     if service.get("archived").is_some_and(|archived| archived.is_true()) {
         return Ok(Inbound::nothing("the guardduty finding is archived"));
     }
-    if is_sample(&service) {
-        return Ok(Inbound::nothing("the guardduty finding is a sample"));
-    }
     let whole = finding(event);
     let parts = whole.as_ref().map(|whole| attacked(event, whole)).unwrap_or_default();
     Ok(Inbound::Findings(std::iter::once(whole).chain(parts.into_iter().map(Ok)).collect()))
@@ -49,13 +46,17 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
     same_account("the event", &event.account, &account)?;
 
     let kind = detail.need_text("type")?;
+    let sample = is_sample(&detail.need("service")?);
     let resource = if is_attack_sequence(kind) {
         // A sequence spans many resources: what is under attack is the account.
         Resource::account(&account, &region)
     } else {
-        resource(&detail.need("resource")?, kind, &account, &region)?
+        let described = detail.need("resource")?;
+        match resource(&described, kind, &account, &region) {
+            Err(_) if sample => made_up(&described, &account, &region),
+            told => told?,
+        }
     };
-    resource.bind(&account, &region)?;
     Ok(Finding {
         id: detail.need_text("id")?.to_owned(),
         product_arn: None,
@@ -75,6 +76,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
             None => event.time,
         },
         indicators: indicators::collect(detail.get("service").map(|service| service.value())),
+        sample,
     })
 }
 
@@ -102,7 +104,30 @@ fn is_sample(service: &Node<'_>) -> bool {
         || inner.is_some_and(|inner| inner.get("sample") == Some(&serde_json::Value::Bool(true)))
 }
 
+/// The resource of a sample whose ARN is none (`GeneratedFindingEKSClusterArn`), or another account's: what is called so
+/// here. Where nothing can be called so, the account.
+fn made_up(node: &Node<'_>, account: &AccountId, region: &Region) -> Resource {
+    let named = match node.get_text("resourceType").ok().flatten() {
+        Some("S3Bucket") => node.first("s3BucketDetails").ok().map(|bucket| ("AWS::S3::Bucket", bucket.get("name"))),
+        Some("EKSCluster") => Some(("AWS::EKS::Cluster", node.find(&["eksClusterDetails", "name"]))),
+        Some("ECSCluster") => Some(("AWS::ECS::Cluster", node.find(&["ecsClusterDetails", "name"]))),
+        Some("Lambda") => Some(("AWS::Lambda::Function", node.find(&["lambdaDetails", "functionName"]))),
+        Some("RDSDBInstance") => {
+            Some(("AWS::RDS::DBInstance", node.find(&["rdsDbInstanceDetails", "dbInstanceIdentifier"])))
+        }
+        _ => None,
+    };
+    let named = named.and_then(|(kind, name)| Resource::of_id(kind, &name?, account, region).ok());
+    let here = named.filter(|resource| resource.bind(account, region).is_ok());
+    here.unwrap_or_else(|| Resource::account(account, region))
+}
+
 fn resource(node: &Node<'_>, found: &str, account: &AccountId, region: &Region) -> Result<Resource, ParseError> {
+    let told = described(node, found, account, region)?;
+    told.bind(account, region).map(|()| told)
+}
+
+fn described(node: &Node<'_>, found: &str, account: &AccountId, region: &Region) -> Result<Resource, ParseError> {
     let by_arn = |kind: &str, arn: Node<'_>| Ok(Resource::new(arn.arn()?, kind));
     let kind = node.need_text("resourceType")?;
     match kind {

@@ -94,6 +94,8 @@ fn finding(event: &Event<'_>, node: &Node<'_>, check: Check) -> Result<Finding, 
         first_seen: first_seen(event, &info)?,
         indicators: Vec::new(),
         actors: Vec::new(),
+        // OCSF has no word for one.
+        sample: false,
     })
 }
 

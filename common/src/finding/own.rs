@@ -125,6 +125,7 @@ fn named(event: &Event<'_>, trigger: Trigger) -> Result<Finding, ParseError> {
         first_seen: event.time,
         indicators: Vec::new(),
         actors: Vec::new(),
+        sample: false,
     })
 }
 

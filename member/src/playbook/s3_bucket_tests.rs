@@ -4,6 +4,10 @@ use super::*;
 use crate::testing::{FakeAws, job};
 
 fn bucket(mode: Mode) -> Bucket {
+    bucket_in(&FakeAws::default(), mode)
+}
+
+fn bucket_in(aws: &FakeAws, mode: Mode) -> Bucket {
     let mut job = job("arn:aws:s3:::leaks");
     job.mode = mode;
     let request = RemediateRequest {
@@ -14,7 +18,7 @@ fn bucket(mode: Mode) -> Bucket {
         parameters: std::collections::BTreeMap::new(),
         copy: None,
     };
-    Bucket::new(aws_sdk_s3::Client::new(&FakeAws::default().config()), &request)
+    Bucket::new(aws_sdk_s3::Client::new(&aws.config()), &request)
 }
 
 fn image(block: Option<Block>, versioned: bool) -> Image {
@@ -36,6 +40,15 @@ fn public_access_is_blocked_whole_and_versions_are_kept() {
     assert_eq!(operations(&bucket.plan(&image(Some(most), true)).unwrap()), ["PutPublicAccessBlock"]);
     assert!(bucket.plan(&image(Some(Block::WHOLE), true)).unwrap().0.is_empty());
     assert!(bucket.compliant(&image(Some(Block::WHOLE), false)), "versions alone do not make it public");
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_or_cannot_be_called_so_is_told() {
+    for code in ["NoSuchBucket", "InvalidBucketName"] {
+        let aws = FakeAws::default();
+        aws.answer("GET", 404, &format!("<Error><Code>{code}</Code></Error>"));
+        assert!(bucket_in(&aws, Mode::DryRun).inspect().await.unwrap().is_none(), "{code}");
+    }
 }
 
 #[test]

@@ -304,7 +304,7 @@ fn a_bucket_is_contained_and_given_back() {
 }
 
 #[test]
-fn of_what_is_not_high_people_are_told_and_of_a_sample_nothing() {
+fn of_what_is_not_high_people_are_told_and_a_sample_is_a_dry_run() {
     in_turn(async |world| {
         let account = world.member("quiet");
         let target = instance(world, &account, json!([])).await;
@@ -317,13 +317,20 @@ fn of_what_is_not_high_people_are_told_and_of_a_sample_nothing() {
         for message in [&sample, &archived, &finding(world, &target, "Recon:EC2/Portscan", 5.0)] {
             world.send_raw(&message.to_string()).await;
         }
-        let told = done(world, &target, "Notified").await;
-        assert_eq!(told.code(), "notify");
+        let of_it = |record: &Value| record["ResourceId"] == *target.arn;
+        let told = |record: &Value| of_it(record) && record["Detail"]["Code"] == "notify";
+        let told = world.ended(&account, "people are told", told).await;
+        assert_eq!(told.states().last(), Some(&"Notified"));
+        let tried = |record: &Value| of_it(record) && record["Detail"]["Outcome"] == "Planned";
+        let tried = world.ended(&account, "the sample is planned", tried).await;
+        assert_eq!((&tried.last()["Detail"]["Sample"], tried.outcome()), (&json!("true"), "Planned"));
+        assert_eq!(tried.states(), ["Planned", "Claimed", "Notified"]);
         quiet(world).await;
         let ids: BTreeSet<String> =
             world.ledger_about(&target.arn).await.iter().map(|record| record["RemediationId"].to_string()).collect();
-        assert_eq!(ids.len(), 1, "samples and what is archived leave no record");
-        assert!(calls_of(world, &names::contain_role("EC2"), mark).is_empty());
+        assert_eq!(ids.len(), 2, "what is archived leaves no record");
+        assert_eq!(world.changes_since(&account, mark), [""; 0]);
+        assert_eq!(state(world, &target).await, before);
         // What a person asks for is done, whatever GuardDuty thinks: first in words, then in fact.
         let planned = world.remediate(&target, Mode::DryRun).await;
         assert_eq!(planned.outcome(), "Planned", "{}", planned.error());

@@ -76,6 +76,34 @@ fn the_shipped_sets_say() {
 }
 
 #[test]
+fn of_a_sample_a_dry_run_is_made_and_nothing_more_whoever_asks() {
+    for set in PolicySetName::SHIPPED {
+        let name = set.as_str();
+        for (by, mode, risk, permit) in [
+            (rule(), Mode::DryRun, Risk::Disruptive, "dry-run-a-sample"),
+            (Asker::Rule("GuardDuty".to_owned()), Mode::DryRun, Risk::Destructive, "dry-run-a-sample"),
+            (custom_action(), Mode::DryRun, Risk::Disruptive, "dry-run-when-a-person-asks"),
+        ] {
+            let dry = ask(set, &Asked { mode, risk, sample: true, ..asked(by.clone()) });
+            assert_eq!(
+                (dry.disposition, dry.policies),
+                (Disposition::Act, ids([&format!("{name}.{permit}")])),
+                "{by:?}"
+            );
+        }
+        for by in [rule(), campaign(), jo(), custom_action()] {
+            for (mode, risk) in [Mode::Apply, Mode::Restore]
+                .into_iter()
+                .flat_map(|mode| [Risk::Reversible, Risk::Disruptive, Risk::Destructive].map(|risk| (mode, risk)))
+            {
+                let more = ask(set, &Asked { mode, risk, sample: true, pilot: true, ..asked(by.clone()) });
+                assert_eq!(more.disposition, Disposition::Notify, "{name} {by:?} {mode:?} {risk:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn open_admin_ports_are_closed_by_a_policy_of_that_name() {
     let of = |control: &str| {
         let asked = Asked { control: control.parse().unwrap(), risk: Risk::Disruptive, ..asked(rule()) };
