@@ -66,7 +66,8 @@ fn principal(subject: &Subject) -> Option<&str> {
 /// What these records say besides of a remediation whose end in this state people are about to be told.
 fn of(mut records: Vec<Record>, id: RemediationId, subject: &Subject, state: State) -> Triage {
     // A bucket's ARN names no account; its records do.
-    records.retain(|record| record.draft.account_id == subject.account && record.is_of_incident());
+    let is_near = |record: &Record| record.draft.account_id == subject.account && record.is_sample() == subject.sample;
+    records.retain(|record| is_near(record) && record.is_of_incident());
     records.sort_by_key(|record| (record.draft.timestamp, record.seq));
     let exposure = records.iter().rev().filter(|record| record.draft.remediation_id == id);
     let exposure = exposure.filter_map(|record| self::exposure(record.detail(detail::IMPACT)?)).next();

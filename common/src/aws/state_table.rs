@@ -226,7 +226,11 @@ impl Subject {
     /// Whether it is of an incident, as [`crate::ledger::Record::is_of_incident`] tells it of a record.
     #[must_use]
     pub fn is_of_incident(&self) -> bool {
-        self.reported.is_some() || self.control.as_ref().is_some_and(|control| matches!(control.family(), "Contain" | crate::names::DESTROY))
+        self.reported.is_some()
+            || self
+                .control
+                .as_ref()
+                .is_some_and(|control| matches!(control.family(), "Contain" | crate::names::DESTROY))
     }
 }
 
