@@ -196,7 +196,7 @@ fn add(dir: &Path, name: &str, files: &mut BTreeMap<String, String>) {
 }
 
 /// Calls of the SDK whose IAM action has another name.
-const RENAMED: [(&str, &[&str]); 13] = [
+const RENAMED: [(&str, &[&str]); 14] = [
     ("DeleteBucketLifecycle", &["PutLifecycleConfiguration"]),
     ("DeletePublicAccessBlock", &["PutBucketPublicAccessBlock"]),
     ("GetBucketLifecycleConfiguration", &["GetLifecycleConfiguration"]),
@@ -205,6 +205,7 @@ const RENAMED: [(&str, &[&str]); 13] = [
     ("GetPublicAccessBlock", &["GetBucketPublicAccessBlock"]),
     ("HeadBucket", &["ListBucket"]),
     ("Invoke", &["InvokeFunction"]),
+    ("ListObjectVersions", &["ListBucketVersions"]),
     ("ListObjectsV2", &["ListBucket"]),
     ("PutBucketLifecycleConfiguration", &["PutLifecycleConfiguration"]),
     ("PutBucketNotificationConfiguration", &["PutBucketNotification"]),
@@ -215,8 +216,12 @@ const RENAMED: [(&str, &[&str]); 13] = [
 /// Calls over the wire whose IAM action has another name: API Gateway's policies speak of HTTP's methods.
 const METHODS: [(&str, &str); 2] = [("GetStage", "GET"), ("UpdateStage", "PATCH")];
 
-/// Declared calls that AWS makes in a function's name.
-const MADE_BY_AWS: [(&str, &str); 1] = [("sqs:GetQueueAttributes", "Lambda, of the queue that starts a function")];
+/// Declared calls that AWS makes in a function's name, or asks for beside another.
+const MADE_BY_AWS: [(&str, &str); 3] = [
+    ("sqs:GetQueueAttributes", "Lambda, of the queue that starts a function"),
+    ("s3:PutObjectRetention", "S3, of a PutObject that carries a lock"),
+    ("s3:ListBucket", "S3, before it says of an object that it is not there"),
+];
 
 /// Calls whose operation is not where they are sent: a function makes them ready.
 const MADE_READY: [(&str, &str); 1] = [("common/src/aws/evidence.rs", "PutObject")];

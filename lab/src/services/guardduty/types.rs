@@ -1,5 +1,6 @@
-//! The finding types that the lab's GuardDuty knows: those that AWS documents as active, less a few that no resource here
-//! stands for (ECS, malware in backups). A severity that varies is the one that AWS gives as the default.
+//! The finding types that the lab's GuardDuty knows: what the playbooks' files name, and others that AWS documents, less those
+//! that no resource here stands for (ECS, malware in backups). The list and the severities are from an older copy of AWS's
+//! page: what is newer is missing.
 
 /// A finding type.
 pub struct Kind {
