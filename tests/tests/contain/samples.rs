@@ -1,5 +1,7 @@
 //! GuardDuty's own sample findings, of every type that a playbook names, go the whole way and change nothing.
 
+use std::collections::BTreeMap;
+
 use redress_common::arn::Arn;
 use redress_common::catalogue::Catalogue;
 use redress_common::finding::Check;
