@@ -129,6 +129,12 @@ pub trait Native: Send + Sync {
         false
     }
 
+    /// Whether this planned call is made when an earlier run was cut off and the control holds already, so that what stands
+    /// beside it is not left out. It passes over what is done.
+    fn is_left(&self, _call: &Call, _now: &Image) -> bool {
+        false
+    }
+
     /// How long to wait between read-backs after a change.
     fn pace(&self) -> &'static [Duration] {
         &remediate::PACE

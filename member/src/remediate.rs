@@ -296,10 +296,36 @@ impl Run<'_> {
         self.native.resumes();
         let recorded = self.evidence.open_before(&stored.evidence).await?;
         match judge::resume(self.reached(now), now, &recorded.pre_image) {
-            Resume::Reached => self.end(stored, self.done(), "", Left::Own(now)).await,
+            Resume::Reached => self.finish(stored, &recorded.change, now).await,
             Resume::Again => self.change(stored, &recorded, &recorded.pre_image).await,
             Resume::Stop if self.native.half_way(now, &recorded.pre_image) => self.change(stored, &recorded, now).await,
             Resume::Stop => self.end(stored, Outcome::Failed, HALF_DONE, Left::Found(now)).await,
+        }
+    }
+
+    /// The control holds: what an earlier run had not come to is done, and told where it fails.
+    async fn finish(&self, stored: &Stored, change: &Change, now: &Image) -> Result<Stored, RemediateError> {
+        let mut lacks = Vec::new();
+        let mut left = change.0.iter().filter(|call| self.native.is_left(call, now)).peekable();
+        if left.peek().is_none() {
+            return self.end(stored, self.done(), "", Left::Own(now)).await;
+        }
+        for call in left {
+            lacks.extend(self.native.call(call).await.err().map(|error| error.to_string()));
+        }
+        match self.native.inspect().await {
+            Ok(Some(now)) if self.reached(&now) => {
+                self.end(stored, self.done(), &lacks.join("; "), Left::Own(&now)).await
+            }
+            Ok(now) => {
+                let error = "what held when an earlier run was cut off does not hold any more";
+                let absent = judge::absent();
+                self.end(stored, Outcome::Unverified, error, self::left(now.as_ref(), &absent)).await
+            }
+            Err(error) => {
+                let error = format!("the resource could not be read back: {error}");
+                self.end(stored, Outcome::Unverified, &error, Left::Found(&judge::absent())).await
+            }
         }
     }
 

@@ -33,6 +33,8 @@ struct World {
     shown: Option<[u32; 2]>,
     /// Somebody else sets this after so many looks.
     intruder: Option<(usize, [u32; 2])>,
+    /// Every planned call is one that is made after a run that was cut off.
+    leaves: bool,
     looks: usize,
     calls: Vec<Call>,
 }
@@ -105,6 +107,10 @@ impl Native for Dials {
     fn plan_restore(&self, now: &Image, before: &Image) -> Result<Change, NativeError> {
         let number = |dial: usize| before.state["N"][dial].as_u64().unwrap() as u32;
         Ok(Self::set([number(0), number(1)], now))
+    }
+
+    fn is_left(&self, _call: &Call, _now: &Image) -> bool {
+        self.world.lock().unwrap().leaves
     }
 
     async fn call(&self, call: &Call) -> Result<(), NativeError> {
@@ -293,6 +299,25 @@ async fn defect_18_a_worker_that_dies_after_the_pre_image_is_taken_over_by_what_
         assert_eq!((answer.outcome, second.calls().len()), (outcome, calls), "found {found:?}");
         assert_eq!(aws.evidence(&job).await.1.pre_image, image([1, 1]), "the first pre-image stands");
     }
+}
+
+/// A playbook that was cut off once its resource was isolated: what it had not come to is done, and where that fails it is told.
+#[tokio::test]
+async fn a_worker_that_dies_after_the_control_holds_leaves_nothing_undone() {
+    for (fail_calls, lacks) in [(vec![], false), (vec![1], true)] {
+        let (aws, job) = (FakeAws::default(), job(GROUP));
+        aws.lose_next_put();
+        assert!(run(&Dials::at([1, 1]), &job, None, &aws.writer(), &here(), &PACE).await.is_err());
+        let second = Dials::at([2, 2]).but(|world| (world.leaves, world.fail_calls) = (true, fail_calls.clone()));
+        let answer = go(&aws, &second, &job).await;
+        assert_eq!((answer.outcome, second.calls().len()), (Outcome::Verified, 2));
+        assert_eq!(answer.error.contains("RequestLimitExceeded"), lacks, "{}", answer.error);
+    }
+    let (aws, job) = (FakeAws::default(), job(GROUP));
+    aws.lose_next_put();
+    assert!(run(&Dials::at([1, 1]), &job, None, &aws.writer(), &here(), &PACE).await.is_err());
+    let taken_back = Dials::at([2, 2]).but(|world| (world.leaves, world.intruder) = (true, Some((1, [9, 9]))));
+    assert_eq!(go(&aws, &taken_back, &job).await.outcome, Outcome::Unverified);
 }
 
 #[tokio::test]

@@ -402,7 +402,12 @@ impl Instance {
 
     /// Takes everything that is let in out of the group for the moment.
     async fn shut(&self, vpc: &str) -> Result<(), NativeError> {
-        let group = self.groups.lock().await.get(&(vpc.to_owned(), UNTRACK.to_owned())).cloned();
+        let known = self.groups.lock().await.get(&(vpc.to_owned(), UNTRACK.to_owned())).cloned();
+        let group = match known {
+            // An earlier run opened it, and was cut off.
+            None => self.find(vpc).await?.into_iter().find(|group| group.group_name() == Some(UNTRACK)),
+            known => known,
+        };
         let Some(group) = group else { return Ok(()) };
         let revoked = self
             .ec2
@@ -560,6 +565,22 @@ impl Native for Instance {
             _ => false,
         };
         self.mode == Mode::Apply && !isolates
+    }
+
+    /// What protects it, what is evidence, and the open group; not what would move an interface once more.
+    fn is_left(&self, call: &Call, now: &Image) -> bool {
+        let Ok(now) = typed::<State>(&now.state, "the state", DECLARED.name) else { return false };
+        let is_left = match call.operation.as_str() {
+            "PutRolePolicy" => now.role.is_some_and(|role| role.deny.is_none()),
+            "EnterStandby" => now.scaling.is_some_and(|scaling| !scaling.standby),
+            "CreateSnapshots" => call.parameters["Tags"][TAKEN] == Taken::After.as_str(),
+            "CreateTags"
+            | "ModifyInstanceAttribute"
+            | "ModifyInstanceMetadataOptions"
+            | "RevokeSecurityGroupIngress" => true,
+            _ => false,
+        };
+        self.mode == Mode::Apply && is_left
     }
 
     /// Each interface is in its own groups still, or in one of ours.

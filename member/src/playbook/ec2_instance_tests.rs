@@ -148,6 +148,30 @@ fn a_run_that_was_cut_off_goes_on_and_somebody_elses_groups_stop_it() {
 }
 
 #[test]
+fn what_a_run_left_that_was_cut_off_after_isolation_is_done_and_no_interface_moves_again() {
+    let playbook = playbook(&FakeAws::default(), Mode::Apply, "Instance");
+    let change = playbook.plan(&state().image().unwrap()).unwrap();
+    let left = |now: &State| {
+        let now = now.image().unwrap();
+        assert!(playbook.compliant(&now));
+        shown(&Change(change.0.iter().filter(|call| playbook.is_left(call, &now)).cloned().collect()))
+    };
+    let isolated = State { interfaces: contained().interfaces, is_sealed: true, ..state() };
+    let closed = ["RevokeSecurityGroupIngress redress-untrack", "RevokeSecurityGroupIngress redress-untrack"];
+    assert_eq!(
+        left(&isolated),
+        [
+            &closed[..],
+            &["PutRolePolicy", "ModifyInstanceAttribute", "EnterStandby"],
+            &["ModifyInstanceMetadataOptions", "CreateTags", "CreateSnapshots after"]
+        ]
+        .concat()
+    );
+    let whole = left(&contained());
+    assert!(!whole.contains(&"PutRolePolicy".to_owned()) && !whole.contains(&"EnterStandby".to_owned()), "{whole:?}");
+}
+
+#[test]
 fn whose_sessions_end_is_a_parameter_and_the_instances_own_is_the_narrow_one() {
     let aws = FakeAws::default();
     let own = playbook(&aws, Mode::Apply, "Instance").denial();

@@ -327,6 +327,10 @@ impl Native for ContainInstance {
         call.operation.ends_with("Snapshot")
     }
 
+    fn is_left(&self, call: &Call, _now: &Image) -> bool {
+        self.may_fail(call)
+    }
+
     /// Each setting is as it was, or as it is to be.
     fn half_way(&self, now: &Image, before: &Image) -> bool {
         let read = |image: &Image| typed::<State>(&image.state, "the state", DECLARED.name);
