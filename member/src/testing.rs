@@ -114,7 +114,9 @@ impl FakeAws {
     /// What is stored under a key of the bucket.
     pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
         let world = self.0.lock().unwrap();
-        let found = world.objects.iter().find(|(path, _)| path.ends_with(key));
+        // As it stands in a URL.
+        let key = key.replace('=', "%3D");
+        let found = world.objects.iter().find(|(path, _)| path.replace('=', "%3D").ends_with(&key));
         found.map(|(_, (_, body))| body.clone())
     }
 

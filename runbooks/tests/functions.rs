@@ -251,7 +251,8 @@ fn start(text: &str, end: usize) -> usize {
             _ if depth > 0 => {}
             _ if one.is_ascii_whitespace() => {
                 // A line break inside a chain.
-                if !text[at..end].trim_start().starts_with('.') {
+                let after = text[at..end].trim_start();
+                if !after.is_empty() && !after.starts_with('.') {
                     return at;
                 }
             }

@@ -550,13 +550,14 @@ pub(crate) fn figures(cases: &[Case], period: &Period, targets: &[Target], assum
     let mut undos = Undos::default();
     let (mut dry_runs, mut changes, mut rejected, mut runs, mut kept_fixes) = (0, 0, 0, 0, 0);
     for case in cases {
-        runs += u64::from(case.started.is_some_and(|at| period.has(at)));
+        let is_counted = case.kind != Kind::Sample;
+        runs += u64::from(is_counted && case.started.is_some_and(|at| period.has(at)));
         let ended = case.end().filter(|(at, _)| period.has(*at));
         match case.kind {
             Kind::Change => changes += u64::from(period.has(case.first)),
             Kind::Rejected => rejected += u64::from(period.has(case.first)),
             Kind::DryRun => dry_runs += u64::from(ended.is_some()),
-            Kind::Aside => {}
+            Kind::Aside | Kind::Sample => {}
             Kind::Undo => {
                 if let Some((_, state)) = ended {
                     *match (state, case.outcome.as_str()) {

@@ -26,9 +26,10 @@ pub(crate) enum Kind {
     Undo,
     /// Somebody asked what would be changed.
     DryRun,
-    /// A run that serves another, such as the plan for an approval or a safety copy; what a person said of an incident; or a
-    /// sample finding, which is no finding.
+    /// A run that serves another, such as the plan for an approval or a safety copy; or what a person said of an incident.
     Aside,
+    /// A sample finding, which is no finding: it counts nowhere.
+    Sample,
     /// An operator's change of settings, policies, exemptions and the like, and what Redress changed of its own.
     Change,
     /// An input that was not understood: no control, no resource.
@@ -257,7 +258,7 @@ impl Growing {
         let event = self.event.value().unwrap_or(first);
         let subject = self.subject.value()?;
         let kind = if self.sample {
-            Kind::Aside
+            Kind::Sample
         } else if subject.own {
             Kind::Change
         } else if subject.control.is_none() {

@@ -2,6 +2,8 @@
 
 use redress_common::contract::{CopyStep, Outcome, plan_sha256};
 
+use serde_json::Value;
+
 use super::*;
 use crate::remediate::handle;
 use crate::testing::{FakeAws, here, job};
@@ -114,16 +116,14 @@ fn is_there(aws: &FakeAws, volumes: &[&str]) {
 
 #[test]
 fn the_snapshots_come_first_then_its_protection_goes_off_and_it_is_terminated() {
-    let said = |state: &State| -> Vec<String> {
+    let said = |state: &State| -> Vec<Value> {
         let calls = destroy(state).unwrap();
-        calls.iter().map(|call| format!("{} {}", call.operation, call.parameters)).collect()
+        calls.iter().map(|call| json!([call.operation, call.parameters])).collect()
     };
-    let (first, last) = (
-        "CreateSnapshots {\"InstanceSpecification\":{\"InstanceId\":\"i-1\"}}",
-        "TerminateInstances {\"InstanceIds\":[\"i-1\"]}",
-    );
-    let off = "ModifyInstanceAttribute {\"DisableApiTermination\":false,\"InstanceId\":\"i-1\"}";
-    assert_eq!(said(&state()), [first, off, last]);
+    let first = json!(["CreateSnapshots", { "InstanceSpecification": { "InstanceId": "i-1" } }]);
+    let last = json!(["TerminateInstances", { "InstanceIds": ["i-1"] }]);
+    let off = json!(["ModifyInstanceAttribute", { "DisableApiTermination": false, "InstanceId": "i-1" }]);
+    assert_eq!(said(&state()), [first.clone(), off, last.clone()]);
     assert_eq!(said(&State { is_protected: false, ..state() }), [first, last]);
     let declared = destroy(&state()).unwrap();
     assert!(declared.iter().all(|call| DECLARED.changes.contains(&format!("ec2:{}", call.operation).as_str())));

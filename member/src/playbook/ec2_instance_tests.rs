@@ -334,6 +334,7 @@ async fn memory_is_waited_for_until_its_command_ends_and_no_longer_than_is_said(
 
     // Isolation waits no longer than it may.
     request.parameters.insert("MemoryCaptureSeconds".to_owned(), json!(0));
+    aws.answer("GetCommandInvocation", 200, &json!({ "Status": "InProgress" }).to_string());
     let (told, item) = capture(&aws, &request).await;
     assert!(told.unwrap_err().contains("not over") && item.detail.ends_with("not over when isolation began"));
 }
