@@ -118,10 +118,14 @@ const GAPS: &[Gap] = &[
                 let transitions = rule["Transitions"].as_array().into_iter().flatten();
                 let transitions = transitions
                     .map(|one| json!({ "Days": one["TransitionInDays"], "StorageClass": one["StorageClass"] }));
+                // A number that is a parameter comes as text.
+                let days = &rule["ExpirationInDays"];
+                let days = days.as_u64().or_else(|| days.as_str()?.parse().ok());
                 json!({
-                    "ID": rule["Id"], "Status": rule["Status"], "Filter": { "Prefix": "" },
+                    "ID": rule["Id"], "Status": rule["Status"],
+                    "Filter": { "Prefix": rule["Prefix"].as_str().unwrap_or_default() },
                     "Transitions": transitions.collect::<Vec<_>>(),
-                    "Expiration": { "Days": rule["ExpirationInDays"] },
+                    "Expiration": days.map(|days| json!({ "Days": days })),
                     "NoncurrentVersionExpiration": rule["NoncurrentVersionExpiration"],
                     "AbortIncompleteMultipartUpload": rule["AbortIncompleteMultipartUpload"],
                 })
