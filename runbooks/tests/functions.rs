@@ -306,7 +306,7 @@ fn method(outline: &str) -> Option<&str> {
 fn sent(text: &str, at: usize) -> Option<String> {
     let mut from = start(text, at);
     let mut shape = outline(&text[from..at]);
-    for _ in 0..4 {
+    for _ in 0..8 {
         // What is made of itself in an `if` was there before.
         let chosen = shape.starts_with("if") && shape.contains("else{");
         if let Some(name) = method(&shape).filter(|_| !chosen) {
