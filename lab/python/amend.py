@@ -31,6 +31,8 @@ def all_of_it():
     leave_documents_to_the_lab()
     leave_automation_rules_to_the_lab()
     make_nested_stacks_in_turn()
+    tell_reads_of_concurrency_from_writes()
+    refuse_what_is_missing_to_who_may_not_list()
     keep_what_nested_templates_retain()
     keep_attributes_of_nested_resources()
     read_templates_and_packages_of_other_accounts()
@@ -329,6 +331,19 @@ def name_batches_by_their_action():
     iam_actions.extract_iam_action = named
 
 
+def tell_reads_of_concurrency_from_writes():
+    """A function's concurrency is read, set and removed under one path; MiniStack takes all three for setting it."""
+    action_of = iam_actions._lambda_action
+
+    def named(method, path):
+        if path.rstrip("/").endswith("/concurrency"):
+            verb = {"GET": "Get", "DELETE": "Delete"}.get(method, "Put")
+            return f"{verb}FunctionConcurrency"
+        return action_of(method, path)
+
+    iam_actions._lambda_action = named
+
+
 def replace_password_policies():
     """`UpdateAccountPasswordPolicy` replaces the policy: what is not given goes back to its default. MiniStack merges."""
     update = iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"]
@@ -541,6 +556,23 @@ def ask_s3_before_tagging_its_buckets():
         return await handle(method, path, headers, body, query_params)
 
     tagging.handle_request = asked
+
+
+def refuse_what_is_missing_to_who_may_not_list():
+    """S3 says 404 of an object that is not there to who may list the bucket, and 403 to others."""
+    get = s3._get_object
+
+    def got(bucket, key, headers, query_params=None):
+        answer = get(bucket, key, headers, query_params)
+        asks = extract_access_key_id(headers, query_params or {})
+        if answer[0] != 404 or not asks or "NoSuchKey" not in str(answer[2]):
+            return answer
+        region = extract_region(headers, query_params or {})
+        if iam_evaluator.enforce(asks, "s3:ListBucket", "s3", region, resource_arn=f"arn:aws:s3:::{bucket}"):
+            return s3._error("AccessDenied", "Access Denied", 403, f"/{bucket}/{key}")
+        return answer
+
+    s3._get_object = got
 
 
 def tell_policies_the_key_of_an_upload():

@@ -150,8 +150,6 @@ impl Clinic {
         let rights = listed.as_array().unwrap().iter().flat_map(|check| check["Rights"].as_array().unwrap());
         let mut rights: BTreeSet<&str> = rights.filter_map(Value::as_str).collect();
         rights.insert("iam:ListRolePolicies");
-        // What MiniStack takes `GetFunctionConcurrency` for.
-        rights.insert("lambda:PutFunctionConcurrency");
         let calls = self.world.bed.lab.record().calls();
         let as_reader = calls.iter().filter(|call| call.principal.contains(READER) && call.account == self.member);
         let asked: BTreeSet<&str> =

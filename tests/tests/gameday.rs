@@ -157,7 +157,9 @@ fn what_was_contained_is_given_back_whole() {
                 seat.comes_to(scenario, [true, false, false]).await;
             }
             let cases = seat.says(&["case", "list", "--account", &account]).await;
-            let case = cases.as_array().unwrap().iter().find(|case| case["Resource"] == arn).unwrap();
+            let is_of_it =
+                |case: &&Value| case["Resources"].as_array().unwrap().iter().any(|one| one["Resource"] == arn);
+            let case = cases.as_array().unwrap().iter().find(is_of_it).unwrap();
             assert_eq!(case["Standing"], "Contained", "{case:#}");
             let records = seat.says(&["audit", "list", "--resource", arn]).await;
             let verified = records.as_array().unwrap().iter().find(|record| record["ExecutionStatus"] == "Verified");

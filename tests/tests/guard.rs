@@ -40,7 +40,8 @@ fn the_guard_tells_tags_and_that_they_mark_the_resource_as_critical() {
         let target = world.guardable("bucket", &world.member("guarded")).await;
         let plain = world.guarded(&target, &[]).await;
         assert_eq!(refused(&plain), Vec::<&str>::new());
-        assert_eq!(GuardEvidence { unanswered: Vec::new(), ..plain }, GuardEvidence::default());
+        let nobody = GuardEvidence { exposure: Some(Vec::new()), ..GuardEvidence::default() };
+        assert_eq!(GuardEvidence { unanswered: Vec::new(), ..plain }, nobody);
 
         let tags = json!([{ "Key": "Criticality", "Value": "High" }, { "Key": "Managed-By", "Value": "terraform" }]);
         let bucket = target.arn.strip_prefix("arn:aws:s3:::").unwrap();

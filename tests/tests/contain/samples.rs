@@ -104,8 +104,9 @@ fn every_sample_goes_the_whole_way_marked_as_one_and_changes_nothing() {
 
         // Nobody has an incident of it.
         let list = ["case", "list", "--account", &account, "--json"];
-        let about =
-            |cases: &Value| cases.as_array().unwrap().iter().filter(|case| case["Resource"] == instance).count();
+        let is_of_it =
+            |case: &&Value| case["Resources"].as_array().unwrap().iter().any(|one| one["Resource"] == instance);
+        let about = |cases: &Value| cases.as_array().unwrap().iter().filter(is_of_it).count();
         assert_eq!(about(&redress(world, &list).await), 0);
         let samples = redress(world, &[&list[..], &["--samples"]].concat()).await;
         assert_eq!(about(&samples), 1, "{samples:#}");
