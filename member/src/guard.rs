@@ -164,6 +164,12 @@ impl Guard {
             }
             Subject::Other => {
                 questions.ask("tags", tagging::tags(here.tagging(), arn.to_string()));
+                if let Some(name) = arn.capture("arn:*:rds:*:*:db:{}") {
+                    questions.ask("exposure", exposure::of_database(here.wire(), ec2(), name.to_owned()));
+                }
+                if let Some(name) = arn.capture("arn:*:lambda:*:*:function:{}") {
+                    questions.ask("exposure", exposure::of_function(here.wire(), name.to_owned()));
+                }
             }
         }
     }

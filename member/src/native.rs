@@ -45,7 +45,7 @@ pub mod iam_user_policies;
 pub mod lambda_policy;
 pub mod load_balancer_attribute;
 mod log_bucket;
-mod policy_text;
+pub(crate) mod policy_text;
 pub(crate) mod rds;
 pub mod rds_unencrypted_instance;
 pub mod rds_unencrypted_snapshot;

@@ -166,6 +166,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (names::AUDITOR_ROLE, ""),
     // What is kept of incidents: `contain` exports a case.
     (names::EVIDENCE_READER_ROLE, "s3:ListBucket"),
+    // Who can reach a database or a function: `contain` reads that of each before it contains it.
+    (names::GUARD_ROLE, "rds:DescribeDBInstances"),
+    (names::GUARD_ROLE, "lambda:"),
     // RDS alone assumes it; the lab has no agents on databases.
     (names::RDS_MONITORING_ROLE, ""),
     // `reconcile` uses every line of it, and takes away each that all runs use: it has leases of seconds.

@@ -10,6 +10,8 @@ use aws_types::region::Region as SdkRegion;
 use redress_common::aws::evidence::s3_client;
 use redress_common::ids::Region;
 
+use crate::wire::Wire;
+
 /// The clients of every Region that was asked about.
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<BTreeMap<Region, Arc<Here>>>);
@@ -67,6 +69,11 @@ impl Here {
 
     pub(super) fn s3(&self) -> aws_sdk_s3::Client {
         self.s3.get_or_init(|| s3_client(&self.config, &self.region)).clone()
+    }
+
+    /// For what has no SDK crate here.
+    pub(super) fn wire(&self) -> Wire {
+        Wire::new(self.config.clone())
     }
 
     pub(super) fn tagging(&self) -> aws_sdk_resourcegroupstagging::Client {

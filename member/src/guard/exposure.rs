@@ -1,4 +1,5 @@
-//! Whether anybody outside can reach an instance: by a public address, and a group whose rules let anybody in.
+//! Whether anybody outside can reach an instance or a database, by a public address and a group whose rules let anybody in, or
+//! a function, by its URL or its policy.
 //!
 //! What else decides it, such as network ACLs, routes and whatever listens, is not looked at: what is found here may be shut
 //! elsewhere. Load balancers in front of an instance are not found.
@@ -9,8 +10,16 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Instance, IpPermission, SecurityGroup};
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::GuardEvidence;
+use serde_json::{Value, json};
 
 use super::Answer;
+use crate::native::policy_text;
+use crate::native::rds::{self, each};
+use crate::wire::{Operation, Protocol, Service, Wire};
+
+static LAMBDA: Service = Service { name: "lambda", signing: "lambda", host: "lambda", protocol: Protocol::RestCapital };
+static GET_URL: Operation = LAMBDA.at("GetFunctionUrlConfig", "GET", "/2021-10-31/functions/{FunctionName}/url");
+static GET_POLICY: Operation = LAMBDA.at("GetPolicy", "GET", "/2015-03-31/functions/{FunctionName}/policy");
 
 /// So many ways in are told.
 const MAX_WAYS: usize = 10;
@@ -49,6 +58,54 @@ pub(super) async fn of_instance(client: Client, id: String) -> Answer {
     let answer = client.describe_security_groups().set_group_ids(Some(groups.into_iter().collect())).send().await;
     let answer = answer.map_err(|error| AwsFailure::of("DescribeSecurityGroups", &error))?;
     Ok(exposed(ways(addresses, answer.security_groups())))
+}
+
+/// What lets anybody outside reach a database.
+pub(super) async fn of_database(wire: Wire, client: Client, name: String) -> Answer {
+    let input = json!({ "DBInstanceIdentifier": name });
+    let answer = match rds::call(&wire, &rds::DESCRIBE_INSTANCES, &input).await {
+        Err(failure) if failure.code() == Some("DBInstanceNotFound") => return Ok(GuardEvidence::default()),
+        answer => answer?,
+    };
+    let found = each(&answer["DBInstances"], "DBInstance").first().copied().cloned().unwrap_or_default();
+    let groups: BTreeSet<String> = each(&found["VpcSecurityGroups"], "VpcSecurityGroupMembership")
+        .into_iter()
+        .filter_map(|group| group["VpcSecurityGroupId"].as_str().map(str::to_owned))
+        .collect();
+    if found["PubliclyAccessible"] != "true" || groups.is_empty() {
+        return Ok(exposed(Vec::new()));
+    }
+    let answer = client.describe_security_groups().set_group_ids(Some(groups.into_iter().collect())).send().await;
+    let answer = answer.map_err(|error| AwsFailure::of("DescribeSecurityGroups", &error))?;
+    Ok(exposed(ways(Addresses { v4: true, v6: false }, answer.security_groups())))
+}
+
+/// What lets anybody outside invoke a function.
+pub(super) async fn of_function(wire: Wire, name: String) -> Answer {
+    let input = json!({ "FunctionName": name });
+    let (url, policy) = tokio::join!(wire.call(&GET_URL, &input), wire.call(&GET_POLICY, &input));
+    Ok(exposed(open_doors(&known(url)?, &known(policy)?)))
+}
+
+/// An answer; nothing when there is no such thing.
+fn known(answer: Result<Value, AwsFailure>) -> Result<Value, AwsFailure> {
+    match answer {
+        Err(failure) if failure.code() == Some("ResourceNotFoundException") => Ok(Value::Null),
+        answer => answer,
+    }
+}
+
+/// The ways into a function by its URL, and by the statements of its policy.
+fn open_doors(url: &Value, policy: &Value) -> Vec<String> {
+    let asks_nobody = url["AuthType"] == "NONE";
+    let document = policy["Policy"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let document = document.unwrap_or_default();
+    let open = document["Statement"].as_array().into_iter().flatten().filter(|one| policy_text::is_public(one));
+    let open = open.map(|one| {
+        format!("statement `{}` of its policy lets anybody call it", one["Sid"].as_str().unwrap_or_default())
+    });
+    let url = asks_nobody.then(|| "a function URL that asks nobody who they are".to_owned());
+    url.into_iter().chain(open).take(MAX_WAYS).collect()
 }
 
 fn exposed(ways: Vec<String>) -> GuardEvidence {
@@ -117,6 +174,26 @@ mod tests {
         assert_eq!(ways(v6, &[group(rule("10.0.0.0/8", "::/0"))]), open);
         assert_eq!(ways(v6, &[group(rule("0.0.0.0/0", "fd00::/8"))]), none);
         assert_eq!(ways(Addresses { v4: false, v6: false }, &[group(rule("0.0.0.0/0", "::/0"))]), none);
+    }
+
+    #[test]
+    fn a_function_is_open_by_its_url_or_by_a_statement_that_pins_nobody() {
+        let policy = |principal: Value, condition: Value| {
+            let statement = json!({
+                "Sid": "any", "Effect": "Allow", "Principal": principal, "Action": "lambda:InvokeFunction", "Resource": "*",
+                "Condition": condition,
+            });
+            json!({ "Policy": json!({ "Statement": [statement] }).to_string() })
+        };
+        let (none, iam) = (json!({ "AuthType": "NONE" }), json!({ "AuthType": "AWS_IAM" }));
+        let url = "a function URL that asks nobody who they are";
+        let by_policy = "statement `any` of its policy lets anybody call it";
+        let open = policy(json!("*"), json!({ "StringEquals": { "lambda:FunctionUrlAuthType": "NONE" } }));
+        let pinned = policy(json!("*"), json!({ "StringEquals": { "aws:SourceAccount": "111122223333" } }));
+        assert_eq!(open_doors(&none, &open), [url, by_policy]);
+        assert_eq!(open_doors(&iam, &pinned), [""; 0]);
+        assert_eq!(open_doors(&Value::Null, &policy(json!({ "Service": "s3.amazonaws.com" }), json!({}))), [""; 0]);
+        assert_eq!(open_doors(&Value::Null, &json!({ "Policy": "no JSON" })), [""; 0]);
     }
 
     #[test]

@@ -202,7 +202,7 @@ pub(super) fn allows(statement: &Value) -> bool {
 
 /// Whether a statement lets everyone in: it allows, names everyone (or all but some), and no condition pins the
 /// caller or the source down.
-pub(super) fn is_public(statement: &Value) -> bool {
+pub(crate) fn is_public(statement: &Value) -> bool {
     let everyone = aws_principals(statement).contains(&"*") || statement.get("NotPrincipal").is_some();
     allows(statement) && everyone && !is_pinned(statement)
 }

@@ -12,7 +12,7 @@ use crate::wire::{Operation, Protocol, Service, Wire};
 
 static RDS: Service =
     Service { name: "rds", signing: "rds", host: "rds", protocol: Protocol::Query { version: "2014-10-31", item: "" } };
-pub(super) static DESCRIBE_INSTANCES: Operation = RDS.operation("DescribeDBInstances");
+pub(crate) static DESCRIBE_INSTANCES: Operation = RDS.operation("DescribeDBInstances");
 pub(crate) static MODIFY_INSTANCE: Operation = RDS.operation("ModifyDBInstance");
 pub(super) static DELETE_INSTANCE: Operation = RDS.operation("DeleteDBInstance");
 pub(super) static RESTORE_INSTANCE: Operation = RDS.operation("RestoreDBInstanceFromDBSnapshot");

@@ -110,6 +110,8 @@ const TARGETS: &[Target] = &[
         Text("arn:${AWS::Partition}:s3:::redress-threat-intelligence-${AdministratorAccountId}-${AWS::Region}/list.*"),
     ),
     target("buckets", "s3", Text("arn:${AWS::Partition}:s3:::*")),
+    target("databases", "rds", Text("arn:${AWS::Partition}:rds:*:${AWS::AccountId}:db:*")),
+    target("functions", "lambda", Text("arn:${AWS::Partition}:lambda:*:${AWS::AccountId}:function:*")),
     target("keys", "kms", Text("arn:${AWS::Partition}:kms:*:${AWS::AccountId}:key/*")),
     target("stacks", "cloudformation", Text("arn:${AWS::Partition}:cloudformation:*:${AWS::AccountId}:stack/*")),
     target("policies", "iam", Text("arn:${AWS::Partition}:iam::${AWS::AccountId}:policy/*")),

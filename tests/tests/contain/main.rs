@@ -206,6 +206,12 @@ fn an_instance_is_contained_told_and_given_back_as_it_was() {
     });
 }
 
+/// What the guard found that lets anybody outside reach what was contained, as people were told.
+fn exposure(contained: &Ended) -> Value {
+    let triage = contained.last()["Detail"]["Triage"].as_str().expect("people were told of an incident");
+    serde_json::from_str::<Value>(triage).unwrap()["Exposure"].clone()
+}
+
 /// The chain of an account holds: each record names the one before.
 async fn verified(world: &World, account: &str) {
     let mut records = world.ledger(account).await;
@@ -496,6 +502,9 @@ fn a_function_is_not_run_until_it_is_given_back() {
             };
             assert_eq!((contained.outcome(), contained.error()), ("Verified", ""));
             assert_eq!(reserved().await, Some(0));
+            if before.is_none() {
+                assert_eq!(exposure(&contained), json!([]));
+            }
             quiet(world).await;
             figures(world, "Lambda function", "Compute", mark, "PutFunctionConcurrency");
             let undone = world.undo(&target, &contained.id).await;
@@ -526,6 +535,7 @@ fn nobody_reaches_a_database_until_it_is_given_back() {
         world.send_raw(&event.to_string()).await;
         let contained = done(world, &target, "Verified").await;
         assert_eq!((contained.outcome(), contained.error()), ("Verified", ""));
+        assert_eq!(exposure(&contained), json!([]), "public, but its group lets nobody in");
         let named = json!({ "Filters": [{ "Name": "group-name", "Values": [QUARANTINE] }] });
         let quarantine = call(world, &account, "ec2", "DescribeSecurityGroups", named).await["SecurityGroups"].clone();
         assert_eq!(state().await, (vec![quarantine[0]["GroupId"].clone()], json!(false), json!(true)));
