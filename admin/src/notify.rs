@@ -210,6 +210,12 @@ impl Told {
             ("Remediation", remediation, 60),
             ("Case", self.triage.as_ref().map(|known| known.case_id.as_str()).unwrap_or_default(), 60),
             ("In the last 24 hours", &self.triage.as_ref().map(related).unwrap_or_default(), 500),
+            ("Owner", self.triage.as_ref().and_then(|known| known.owner.as_deref()).unwrap_or_default(), 200),
+            (
+                "On the threat list",
+                &self.triage.as_ref().map(|known| known.threats.join(", ")).unwrap_or_default(),
+                300,
+            ),
             ("Reachable from outside", &self.triage.as_ref().map(exposed).unwrap_or_default(), 300),
         ];
         let facts = facts.into_iter().map(|(name, value, most)| (name, text::line(value, most)));

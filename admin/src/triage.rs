@@ -1,5 +1,6 @@
 //! What is known of an incident besides what was reported: other findings of its resource and its principal in the last 24
-//! hours, whether those are contained, and who can reach the resource. For people who are told of it; nothing is decided by it.
+//! hours, whether those are contained, whose the resource is, who can reach it, and what a threat list says. For people who are
+//! told of it; nothing is decided by it.
 //!
 //! One `Query` of the ledger, and one more where GuardDuty names a role or a user. [`look`] is called when people are told,
 //! which is after containment, or where nothing is contained; so it delays none. What cannot be read is said, and people are
@@ -22,6 +23,8 @@ use crate::ports::Outside;
 const BACK: SignedDuration = SignedDuration::from_hours(24);
 /// So many records of one resource are read, the newest.
 const MOST: usize = 200;
+/// Tags that say whose something is. No other tag is told: what it holds is not known here.
+const OWNERS: [&str; 3] = ["owner", "team", "contact"];
 /// So many types, and so many resources, are told.
 const TOLD: usize = 5;
 
@@ -52,7 +55,8 @@ pub(crate) async fn look<O: Outside>(
         }
     }
     let known = of(records, id, subject, state);
-    Triage { unread, exposure: exposure(impact).or(known.exposure), ..known }
+    let known = evidence(impact).iter().fold(known, with);
+    Triage { unread, ..known }
 }
 
 /// The role or user that GuardDuty names: other findings are about it. Nothing is reported of an instance's profile.
@@ -69,8 +73,8 @@ fn of(mut records: Vec<Record>, id: RemediationId, subject: &Subject, state: Sta
     let is_near = |record: &Record| record.draft.account_id == subject.account && record.is_sample() == subject.sample;
     records.retain(|record| is_near(record) && record.is_of_incident());
     records.sort_by_key(|record| (record.draft.timestamp, record.seq));
-    let exposure = records.iter().rev().filter(|record| record.draft.remediation_id == id);
-    let exposure = exposure.filter_map(|record| self::exposure(record.detail(detail::IMPACT)?)).next();
+    let own_records = records.iter().rev().filter(|record| record.draft.remediation_id == id);
+    let seen = own_records.filter_map(|record| evidence(record.detail(detail::IMPACT)?)).next();
 
     // What is closed is over.
     let closed: BTreeMap<String, u64> = records
@@ -100,14 +104,29 @@ fn of(mut records: Vec<Record>, id: RemediationId, subject: &Subject, state: Sta
     let only_tells = matches!(state, State::Notified | State::Failed);
     resources.retain(|resource| (only_tells || *resource != subject.resource_id) && !is_contained(&records, resource));
     resources.truncate(TOLD);
-    Triage {
+    let known = Triage {
         case_id: case_id.to_string(),
         related: findings.len(),
         types,
         uncontained: resources,
-        exposure,
-        unread: None,
-    }
+        ..Triage::default()
+    };
+    seen.iter().fold(known, with)
+}
+
+/// The same, with what the guard saw of the resource.
+fn with(known: Triage, seen: &GuardEvidence) -> Triage {
+    let threats = seen.threats.iter().take(TOLD).map(|entry| excerpt(entry)).collect();
+    Triage { exposure: seen.exposure.clone(), owner: owner(seen), threats, ..known }
+}
+
+/// Whose it is: by the first tag that says so, and by what manages it.
+fn owner(seen: &GuardEvidence) -> Option<String> {
+    let says = |name: &&str| seen.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let tagged = OWNERS.iter().find_map(|name| says(name)).map(|value| excerpt(value));
+    let managed = seen.owned_by.as_ref().map(|by| excerpt(&format!("{} {}", by.manager, by.name)));
+    let both: Vec<String> = tagged.into_iter().chain(managed).filter(|text| !text.trim().is_empty()).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// Whether a record is of something reported, rather than of what a person did about it.
@@ -133,9 +152,9 @@ pub(crate) fn kept(triage: &Triage) -> String {
     serde_json::to_string(triage).unwrap_or_default()
 }
 
-/// What lets anybody outside reach the resource, by the guard's evidence as the ledger keeps it.
-fn exposure(impact: &str) -> Option<Vec<String>> {
-    serde_json::from_str::<GuardEvidence>(impact).ok()?.exposure
+/// The guard's evidence as the ledger keeps it; nothing where it keeps why there is none.
+fn evidence(impact: &str) -> Option<GuardEvidence> {
+    serde_json::from_str(impact).ok()
 }
 
 #[cfg(test)]
@@ -260,6 +279,29 @@ mod tests {
         let found = known(drafts, State::Verified);
         assert_eq!((found.related, found.types.len(), found.uncontained.len()), (40, TOLD, TOLD));
         assert_eq!(found.exposure, seen.exposure);
-        assert_eq!(exposure("unknown: no answer"), None);
+        assert_eq!(evidence("unknown: no answer"), None);
+    }
+
+    #[test]
+    fn whose_it_is_and_what_a_threat_list_says_come_from_the_guard_and_no_other_tag_does() {
+        let stack = redress_common::contract::Ownership {
+            manager: "CloudFormation".to_owned(),
+            name: "shop".to_owned(),
+            hint: String::new(),
+            vouched: true,
+        };
+        let tags = [("Password", "hunter2"), ("Owner", "web team"), ("team", "core")];
+        let seen = GuardEvidence {
+            tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            owned_by: Some(stack),
+            threats: (0..9).map(|n| format!("198.51.100.{n} (feed-a)")).collect(),
+            ..GuardEvidence::default()
+        };
+        let impact = serde_json::to_string(&seen).unwrap();
+        let found = known(vec![draft(9, BUCKET, 1, State::Planned, &[(detail::IMPACT, &impact)])], State::Verified);
+        assert_eq!(found.owner.as_deref(), Some("web team; CloudFormation shop"));
+        assert_eq!((found.threats.len(), found.threats[0].as_str()), (TOLD, "198.51.100.0 (feed-a)"));
+        assert!(!kept(&found).contains("hunter2"));
+        assert_eq!(owner(&GuardEvidence::default()), None);
     }
 }

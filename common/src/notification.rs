@@ -55,6 +55,12 @@ pub struct Triage {
     /// What lets anybody outside reach the resource; see [`crate::contract::GuardEvidence::exposure`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Vec<String>>,
+    /// Whose it is, as a tag says that whoever may tag it can write, and what manages it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The entries of the threat list that the resource or the other side match; not all when there are many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub threats: Vec<String>,
     /// Set when not all could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,

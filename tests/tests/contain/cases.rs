@@ -29,7 +29,7 @@ fn a_sequence_of_attacks_and_what_its_actor_did_before_are_one_case() {
         let account = world.member("cases");
         let told = Notifications::new();
         told.subscribe(world).await;
-        let machine = instance(world, &account, json!([])).await;
+        let machine = instance(world, &account, json!([{ "Key": "Owner", "Value": "web team" }])).await;
         let bucket = public_bucket(world, &account).await;
         let before = state(world, &machine).await;
         let role_name = before["Groups"].as_object().unwrap().values().next().unwrap()[0].clone();
@@ -66,6 +66,9 @@ fn a_sequence_of_attacks_and_what_its_actor_did_before_are_one_case() {
             let types = json!(["Recon:IAMUser/TorIPCaller"]);
             assert_eq!(related, (&json!(first.id), &json!(1), &types, &json!([])), "{known:#}");
             assert!(known["Exposure"].is_array(), "{known:#}");
+            if target.arn == machine.arn {
+                assert_eq!(known["Owner"], "web team", "{known:#}");
+            }
             if target.arn == bucket.arn {
                 assert_eq!(known["Exposure"].as_array().unwrap().len(), 1, "{known:#}");
             }
