@@ -123,7 +123,7 @@ fn with(known: Triage, seen: &GuardEvidence) -> Triage {
 /// Whose it is: by the first tag that says so, and by what manages it.
 fn owner(seen: &GuardEvidence) -> Option<String> {
     let says = |name: &&str| seen.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    let tagged = OWNERS.iter().find_map(|name| says(name)).map(|value| excerpt(value));
+    let tagged = OWNERS.iter().find_map(says).map(|value| excerpt(value));
     let managed = seen.owned_by.as_ref().map(|by| excerpt(&format!("{} {}", by.manager, by.name)));
     let both: Vec<String> = tagged.into_iter().chain(managed).filter(|text| !text.trim().is_empty()).collect();
     (!both.is_empty()).then(|| both.join("; "))
