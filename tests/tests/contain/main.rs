@@ -26,6 +26,7 @@ use redress_tests::world::{World, world_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+mod asked;
 mod cases;
 mod cluster;
 mod custody;
