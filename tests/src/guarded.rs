@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::ask::Target;
+use crate::incident;
 use crate::world::World;
 
 /// The kinds of resources that the guard asks differently about, by the names that [`World::guardable`] takes.
-pub const KINDS: [&str; 13] = [
-    "account", "bucket", "group", "image", "key", "other", "policy", "public", "role", "snapshot", "stack", "user",
-    "volume",
+pub const KINDS: [&str; 15] = [
+    "account", "bucket", "database", "function", "group", "image", "key", "other", "policy", "public", "role",
+    "snapshot", "stack", "user", "volume",
 ];
 
 /// What the guard did not find out although AWS knows.
@@ -52,6 +53,8 @@ impl World {
                 call("s3", "PutBucketPolicy", json!({ "Bucket": name, "Policy": policy })).await;
                 format!("arn:aws:s3:::{name}")
             }
+            "database" => Box::pin(incident::database(self, account)).await.arn,
+            "function" => Box::pin(incident::function(self, account)).await.arn,
             "group" => {
                 let group = json!({ "GroupName": name, "Description": "guarded" });
                 let id = text(&call("ec2", "CreateSecurityGroup", group).await["GroupId"]);

@@ -166,7 +166,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (names::AUDITOR_ROLE, ""),
     // What is kept of incidents: `contain` exports a case.
     (names::EVIDENCE_READER_ROLE, "s3:ListBucket"),
-    // Who can reach a database or a function: `contain` reads that of each before it contains it.
+    // Who can reach a database or a function: `guard` asks that of each.
     (names::GUARD_ROLE, "rds:DescribeDBInstances"),
     (names::GUARD_ROLE, "lambda:"),
     // RDS alone assumes it; the lab has no agents on databases.
