@@ -85,3 +85,23 @@ fn a_role_that_may_do_nothing_gets_its_rights_back() {
         contained_and_given_back(world, &target, state, &denied).await;
     });
 }
+
+#[test]
+fn the_keys_of_a_user_are_inactive_until_they_are_given_back() {
+    in_turn(async |world| {
+        let account = world.member("people");
+        let target = Target { control: "Contain.IAMUserKeys".to_owned(), ..user(world, &account).await };
+        let named = json!({ "UserName": name(&target) });
+        let iam = async |operation: &str| call(world, &account, "iam", operation, named.clone()).await;
+        iam("CreateAccessKey").await;
+        let state = async || {
+            let keys = iam("ListAccessKeys").await["AccessKeyMetadata"].clone();
+            let statuses: Vec<Value> = keys.as_array().unwrap().iter().map(|key| key["Status"].clone()).collect();
+            (statuses, iam("ListUserPolicies").await["PolicyNames"].clone())
+        };
+        let keys = state().await.0.len();
+        assert!(keys > 0);
+        let contained = (vec![json!("Inactive"); keys], json!(["redress-contain"]));
+        contained_and_given_back(world, &target, state, &contained).await;
+    });
+}
