@@ -3,6 +3,7 @@
 //! The names are whole names, never beginnings of names: whoever may make a role could else give it one that nobody contains.
 
 use crate::arn::Arn;
+use crate::eks::EntryName;
 use crate::names;
 
 /// Every role that Redress's templates make, in either account.
@@ -91,12 +92,23 @@ pub fn refusal(arn: &Arn) -> Option<&'static str> {
             "it is a role of Redress, which contains and undoes by its roles: `redress off` stops it, and a person has to \
              look at this",
         ),
+        ("eks", _) if EntryName::of(arn).is_some_and(|entry| is_own(&entry, arn)) => Some(
+            "it is the access of a role of Redress, without which no pod of the cluster could be contained or given back: \
+             `redress off` stops it, and a person has to look at this",
+        ),
         ("lambda", _) if is_one_of(OWN_FUNCTIONS) => Some(
             "it is a function of Redress, without which nothing could be undone: `redress off` stops it, and a person has \
              to look at this",
         ),
         _ => None,
     }
+}
+
+/// Whether an access entry is that of a role of Redress. A role of such a name in another account is none.
+fn is_own(entry: &EntryName<'_>, arn: &Arn) -> bool {
+    entry.kind == "role"
+        && arn.account() == Some(&entry.account)
+        && OWN_ROLES.iter().any(|own| own.eq_ignore_ascii_case(entry.name))
 }
 
 #[cfg(test)]
@@ -120,6 +132,7 @@ mod tests {
             "arn:aws:iam::111122223333:role/redress-remediate-native",
             "arn:aws:iam::111122223333:role/Redress-Contain-IAM",
             "arn:aws:lambda:eu-central-1:111122223333:function:redress-contain-iam",
+            "arn:aws:eks:eu-central-1:111122223333:access-entry/prod/role/111122223333/Redress-Contain-Compute",
         ] {
             assert!(refused(arn), "{arn}");
         }
@@ -135,6 +148,8 @@ mod tests {
             "arn:aws:iam::111122223333:user/Redress-Remediate",
             "arn:aws:lambda:eu-central-1:111122223333:function:redress-mine",
             "arn:aws:eks:eu-central-1:111122223333:cluster/root",
+            "arn:aws:eks:eu-central-1:111122223333:access-entry/prod/role/444455556666/Redress-Contain-Compute",
+            "arn:aws:eks:eu-central-1:111122223333:access-entry/prod/user/111122223333/Redress-Contain-Compute",
         ] {
             assert!(!refused(arn), "{arn}");
         }

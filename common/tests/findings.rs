@@ -277,6 +277,48 @@ fn the_principal_behind_an_access_key_is_told_by_its_kind() {
     assert_eq!(refusal(&event).code(), "unsupported-resource");
 }
 
+/// Who calls the Kubernetes API with a name is contained alone.
+#[test]
+fn a_finding_of_a_clusters_api_is_of_the_principal_that_it_names() {
+    let cluster = "arn:aws:eks:eu-central-1:111122223333:cluster/prod";
+    let entry = |principal: &str| cluster.replace("cluster/prod", &format!("access-entry/prod/{principal}"));
+    let key =
+        |kind: &str, name: &str| json!({ "userType": kind, "userName": name, "accessKeyId": "ASIAIOSFODNN7EXAMPLE" });
+    let mut event = fixture("guardduty-instance");
+    let (tor, anonymous) = ("Impact:Kubernetes/TorIPCaller", "Impact:Kubernetes/SuccessfulAnonymousAccess");
+    let (session, foreign) = ("arn:aws:sts::111122223333:assumed-role/deploy/jo", "arn:aws:iam::999999999999:user/eve");
+    for (found, key, username, wanted) in [
+        (tor, key("Role", "deploy"), "admin", entry("role/111122223333/deploy")),
+        (tor, key("AssumedRole", "deploy"), "admin", entry("role/111122223333/deploy")),
+        (tor, key("IAMUser", "jo"), "admin", entry("user/111122223333/jo")),
+        (tor, json!(null), session, entry("role/111122223333/deploy")),
+        (tor, key("AWSAccount", ""), foreign, entry("user/999999999999/eve")),
+        (tor, key("Root", "root"), "admin", cluster.to_owned()),
+        (tor, key("FederatedUser", "jo"), "admin", cluster.to_owned()),
+        (tor, key("Role", "a b"), "admin", cluster.to_owned()),
+        (tor, json!(7), "system:serviceaccount:shop:web", cluster.to_owned()),
+        (tor, json!(null), "arn:aws:iam::111122223333:group/ops", cluster.to_owned()),
+        (anonymous, key("Role", "deploy"), session, cluster.to_owned()),
+    ] {
+        event["detail"]["type"] = json!(found);
+        event["detail"]["resource"] = json!({
+            "resourceType": "EKSCluster", "eksClusterDetails": { "arn": cluster, "name": "prod" },
+            "accessKeyDetails": key, "kubernetesDetails": { "kubernetesUserDetails": { "username": username } },
+        });
+        let resource = finding(&event).resource;
+        let kind = if wanted == cluster { "AWS::EKS::Cluster" } else { "AWS::EKS::AccessEntry" };
+        assert_eq!(
+            (resource.kind.as_str(), resource.arn.as_str()),
+            (kind, wanted.as_str()),
+            "{found} {key} {username}"
+        );
+    }
+    event["detail"]["type"] = json!(tor);
+    event["detail"]["resource"]["accessKeyDetails"] = key("Role", "deploy");
+    event["detail"]["resource"]["eksClusterDetails"]["arn"] = json!(cluster.replace("111122223333", "999999999999"));
+    assert_eq!(refusal(&event).code(), "account-mismatch");
+}
+
 /// What a process does is a pod's doing, when GuardDuty names one; who calls the API is no pod's.
 #[test]
 fn a_finding_of_a_clusters_runtime_is_of_the_pod_that_it_names() {

@@ -29,8 +29,8 @@ use aws_types::SdkConfig;
 use redress_common::aws::evidence::s3_client;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Dependent, GuardEvidence, GuardRequest};
+use redress_common::eks;
 use redress_common::ids::{AccountId, Region};
-use redress_common::pod::PodName;
 use tokio::task::JoinSet;
 
 use crate::place::{BindingError, Place};
@@ -97,8 +97,8 @@ impl Guard {
 
     /// Asks what there is to ask about this kind of resource.
     fn ask(&self, questions: &mut Questions, account: &AccountId, request: GuardRequest) {
-        // A pod has no tags: it is as critical as its cluster, and whoever manages that manages the pod.
-        let cluster = PodName::cluster(&request.resource_arn);
+        // What is in a cluster is as critical as that, and whoever manages the cluster manages it.
+        let cluster = eks::cluster_of(&request.resource_arn);
         let arn = cluster.as_ref().unwrap_or(&request.resource_arn);
         let subject = Subject::of(arn);
         let here = self.clients.of(&self.config, &request.region);

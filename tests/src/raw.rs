@@ -1,8 +1,8 @@
 //! Ways into the pipeline past every sender: raw messages, events of our making, requests that nobody waits for.
 
 use redress_common::arn::Arn;
+use redress_common::eks::{EntryName, PodName, cluster_of};
 use redress_common::names;
-use redress_common::pod::PodName;
 use redress_lab::scenario::{self, Broken};
 use serde_json::{Value, json};
 
@@ -207,7 +207,7 @@ pub fn guardduty_event(
 /// What GuardDuty tells of a cluster, or of a pod of one.
 fn cluster(arn: &str) -> Value {
     let arn: Option<Arn> = arn.parse().ok();
-    let cluster = arn.as_ref().and_then(PodName::cluster).or_else(|| arn.clone());
+    let cluster = arn.as_ref().and_then(cluster_of).or_else(|| arn.clone());
     let name = cluster.as_ref().map(|cluster| cluster.resource().trim_start_matches("cluster/"));
     let mut told = json!({
         "resourceType": "EKSCluster", "eksClusterDetails": { "arn": cluster, "name": name, "status": "ACTIVE" },
@@ -216,6 +216,15 @@ fn cluster(arn: &str) -> Value {
     if let Some(PodName { namespace, pod, .. }) = arn.as_ref().and_then(PodName::of) {
         told["kubernetesDetails"]["kubernetesWorkloadDetails"] =
             json!({ "name": pod, "type": "pods", "namespace": namespace, "hostNetwork": false });
+    }
+    if let Some(entry) = arn.as_ref().and_then(EntryName::of) {
+        let (kind, session) =
+            if entry.kind == "role" { ("Role", "ASIAEXAMPLEEXAMPLE00") } else { ("IAMUser", "AKIAEXAMPLEEXAMPLE00") };
+        told["accessKeyDetails"] = json!({
+            "accessKeyId": session, "principalId": "AROAEXAMPLEEXAMPLE00:jo", "userName": entry.name, "userType": kind,
+        });
+        told["kubernetesDetails"]["kubernetesUserDetails"] =
+            json!({ "username": entry.name, "groups": ["system:authenticated"] });
     }
     told
 }

@@ -140,6 +140,7 @@ const CONTAINED: [(&str, bool); 7] = [
     ("contain-lambda", true),
     ("contain-rds", true),
     ("contain-eks", true),
+    ("contain-eks-principal", true),
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! What GuardDuty says of a resource that was made for it: the `detail` of its event. Pure.
 
 use jiff::Timestamp;
+use redress_common::eks;
 use redress_lab::scenario::Broken;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -72,6 +73,11 @@ fn described(about: &Broken, resource: Resource) -> Value {
             let details = json!({ "arn": arn, "name": name, "status": "ACTIVE" });
             json!({ "resourceType": "EKSCluster", "eksClusterDetails": details })
         }
+        Resource::Access => {
+            let details = json!({ "arn": eks::cluster_of(&about.resource_arn), "status": "ACTIVE" });
+            let key = key_of("Role")["accessKeyDetails"].take();
+            json!({ "resourceType": "EKSCluster", "eksClusterDetails": details, "accessKeyDetails": key })
+        }
     }
 }
 
@@ -103,6 +109,11 @@ mod tests {
             (
                 Resource::Cluster,
                 "arn:aws:eks:us-east-1:222222222222:cluster/prod",
+                "CredentialAccess:Kubernetes/SuccessfulAnonymousAccess",
+            ),
+            (
+                Resource::Access,
+                "arn:aws:eks:us-east-1:222222222222:access-entry/prod/role/222222222222/deploy",
                 "CredentialAccess:Kubernetes/TorIPCaller",
             ),
         ] {

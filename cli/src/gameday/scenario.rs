@@ -87,6 +87,7 @@ pub(crate) enum Resource {
     Function,
     Database,
     Cluster,
+    Access,
 }
 
 impl Resource {
@@ -99,6 +100,7 @@ impl Resource {
             Self::Function => "AWS Lambda function",
             Self::Database => "RDS instance",
             Self::Cluster => "EKS cluster",
+            Self::Access => "access entry of an EKS cluster",
         }
     }
 
@@ -112,6 +114,7 @@ impl Resource {
             Self::Function => "Contain.LambdaFunction",
             Self::Database => "Contain.RDSInstance",
             Self::Cluster => "Contain.EKSCluster",
+            Self::Access => "Contain.EKSPrincipal",
         }
     }
 }
@@ -404,10 +407,25 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "contain-eks",
         title: "Nobody reaches a cluster's API",
-        told: "\"kubectl reaches cluster {name} of account {account} from nowhere but its VPC since a minute. The calls from Tor are a developer's own.\"",
+        told: "\"kubectl reaches cluster {name} of account {account} from nowhere but its VPC since a minute. The anonymous calls are a health check's.\"",
         member: 1,
         breaks: &[Break::Report {
             resource: Resource::Cluster,
+            kind: "CredentialAccess:Kubernetes/SuccessfulAnonymousAccess",
+            severity: 8.0,
+        }],
+        until: Some(State::Verified),
+        done: GIVEN_BACK,
+        teaches: BY_ITSELF,
+        docs: CONTAINED,
+    },
+    Scenario {
+        name: "contain-eks-principal",
+        title: "A role may do nothing in a cluster",
+        told: "\"Deployments with role {name} of account {account} are forbidden everything in its cluster since a minute. The calls from Tor are a developer's own.\"",
+        member: 1,
+        breaks: &[Break::Report {
+            resource: Resource::Access,
             kind: "CredentialAccess:Kubernetes/TorIPCaller",
             severity: 8.0,
         }],
@@ -481,6 +499,7 @@ mod tests {
             Resource::Function => "arn:aws:lambda:us-east-1:222222222222:function:resize",
             Resource::Database => "arn:aws:rds:us-east-1:222222222222:db:orders",
             Resource::Cluster => "arn:aws:eks:us-east-1:222222222222:cluster/prod",
+            Resource::Access => "arn:aws:eks:us-east-1:222222222222:access-entry/prod/role/222222222222/deploy",
         };
         let mut contained = BTreeSet::new();
         for scenario in SCENARIOS {

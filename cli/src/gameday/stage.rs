@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use redress_common::arn::Arn;
+use redress_common::eks::EntryName;
 use redress_common::ids::{AccountId, ControlId};
 use redress_common::names;
 use redress_lab::control::RemoteEvent;
@@ -48,6 +49,7 @@ pub(crate) async fn state(resource: Resource, broken: &Broken, arena: &Arena) ->
         Resource::Function => owner.function_state(name).await,
         Resource::Database => owner.database_state(name).await,
         Resource::Cluster => owner.cluster_state(name).await,
+        Resource::Access => owner.access_state(arn).await,
     }
 }
 
@@ -153,6 +155,7 @@ impl Owner<'_> {
             Resource::Function => self.function(&format!("resize-{suffix}")).await?,
             Resource::Database => self.database(&format!("orders-{suffix}")).await?,
             Resource::Cluster => self.cluster(&format!("prod-{suffix}")).await?,
+            Resource::Access => self.access(&suffix).await?,
         };
         arn.parse::<Arn>().map_err(|error| Problem::aws("name what was made", &error))
     }
@@ -323,6 +326,37 @@ impl Owner<'_> {
             "Public": config["endpointPublicAccess"], "Private": config["endpointPrivateAccess"],
             "Networks": config["publicAccessCidrs"],
         }))
+    }
+
+    /// A role that may do something in a cluster: the ARN of its access entry.
+    async fn access(&self, suffix: &str) -> Result<String, Problem> {
+        let name = format!("prod-{suffix}");
+        let cluster = self.cluster(&name).await?;
+        let role = self.role(&format!("deploy-{suffix}"), &json!([])).await?;
+        let entry = json!({ "clusterName": name, "principalArn": role, "kubernetesGroups": ["deployers"] });
+        self.call("eks", "CreateAccessEntry", entry).await?;
+        let policy = format!("arn:{}:eks::aws:cluster-access-policy/AmazonEKSViewPolicy", self.arena.partition());
+        let view = json!({
+            "clusterName": name, "principalArn": role, "policyArn": policy, "accessScope": { "type": "cluster" },
+        });
+        self.call("eks", "AssociateAccessPolicy", view).await?;
+        let named = cluster.parse().ok().zip(role.parse().ok());
+        let entry = named.and_then(|(cluster, role)| EntryName::arn(&cluster, &role));
+        entry
+            .map(|arn| arn.to_string())
+            .ok_or_else(|| Problem::refused(format!("`{role}` makes no access entry's ARN")))
+    }
+
+    async fn access_state(&self, arn: &Arn) -> Result<Value, Problem> {
+        let entry = EntryName::of(arn);
+        let entry = entry.ok_or_else(|| Problem::refused(format!("`{arn}` is the ARN of no access entry")))?;
+        let asked = json!({ "clusterName": entry.cluster, "principalArn": entry.principal(arn.partition()) });
+        let described = self.call("eks", "DescribeAccessEntry", asked.clone()).await?;
+        let listed = self.call("eks", "ListAssociatedAccessPolicies", asked).await?;
+        let policies = items(&listed["associatedAccessPolicies"]);
+        let policies: BTreeMap<&str, &Value> =
+            policies.filter_map(|policy| Some((policy["policyArn"].as_str()?, &policy["accessScope"]))).collect();
+        Ok(json!({ "Groups": described["accessEntry"]["kubernetesGroups"], "Policies": policies }))
     }
 }
 

@@ -30,13 +30,17 @@ pub(super) fn collect(detail: &Node<'_>, about: &Arn, account: &AccountId, regio
     let keys: Vec<Node<'_>> = keys.chain(data.iter().filter_map(|data| data.get("accessKey"))).collect();
     let principals = keys.iter().filter_map(|key| principal(key, ["userType", "userName"], account, region));
     let sessions = keys.iter().filter_map(|key| session(key, account, region));
+    let callers = resource.iter().filter_map(|resource| {
+        let path = ["kubernetesDetails", "kubernetesUserDetails", "username"];
+        behind(resource.find(&path)?.arn().ok()?)
+    });
     let instances = resource.iter().filter_map(|resource| resource.get("instanceDetails"));
     let instances: Vec<Node<'_>> = instances.chain(data.iter().filter_map(|data| data.get("ec2Instance"))).collect();
     let ids = instances.iter().filter_map(|instance| {
         Resource::of_id("AWS::EC2::Instance", &instance.get("instanceId")?, account, region).ok().map(|it| it.arn)
     });
     let profiles = instances.iter().filter_map(|instance| instance.find(&["iamInstanceProfile", "arn"])?.arn().ok());
-    within(principals.chain(users).chain(sessions).chain(ids).chain(profiles), about, account, region)
+    within(principals.chain(callers).chain(users).chain(sessions).chain(ids).chain(profiles), about, account, region)
 }
 
 /// Those of a list that may be kept.
@@ -63,6 +67,18 @@ fn principal(node: &Node<'_>, [kind, name]: [&str; 2], account: &AccountId, regi
         return None;
     }
     Resource::of_principal(kind, || node.need(name), account, region).ok().map(|principal| principal.arn)
+}
+
+/// The user or role whom the audit log of a cluster calls by this ARN: a session's is its role's.
+fn behind(arn: Arn) -> Option<Arn> {
+    match (arn.service(), arn.resource().split_once('/')?) {
+        ("iam", _) => Some(arn),
+        ("sts", ("assumed-role", session)) => {
+            let role = session.split('/').next()?;
+            format!("arn:{}:iam::{}:role/{role}", arn.partition(), arn.account()?).parse().ok()
+        }
+        _ => None,
+    }
 }
 
 /// The instance whose session it is: EC2 calls the sessions of an instance's role by the instance. Whoever may assume the role
@@ -120,6 +136,20 @@ mod tests {
                 "arn:aws:iam::111122223333:instance-profile/web"
             ]
         );
+    }
+
+    #[test]
+    fn who_called_the_api_of_a_cluster_is_an_actor() {
+        for (username, wanted) in [
+            ("arn:aws:sts::111122223333:assumed-role/deploy/jo", vec!["arn:aws:iam::111122223333:role/deploy"]),
+            ("arn:aws:iam::111122223333:user/jo", vec!["arn:aws:iam::111122223333:user/jo"]),
+            ("arn:aws:iam::444455556666:user/jo", vec![]),
+            ("arn:aws:ec2:eu-central-1:111122223333:instance/i-0abc", vec![]),
+            ("system:anonymous", vec![]),
+        ] {
+            let user = json!({ "kubernetesUserDetails": { "username": username } });
+            assert_eq!(of(&json!({ "resource": { "kubernetesDetails": user } })), wanted, "{username}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::json::Node;
 use super::resource::same_account;
 use super::{Check, Finding, ParseError, Resource, Severity, Trigger, WorkflowStatus, actors, indicators};
 use crate::arn::Arn;
+use crate::eks::{self, EntryName, PodName};
 use crate::ids::{AccountId, Generation, Region, excerpt};
-use crate::pod::{self, PodName};
 
 pub(super) fn read(event: &Event<'_>) -> Result<Inbound, ParseError> {
     let detail = &event.detail;
@@ -53,7 +53,7 @@ fn finding(event: &Event<'_>) -> Result<Finding, ParseError> {
     } else {
         let described = detail.need("resource")?;
         match resource(&described, kind, &account, &region) {
-            Err(_) if sample => made_up(&described, &account, &region),
+            Err(_) if sample => made_up(&described, kind, &account, &region),
             told => told?,
         }
     };
@@ -106,7 +106,7 @@ fn is_sample(service: &Node<'_>) -> bool {
 
 /// The resource of a sample whose ARN is none (`GeneratedFindingEKSClusterArn`), or another account's: what is called so
 /// here. Where nothing can be called so, the account.
-fn made_up(node: &Node<'_>, account: &AccountId, region: &Region) -> Resource {
+fn made_up(node: &Node<'_>, found: &str, account: &AccountId, region: &Region) -> Resource {
     let named = match node.get_text("resourceType").ok().flatten() {
         Some("S3Bucket") => node.first("s3BucketDetails").ok().map(|bucket| ("AWS::S3::Bucket", bucket.get("name"))),
         Some("EKSCluster") => Some(("AWS::EKS::Cluster", node.find(&["eksClusterDetails", "name"]))),
@@ -118,8 +118,10 @@ fn made_up(node: &Node<'_>, account: &AccountId, region: &Region) -> Resource {
         _ => None,
     };
     let named = named.and_then(|(kind, name)| Resource::of_id(kind, &name?, account, region).ok());
-    let here = named.filter(|resource| resource.bind(account, region).is_ok());
-    here.unwrap_or_else(|| Resource::account(account, region))
+    let Some(here) = named.filter(|resource| resource.bind(account, region).is_ok()) else {
+        return Resource::account(account, region);
+    };
+    part_of_cluster(node, found, &here.arn, account, region).unwrap_or(here)
 }
 
 fn resource(node: &Node<'_>, found: &str, account: &AccountId, region: &Region) -> Result<Resource, ParseError> {
@@ -142,11 +144,8 @@ fn described(node: &Node<'_>, found: &str, account: &AccountId, region: &Region)
         "S3Bucket" => by_arn("AWS::S3::Bucket", node.first("s3BucketDetails")?.need("arn")?),
         "EKSCluster" => {
             let cluster = node.need("eksClusterDetails")?.need("arn")?.arn()?;
-            let pod = if is_of_runtime(found) { pod(node, &cluster) } else { None };
-            Ok(match pod {
-                Some(pod) => Resource::new(pod, pod::KIND),
-                None => Resource::new(cluster, "AWS::EKS::Cluster"),
-            })
+            let part = part_of_cluster(node, found, &cluster, account, region);
+            Ok(part.unwrap_or_else(|| Resource::new(cluster, "AWS::EKS::Cluster")))
         }
         "ECSCluster" => by_arn("AWS::ECS::Cluster", node.need("ecsClusterDetails")?.need("arn")?),
         "Lambda" => Ok(Resource::new(
@@ -160,6 +159,34 @@ fn described(node: &Node<'_>, found: &str, account: &AccountId, region: &Region)
             reason: "no guardduty resource type that redress knows",
         }),
     }
+}
+
+/// What of a cluster a finding speaks of, when it is less than all of it: of what a process does the pod, of who calls the API
+/// the access of that principal.
+fn part_of_cluster(
+    node: &Node<'_>,
+    found: &str,
+    cluster: &Arn,
+    account: &AccountId,
+    region: &Region,
+) -> Option<Resource> {
+    if is_of_runtime(found) {
+        return Some(Resource::new(pod(node, cluster)?, eks::POD));
+    }
+    // Nobody's credentials were used where anybody may call.
+    let principal = if found.ends_with("AnonymousAccess") { None } else { caller(node, account, region) };
+    Some(Resource::new(EntryName::arn(cluster, &principal?)?, eks::ACCESS_ENTRY))
+}
+
+/// The IAM principal that called the Kubernetes API: whose key it was or, where that is not told, whom the cluster's audit log
+/// names. An access entry may give its principal another name there.
+fn caller(node: &Node<'_>, account: &AccountId, region: &Region) -> Option<Arn> {
+    let by_key = node.get("accessKeyDetails").and_then(|key| {
+        let kind = key.get_text("userType").ok().flatten()?;
+        Resource::of_principal(kind, || key.need("userName"), account, region).ok()
+    });
+    let by_key = by_key.map(|principal| principal.arn).filter(|arn| arn.resource() != "root");
+    by_key.or_else(|| node.find(&["kubernetesDetails", "kubernetesUserDetails", "username"])?.arn().ok())
 }
 
 /// Whether a finding type is of what a process does, and not of who calls which API.

@@ -4,8 +4,8 @@
 use super::json::Node;
 use super::{ParseError, Resource};
 use crate::arn::{Arn, Partition};
+use crate::eks::{self, EntryName};
 use crate::ids::{AccountId, Region, excerpt};
-use crate::pod;
 
 /// How an account itself is called as a resource.
 pub(super) const ACCOUNT: &str = "AWS::::Account";
@@ -89,6 +89,7 @@ const KINDS: &[Kind] = {
         kind("AWS::ECR::Repository", "AwsEcrRepository", "ecr", Regional, "repository/", Path),
         kind("AWS::ECS::Cluster", "AwsEcsCluster", "ecs", Regional, "cluster/", Word),
         kind("AWS::ECS::TaskDefinition", "AwsEcsTaskDefinition", "ecs", Regional, "task-definition/", InArnOnly),
+        kind(eks::ACCESS_ENTRY, "", "eks", Regional, eks::ENTRY_PREFIX, InArnOnly),
         kind("AWS::EKS::Cluster", "AwsEksCluster", "eks", Regional, "cluster/", Word),
         kind("AWS::ElastiCache::CacheCluster", "AwsElastiCacheCacheCluster", "elasticache", Regional, "cluster:", Word),
         kind("AWS::ElastiCache::ReplicationGroup", "AwsElastiCacheReplicationGroup", "elasticache", Regional, "replicationgroup:", Word),
@@ -119,7 +120,7 @@ const KINDS: &[Kind] = {
         kind("AWS::SSM::Document", "AwsSsmDocument", "ssm", Regional, "document/", Path),
         // CloudFormation has no name for it: a session, not something that is made.
         kind("AWS::STS::FederatedUser", "", "sts", Global, "federated-user/", Word),
-        kind(pod::KIND, "", "eks", Regional, pod::PREFIX, InArnOnly),
+        kind(eks::POD, "", "eks", Regional, eks::POD_PREFIX, InArnOnly),
         kind("AWS::SecretsManager::Secret", "AwsSecretsManagerSecret", "secretsmanager", Regional, "secret:", InArnOnly),
         kind("AWS::StepFunctions::StateMachine", "AwsStepFunctionStateMachine", "states", Regional, "stateMachine:", Word),
     ]
@@ -159,6 +160,8 @@ impl Resource {
 
     /// The resource with this ARN, of the type that its reporter says.
     pub(super) fn new(arn: Arn, kind: &str) -> Self {
+        // One entry has one ARN here, so that it has one claim.
+        let arn = EntryName::canonical(&arn).unwrap_or(arn);
         let name = match kind_of(&arn) {
             _ if kind == ACCOUNT => arn.account().map_or("", AccountId::as_str),
             // A path is where an IAM entity lies; no call takes it as part of the name.

@@ -1,10 +1,11 @@
-//! `contain_eks_cluster`: of a cluster, as narrowly as the request can say, a pod, a principal or the API's public endpoint.
+//! `contain_eks_cluster`: of a cluster, as its resource says ([`redress_common::eks`]), a pod, a principal's access or the API's
+//! public endpoint.
 //!
-//! - a pod's ARN ([`redress_common::pod`]), or `Namespace` and `Pod`: the pod's node takes no more pods, and a network policy lets nothing in to the pods with the same
-//!   labels and nothing out of them. Needs the Kubernetes API ([`super::kubernetes`]), so it leaves the endpoint open.
-//! - `PrincipalArn`: the access entry of an IAM user or role loses its groups and its access policies, so that its tokens
-//!   allow nothing. An IAM policy cannot do that: a token is a signed `GetCallerIdentity`, which no policy denies.
-//! - neither: the public endpoint is closed, or limited to `PublicAccessCidrs`; the private one is open, for the nodes.
+//! - a pod: its node takes no more pods, and a network policy lets nothing in to the pods with the same labels and nothing out
+//!   of them. Needs the Kubernetes API ([`super::kubernetes`]), so it leaves the endpoint open.
+//! - an access entry: it loses its groups and its access policies, so that the principal's tokens allow nothing. An IAM policy
+//!   cannot do that: a token is a signed `GetCallerIdentity`, which no policy denies.
+//! - the cluster: the public endpoint is closed, or limited to `PublicAccessCidrs`; the private one is open, for the nodes.
 //!
 //! The pod may be gone before it is let go: its node is written down in the policy.
 
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use redress_common::arn::Arn;
 use redress_common::containable;
 use redress_common::contract::{Call, Change, Image, RemediateRequest};
-use redress_common::pod::PodName;
+use redress_common::eks::{self, EntryName, PodName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -26,7 +27,12 @@ use crate::wire::{Operation, Protocol, Service, Wire};
 /// What this playbook is called, and calls.
 pub const DECLARED: Declared = Declared {
     name: "contain_eks_cluster",
-    reads: &["eks:DescribeAccessEntry", "eks:DescribeCluster", "eks:ListAssociatedAccessPolicies"],
+    reads: &[
+        "eks:DescribeAccessEntry",
+        "eks:DescribeCluster",
+        "eks:ListAccessEntries",
+        "eks:ListAssociatedAccessPolicies",
+    ],
     changes: &[
         "eks:AssociateAccessPolicy",
         "eks:DisassociateAccessPolicy",
@@ -40,6 +46,10 @@ static EKS: Service = Service { name: "eks", signing: "eks", host: "eks", protoc
 static DESCRIBE: Operation = EKS.at("DescribeCluster", "GET", "/clusters/{Name}");
 static UPDATE: Operation = EKS.at("UpdateClusterConfig", "POST", "/clusters/{Name}/update-config");
 const ENTRY: &str = "/clusters/{Name}/access-entries/{PrincipalArn}";
+const ENTRIES: &str = "/clusters/{Name}/access-entries";
+static LIST_ENTRIES: Operation = EKS.at("ListAccessEntries", "GET", ENTRIES);
+static MORE_ENTRIES: Operation =
+    EKS.at("ListAccessEntries", "GET", "/clusters/{Name}/access-entries?nextToken={NextToken}");
 static DESCRIBE_ENTRY: Operation = EKS.at("DescribeAccessEntry", "GET", ENTRY);
 static UPDATE_ENTRY: Operation = EKS.at("UpdateAccessEntry", "POST", ENTRY);
 const POLICIES: &str = "/clusters/{Name}/access-entries/{PrincipalArn}/access-policies";
@@ -51,6 +61,8 @@ static DISASSOCIATE: Operation = EKS.at(
     "/clusters/{Name}/access-entries/{PrincipalArn}/access-policies/{PolicyArn}",
 );
 
+/// EKS tells a hundred entries a page.
+const PAGES: usize = 50;
 const MISSING: &str = "ResourceNotFoundException";
 /// EKS is at another change of the cluster.
 const BUSY: &str = "ResourceInUseException";
@@ -72,8 +84,11 @@ struct ContainCluster {
 /// What of the cluster is contained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scope {
-    Endpoint { cidrs: Vec<String> },
-    Principal(String),
+    Endpoint {
+        cidrs: Vec<String>,
+    },
+    /// The access entry with this ARN.
+    Access(Arn),
     Workload(Pod),
 }
 
@@ -87,32 +102,20 @@ struct Seen {
 impl Scope {
     fn of(request: &RemediateRequest) -> Result<Self, NativeError> {
         let wrong = |name: &str, expected| Err(NativeError::Parameter { name: name.to_owned(), expected });
-        let text = |name: &str| request.parameters.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        if let Some(PodName { namespace, pod, .. }) = PodName::of(&request.job.resource_arn) {
+        let arn = &request.job.resource_arn;
+        if let Some(PodName { namespace, pod, .. }) = PodName::of(arn) {
             let pod = Pod { namespace: namespace.to_owned(), name: pod.to_owned() };
             if !pod.is_sound() {
                 return wrong("ResourceArn", "that of a pod whose name leaves room for that of its network policy");
             }
             return Ok(Self::Workload(pod));
         }
-        let (namespace, pod, principal) = (text("Namespace"), text("Pod"), text("PrincipalArn"));
-        if !namespace.is_empty() || !pod.is_empty() {
-            let pod = Pod { namespace, name: pod };
-            if !principal.is_empty() || !pod.is_sound() {
-                return wrong("Namespace` and `Pod", "the names of a pod and its namespace, without `PrincipalArn`");
-            }
-            return Ok(Self::Workload(pod));
+        if EntryName::of(arn).is_some() {
+            return containable::refusal(arn)
+                .map_or_else(|| Ok(Self::Access(arn.clone())), |reason| Err(NativeError::Refused(reason)));
         }
-        if !principal.is_empty() {
-            let arn: Option<Arn> = principal.parse().ok();
-            let is_here = |arn: &Arn| arn.service() == "iam" && arn.account() == Some(&request.account_id);
-            let Some(arn) = arn.filter(is_here) else {
-                return wrong("PrincipalArn", "the ARN of a user or a role of the cluster's account");
-            };
-            if let Some(reason) = containable::refusal(&arn) {
-                return Err(NativeError::Refused(reason));
-            }
-            return Ok(Self::Principal(principal));
+        if !arn.resource().starts_with("cluster/") {
+            return wrong("ResourceArn", "that of a cluster, of a pod or of the access entry of a user or role");
         }
         let cidrs = match request.parameters.get("PublicAccessCidrs") {
             None => Some(Vec::new()),
@@ -139,8 +142,9 @@ impl ContainCluster {
     fn new(wire: Wire, request: &RemediateRequest) -> Result<Self, NativeError> {
         Ok(Self {
             wire,
-            cluster: PodName::of(&request.job.resource_arn)
-                .map_or_else(|| request.job.resource_name.clone(), |names| names.cluster.to_owned()),
+            cluster: eks::cluster_of(&request.job.resource_arn)
+                .and_then(|cluster| cluster.resource().strip_prefix("cluster/").map(str::to_owned))
+                .unwrap_or_else(|| request.job.resource_name.clone()),
             scope: Scope::of(request)?,
             until: Instant::now() + PATIENCE,
             pod: Mutex::default(),
@@ -159,17 +163,19 @@ impl ContainCluster {
         found.ok_or_else(|| NativeError::NotNow(format!("cluster {} is not there any more", self.cluster)))
     }
 
-    async fn access(&self, principal: &str) -> Result<Access, NativeError> {
-        let with = json!({ "Name": self.cluster, "PrincipalArn": principal });
-        let entry = match self.wire.call(&DESCRIBE_ENTRY, &with).await {
-            Err(failure) if failure.code() == Some(MISSING) => {
-                return Err(NativeError::NotNow(format!(
-                    "{principal} has no access entry in cluster {}; it may come in by the `aws-auth` ConfigMap: remove it there",
-                    self.cluster
-                )));
-            }
-            entry => entry?["accessEntry"].take(),
+    async fn access(&self, cluster: &Value, arn: &Arn) -> Result<Access, NativeError> {
+        let form = || NativeError::Form { what: "the resource", native: DECLARED.name };
+        let names = EntryName::of(arn).ok_or_else(form)?;
+        let by_entries = cluster["accessConfig"]["authenticationMode"] != "CONFIG_MAP";
+        let found = if by_entries { self.entry(&names, names.principal(arn.partition())).await? } else { None };
+        let Some((principal, entry)) = found else {
+            return Err(NativeError::NotNow(format!(
+                "{} {} has no access entry in cluster {}; it may come in by the `aws-auth` ConfigMap: remove it there, or close the \
+                 cluster's endpoint by `redress contain` of the cluster",
+                names.kind, names.name, self.cluster
+            )));
         };
+        let with = json!({ "Name": self.cluster, "PrincipalArn": principal });
         let answer = self.wire.call(&LIST_POLICIES, &with).await?;
         if answer["nextToken"].is_string() {
             return Err(NativeError::Form { what: "an access entry of so many policies", native: DECLARED.name });
@@ -181,7 +187,38 @@ impl ContainCluster {
         let mut groups: Vec<String> = groups.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         groups.sort();
         let kind = entry["type"].as_str().unwrap_or("STANDARD").to_owned();
-        Ok(Access { principal_arn: principal.to_owned(), kind, groups, policies })
+        Ok(Access { principal_arn: principal, kind, groups, policies })
+    }
+
+    /// The entry of a principal, and the principal's ARN: this one or, since it may have a path that nobody told, the one of the
+    /// list that is called so.
+    async fn entry(&self, names: &EntryName<'_>, plain: String) -> Result<Option<(String, Value)>, NativeError> {
+        if let Some(entry) = self.describe_entry(&plain).await? {
+            return Ok(Some((plain, entry)));
+        }
+        let is_its = |principal: &&str| principal.parse().is_ok_and(|arn| names.is_of(&arn));
+        let mut token = Value::Null;
+        for _ in 0..PAGES {
+            let operation = if token.is_null() { &LIST_ENTRIES } else { &MORE_ENTRIES };
+            let mut page = self.wire.call(operation, &json!({ "Name": self.cluster, "NextToken": token })).await?;
+            let entries = page["accessEntries"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if let Some(principal) = entries.iter().filter_map(Value::as_str).find(is_its).map(str::to_owned) {
+                return Ok(self.describe_entry(&principal).await?.map(|entry| (principal, entry)));
+            }
+            token = page["nextToken"].take();
+            if token.is_null() {
+                return Ok(None);
+            }
+        }
+        Err(NativeError::Form { what: "a cluster of so many access entries", native: DECLARED.name })
+    }
+
+    async fn describe_entry(&self, principal: &str) -> Result<Option<Value>, NativeError> {
+        let with = json!({ "Name": self.cluster, "PrincipalArn": principal });
+        match self.wire.call(&DESCRIBE_ENTRY, &with).await {
+            Err(failure) if failure.code() == Some(MISSING) => Ok(None),
+            answer => Ok(Some(answer?["accessEntry"].take())),
+        }
     }
 
     async fn workload(&self, cluster: &Value, pod: &Pod) -> Result<Option<Workload>, NativeError> {
@@ -347,7 +384,7 @@ impl Native for ContainCluster {
         let Some(cluster) = self.describe().await? else { return Ok(None) };
         let state = match &self.scope {
             Scope::Endpoint { .. } => State::Endpoint(Endpoint::of(&cluster)),
-            Scope::Principal(principal) => State::Access(self.access(principal).await?),
+            Scope::Access(arn) => State::Access(self.access(&cluster, arn).await?),
             Scope::Workload(pod) => match self.workload(&cluster, pod).await? {
                 Some(workload) => State::Workload(workload),
                 None => return Ok(None),
@@ -365,7 +402,7 @@ impl Native for ContainCluster {
                 let call = if narrow { None } else { Some(self.set_endpoint(&wanted)?) };
                 Ok(Change(call.into_iter().collect()))
             }
-            (Scope::Principal(_), State::Access(now)) => {
+            (Scope::Access(_), State::Access(now)) => {
                 if now.kind != "STANDARD" {
                     return Err(NativeError::Refused(
                         "the access entry is one of nodes, which EKS keeps for itself: contain the nodes' instances",
@@ -387,9 +424,7 @@ impl Native for ContainCluster {
                 let call = if now == before { None } else { Some(self.set_endpoint(before)?) };
                 Ok(Change(call.into_iter().collect()))
             }
-            (Scope::Principal(_), State::Access(now), State::Access(before)) => {
-                self.set_access(now, before).map(Change)
-            }
+            (Scope::Access(_), State::Access(now), State::Access(before)) => self.set_access(now, before).map(Change),
             (Scope::Workload(pod), State::Workload(now), State::Workload(before)) => {
                 let mut calls = Vec::new();
                 if now.cordoned == Some(true) && before.cordoned == Some(false) {

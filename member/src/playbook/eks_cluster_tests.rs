@@ -8,10 +8,16 @@ use super::*;
 use crate::testing::{FakeAws, request};
 
 const CLUSTER: &str = "arn:aws:eks:eu-central-1:111122223333:cluster/prod";
+const ENTRY: &str = "arn:aws:eks:eu-central-1:111122223333:access-entry/prod/role/111122223333/deploy";
+const POD: &str = "arn:aws:eks:eu-central-1:111122223333:pod/prod/shop/web-1";
 const ROLE: &str = "arn:aws:iam::111122223333:role/deploy";
 
 fn native(aws: &FakeAws, parameters: Value) -> Result<ContainCluster, NativeError> {
     ContainCluster::new(Wire::new(aws.config()), &request(DECLARED.name, CLUSTER, parameters))
+}
+
+fn of(aws: &FakeAws, arn: &str) -> Result<ContainCluster, NativeError> {
+    ContainCluster::new(Wire::new(aws.config()), &request(DECLARED.name, arn, json!({})))
 }
 
 fn cluster(aws: &FakeAws, status: &str, public: bool, private: bool, cidrs: &[&str]) {
@@ -59,16 +65,23 @@ fn applied(image: &Image, change: &Change) -> Image {
 }
 
 #[test]
-fn the_arn_of_a_pod_says_which_one_and_nothing_else_counts() {
+fn the_arn_says_what_of_the_cluster_is_meant() {
     let aws = FakeAws::default();
-    let of =
-        |arn: &str, parameters| ContainCluster::new(Wire::new(aws.config()), &request(DECLARED.name, arn, parameters));
-    let pod = "arn:aws:eks:eu-central-1:111122223333:pod/prod/shop/web-1";
-    let found = of(pod, json!({})).unwrap();
-    assert_eq!(found.cluster, "prod");
-    assert_eq!(found.scope, Scope::Workload(Pod { namespace: "shop".to_owned(), name: "web-1".to_owned() }));
-    let long = format!("arn:aws:eks:eu-central-1:111122223333:pod/prod/shop/{}", "a".repeat(250));
-    assert!(matches!(of(&long, json!({})), Err(NativeError::Parameter { name, .. }) if name == "ResourceArn"));
+    let workload = Scope::Workload(Pod { namespace: "shop".to_owned(), name: "web-1".to_owned() });
+    for (arn, scope) in [
+        (CLUSTER, Scope::Endpoint { cidrs: Vec::new() }),
+        (POD, workload),
+        (ENTRY, Scope::Access(ENTRY.parse().unwrap())),
+    ] {
+        let found = of(&aws, arn).unwrap();
+        assert_eq!((found.cluster.as_str(), found.scope), ("prod", scope), "{arn}");
+    }
+    let long = POD.replace("web-1", &"a".repeat(250));
+    for arn in [&long, "arn:aws:eks:eu-central-1:111122223333:nodegroup/prod/x/y", &ENTRY.replace("role", "group")] {
+        assert!(matches!(of(&aws, arn), Err(NativeError::Parameter { name, .. }) if name == "ResourceArn"), "{arn}");
+    }
+    let own = ENTRY.replace("deploy", "Redress-Contain-Compute");
+    assert!(matches!(of(&aws, &own), Err(NativeError::Refused(_))));
 }
 
 #[tokio::test]
@@ -150,7 +163,7 @@ async fn a_principal_loses_its_groups_and_policies_and_gets_them_back() {
             { "policyArn": admin, "accessScope": { "type": "cluster", "namespaces": [] } },
         ]),
     );
-    let native = native(&aws, json!({ "PrincipalArn": ROLE })).unwrap();
+    let native = of(&aws, ENTRY).unwrap();
     let before = native.inspect().await.unwrap().unwrap();
     let path = "/clusters/prod/access-entries/arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Fdeploy";
     assert_eq!(aws.seen()[1].path, path);
@@ -179,21 +192,47 @@ async fn a_principal_loses_its_groups_and_policies_and_gets_them_back() {
 async fn entries_of_nodes_and_principals_without_one_are_refused() {
     let aws = FakeAws::default();
     entry(&aws, "EC2_LINUX", &["system:nodes"], &json!([]));
-    let native = native(&aws, json!({ "PrincipalArn": ROLE })).unwrap();
+    let native = of(&aws, ENTRY).unwrap();
     let nodes = native.inspect().await.unwrap().unwrap();
     assert!(matches!(native.plan(&nodes), Err(NativeError::Refused(_))));
     aws.answer("GET", 200, r#"{"cluster":{"name":"prod"}}"#);
     aws.answer("GET", 404, r#"{"__type":"ResourceNotFoundException","message":"none"}"#);
+    aws.answer("GET", 200, r#"{"accessEntries":["arn:aws:iam::111122223333:role/deploy2"]}"#);
     assert!(matches!(native.inspect().await, Err(NativeError::NotNow(_))));
+    // A cluster that knows no entries is not asked for one.
+    let asked = aws.seen().len();
+    aws.answer("GET", 200, r#"{"cluster":{"name":"prod","accessConfig":{"authenticationMode":"CONFIG_MAP"}}}"#);
+    assert!(matches!(native.inspect().await, Err(NativeError::NotNow(_))));
+    assert_eq!(aws.seen().len(), asked + 1);
     aws.answer("GET", 404, r#"{"__type":"ResourceNotFoundException","message":"No cluster found"}"#);
     assert_eq!(native.inspect().await.unwrap(), None);
+}
+
+/// A finding names a role without its path.
+#[tokio::test]
+async fn the_entry_of_a_role_with_a_path_is_found_on_whatever_page_it_is() {
+    let aws = FakeAws::default();
+    let (cluster, entry) = (r#"{"cluster":{"name":"prod"}}"#, ROLE.replace("deploy", "team/deploy"));
+    aws.answer("GET", 200, cluster);
+    aws.answer("GET", 404, r#"{"__type":"ResourceNotFoundException","message":"none"}"#);
+    aws.answer("GET", 200, r#"{"accessEntries":["arn:aws:iam::444455556666:role/deploy"],"nextToken":"a/b="}"#);
+    aws.answer("GET", 200, &json!({ "accessEntries": [entry] }).to_string());
+    aws.answer("GET", 200, r#"{"accessEntry":{"type":"STANDARD","kubernetesGroups":["ops"]}}"#);
+    aws.answer("GET", 200, r#"{"associatedAccessPolicies":[]}"#);
+    let native = of(&aws, ENTRY).unwrap();
+    let before = native.inspect().await.unwrap().unwrap();
+    assert_eq!(before.state["Access"]["PrincipalArn"], json!(entry));
+    let paths: Vec<String> = aws.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths[2..4], ["/clusters/prod/access-entries", "/clusters/prod/access-entries?nextToken=a%2Fb%3D"]);
+    let change = native.plan(&before).unwrap();
+    assert_eq!((said(&change), &change.0[0].parameters["PrincipalArn"]), (vec!["UpdateAccessEntry"], &json!(entry)));
 }
 
 const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/redress-contain-web-1";
 
 async fn on_pod() -> (FakeAws, Cluster, ContainCluster) {
     let (aws, cluster) = (FakeAws::default(), Cluster::start().await);
-    let native = native(&aws, json!({ "Namespace": "shop", "Pod": "web-1" })).unwrap();
+    let native = of(&aws, POD).unwrap();
     (aws, cluster, native)
 }
 
@@ -226,7 +265,7 @@ async fn a_pod_is_contained_and_let_go_even_when_it_is_gone_by_then() {
 
     // Another run lets it go; the pod was replaced meanwhile.
     cluster.remove("/api/v1/namespaces/shop/pods/web-1");
-    let native = self::native(&aws, json!({ "Namespace": "shop", "Pod": "web-1" })).unwrap();
+    let native = of(&aws, POD).unwrap();
     describe(&aws, &cluster);
     let now = native.inspect().await.unwrap().unwrap();
     assert_eq!(now, after, "that the pod is gone is no drift");
@@ -278,12 +317,6 @@ async fn what_a_policy_would_not_meet_or_would_meet_too_much_of_is_refused() {
 #[test]
 fn parameters_are_believed_only_when_they_are_sound() {
     for wrong in [
-        json!({ "Pod": "web-1" }),
-        json!({ "Namespace": "shop", "Pod": "../nodes" }),
-        json!({ "Namespace": "shop", "Pod": "web-1", "PrincipalArn": ROLE }),
-        json!({ "PrincipalArn": "arn:aws:iam::444455556666:role/deploy" }),
-        json!({ "PrincipalArn": "arn:aws:iam::111122223333:role/Redress-Contain-Compute" }),
-        json!({ "PrincipalArn": "deploy" }),
         json!({ "PublicAccessCidrs": ["0.0.0.0/0"] }),
         json!({ "PublicAccessCidrs": ["203.0.113.7"] }),
         json!({ "PublicAccessCidrs": "203.0.113.0/24" }),
@@ -329,12 +362,13 @@ proptest! {
         endpoint in any_endpoint(), access in any_access(), workload in any_workload(), narrow in any::<bool>(),
     ) {
         let cidrs = if narrow { json!(["203.0.113.0/24"]) } else { json!([]) };
-        for (before, parameters) in [
-            (endpoint, json!({ "PublicAccessCidrs": cidrs })),
-            (access, json!({ "PrincipalArn": ROLE })),
-            (workload, json!({ "Namespace": "shop", "Pod": "web-1" })),
+        let aws = FakeAws::default();
+        for (before, native) in [
+            (endpoint, native(&aws, json!({ "PublicAccessCidrs": cidrs }))),
+            (access, of(&aws, ENTRY)),
+            (workload, of(&aws, POD)),
         ] {
-            let native = native(&FakeAws::default(), parameters).unwrap();
+            let native = native.unwrap();
             *native.pod.lock().unwrap() = Seen { labels: json!({ "a": "b" }), ..Seen::default() };
             let after = applied(&before, &native.plan(&before).unwrap());
             prop_assert!(native.compliant(&after), "{:?}", after);

@@ -1,10 +1,9 @@
-//! A cluster of EKS and its Kubernetes API: a compromised pod is cut off, and given back.
-//!
-//! What a finding cannot ask for, a principal's access entry, is asked of the function itself, as the orchestrator asks it.
+//! A cluster of EKS and its Kubernetes API: a compromised pod is cut off, a compromised principal loses its access, and both
+//! are given back.
 
 use redress_common::contract::{ContainRequest, ContainResponse, Job, RemediateRequest};
+use redress_common::eks::{EntryName, PodName};
 use redress_common::ids::RemediationId;
-use redress_common::pod::PodName;
 use redress_lab::service::Caller;
 use redress_lab::services::eks::{Cluster, Seen};
 use redress_tests::world::root;
@@ -71,6 +70,13 @@ fn pod_target(world: &World, account: &str, cluster: &str, pod: &str) -> Target 
     let target = cluster_target(world, account, cluster);
     let arn = PodName::arn(&target.arn.parse().unwrap(), NAMESPACE, pod).unwrap().to_string();
     Target { control: "Contain.EKSPod".to_owned(), arn, ..target }
+}
+
+/// The access of a principal, which it has by whatever entry there is.
+fn access_target(world: &World, account: &str, cluster: &str, principal: &str) -> Target {
+    let target = cluster_target(world, account, cluster);
+    let arn = EntryName::arn(&target.arn.parse().unwrap(), &principal.parse().unwrap()).unwrap().to_string();
+    Target { control: "Contain.EKSPrincipal".to_owned(), arn, ..target }
 }
 
 /// The network policy of a pod, and what its node is like but for its version.
@@ -250,7 +256,7 @@ fn a_principals_tokens_are_worth_nothing_until_its_access_is_given_back() {
     in_turn(async |world| {
         let account = world.member("cluster");
         let (name, inside) = cluster(world, &account).await;
-        let principal = format!("arn:aws:iam::{account}:role/deploy-{}", Uuid::new_v4().simple());
+        let principal = format!("arn:aws:iam::{account}:role/team/deploy-{}", Uuid::new_v4().simple());
         let eks = async |operation: &str, mut asked: Value| {
             asked["clusterName"] = json!(name);
             asked["principalArn"] = json!(principal);
@@ -268,7 +274,7 @@ fn a_principals_tokens_are_worth_nothing_until_its_access_is_given_back() {
                 policies.map(|one| json!([one["policyArn"], one["accessScope"]["namespaces"]])).collect();
             (entry, policies)
         };
-        let session = principal.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/");
+        let session = principal.replace(":iam:", ":sts:").replace(":role/team/", ":assumed-role/");
         let intruder = Caller { account: account.clone(), arn: format!("{session}/jo") };
         let may = || {
             [("GET", format!("/api/v1/namespaces/{NAMESPACE}/pods")), ("PATCH", NODE.to_owned())]
@@ -277,21 +283,53 @@ fn a_principals_tokens_are_worth_nothing_until_its_access_is_given_back() {
         let before = access().await;
         assert_eq!((before.1.len(), may()), (1, [true, true]));
 
-        let target = cluster_target(world, &account, &name);
-        let parameters = json!({ "PrincipalArn": principal });
+        // GuardDuty names the role without its path, and says nothing of its entry.
+        let target = access_target(world, &account, &name, &principal);
         let mark = world.bed.lab.record().mark();
-        let (job, contained) = asked(world, &target, parameters.clone(), None).await;
-        assert_eq!(outcome(&contained), ("Verified", ""));
+        let event = finding(world, &target, "CredentialAccess:Kubernetes/TorIPCaller", 8.0);
+        world.send_raw(&event.to_string()).await;
+        let contained = done(world, &target, "Verified").await;
+        assert_eq!((contained.outcome(), contained.error()), ("Verified", ""));
         assert_eq!(access().await, (json!([]), Vec::new()));
         assert_eq!(may(), [false, false], "its tokens are good, and allow nothing");
-        let (_, twice) = asked(world, &target, parameters.clone(), None).await;
-        assert_eq!(outcome(&twice), ("AlreadyCompliant", ""));
-        let (_, undone) = asked(world, &target, parameters, Some(&job)).await;
-        assert_eq!(outcome(&undone), ("Restored", ""));
+        quiet(world).await;
+        figures(world, "EKS principal", "Compute", mark, "DisassociateAccessPolicy");
+        let again = world.bed.lab.record().mark();
+        for message in [event.clone(), updated(&event)] {
+            world.send_raw(&message.to_string()).await;
+        }
+        quiet(world).await;
+        assert!(calls_of(world, &names::contain_role("Compute"), again).is_empty());
+        let undone = world.undo(&target, &contained.id).await;
+        assert_eq!((undone.outcome(), undone.error()), ("Restored", ""));
+        assert_eq!((access().await, may()), (before.clone(), [true, true]));
+        let (evidence, back) = (world.evidence(&account, &contained).await, world.evidence(&account, &undone).await);
+        assert_eq!(Some(evidence.before.pre_image), back.after);
+
+        // A person names the entry as EKS does, and the claim is the same.
+        let told = eks("DescribeAccessEntry", json!({})).await["accessEntry"]["accessEntryArn"].clone();
+        let asked = ["contain", told.as_str().unwrap(), "--reason", "INC-4711", "--wait", "--json"];
+        redress(world, &asked).await;
+        assert_eq!((access().await, may()), ((json!([]), Vec::new()), [false, false]));
+        let records = world.ledger_about(&target.arn).await;
+        let ends: Vec<&Value> = records.iter().filter(|record| record["ExecutionStatus"] == "Verified").collect();
+        assert_eq!(ends.len(), 2, "{records:#?}");
+        let last = ends.iter().find(|record| record["RemediationId"] != json!(contained.id)).unwrap();
+        let undo = ["undo", last["RemediationId"].as_str().unwrap(), "--reason", "false alarm", "--wait", "--json"];
+        redress(world, &undo).await;
         assert_eq!((access().await, may()), (before, [true, true]));
         assert!(world.denied().iter().all(|call| !call.principal.contains("Redress-Contain")), "{:#?}", world.denied());
 
-        // With the endpoint, every right of the playbook is used.
+        // Who comes in by no entry is told of, and nobody is touched: neither the others nor the endpoint.
+        let stranger = access_target(world, &account, &name, &principal.replace("/deploy-", "/unknown-"));
+        let changes = world.bed.lab.record().mark();
+        world.send_raw(&finding(world, &stranger, "Impact:Kubernetes/MaliciousIPCaller", 8.0).to_string()).await;
+        let failed = done(world, &stranger, "Failed").await;
+        assert!(failed.error().contains("`aws-auth` ConfigMap"), "{}", failed.error());
+        assert_eq!(world.changes_since(&account, changes), [""; 0]);
+
+        // With the endpoint, every right of the playbooks is used.
+        let target = cluster_target(world, &account, &name);
         let endpoint = async |world: &World| {
             let described = call(world, &account, "eks", "DescribeCluster", json!({ "name": name })).await;
             let config = described["cluster"]["resourcesVpcConfig"].clone();

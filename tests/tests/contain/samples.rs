@@ -76,6 +76,7 @@ fn every_sample_goes_the_whole_way_marked_as_one_and_changes_nothing() {
         for way in [
             "Contain.EC2Instance",
             "Contain.EKSCluster",
+            "Contain.EKSPrincipal",
             "Contain.IAMRole",
             "Contain.IAMUser",
             "Contain.LambdaFunction",
