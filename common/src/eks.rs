@@ -110,8 +110,7 @@ impl<'a> EntryName<'a> {
     /// The same ARN as ours, when it is an access entry's.
     #[must_use]
     pub fn canonical(arn: &Arn) -> Option<Arn> {
-        let found = Self::of(arn)?;
-        let Self { cluster, kind, account, name } = &found;
+        let EntryName { cluster, kind, account, name } = EntryName::of(arn)?;
         let begin = arn.as_str().strip_suffix(arn.resource())?;
         format!("{begin}{ENTRY_PREFIX}{cluster}/{kind}/{account}/{name}").parse().ok()
     }
