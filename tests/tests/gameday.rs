@@ -132,7 +132,7 @@ fn an_account_that_went_silent_is_mended_point_by_point() {
 }
 
 /// Each playbook's, and whether Redress contains by itself.
-const CONTAINED: [(&str, bool); 7] = [
+const CONTAINED: [(&str, bool); 8] = [
     ("contain-ec2", true),
     ("contain-iam-user", false),
     ("contain-iam-role", true),

@@ -155,7 +155,7 @@ impl Owner<'_> {
             Resource::Function => self.function(&format!("resize-{suffix}")).await?,
             Resource::Database => self.database(&format!("orders-{suffix}")).await?,
             Resource::Cluster => self.cluster(&format!("prod-{suffix}")).await?,
-            Resource::Access => self.access(&suffix).await?,
+            Resource::Access => self.access(suffix).await?,
         };
         arn.parse::<Arn>().map_err(|error| Problem::aws("name what was made", &error))
     }
