@@ -227,6 +227,10 @@ mod tests {
             sorted(&[names::AUDIT_TABLE, names::BACKLOG_TABLE, names::STATE_TABLE])
         );
         assert_eq!(named(&template, "AWS::Events::EventBus", "Name"), [names::HUB_BUS]);
+        assert_eq!(
+            named(&template, "AWS::Events::Rule", "Name"),
+            sorted(&[&names::HUB_RULES[..], &names::DEFAULT_BUS_RULES].concat())
+        );
         assert_eq!(named(&template, "AWS::SNS::Topic", "TopicName"), [names::NOTIFICATIONS_TOPIC]);
         assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::ADMINISTRATOR_KEY_ALIAS]);
         assert_eq!(
