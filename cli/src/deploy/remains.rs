@@ -17,13 +17,9 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-const fn service(name: &'static str, target: &'static str, version: &'static str) -> Service {
-    Service { name, signing: name, host: name, protocol: Protocol::Json { target, version } }
-}
-
-static DYNAMODB: Service = service("dynamodb", "DynamoDB_20120810", "1.0");
-static LOGS: Service = service("logs", "Logs_20140328", "1.1");
-static SQS: Service = service("sqs", "AmazonSQS", "1.0");
+static DYNAMODB: Service = Service::of("dynamodb", Protocol::Json { target: "DynamoDB_20120810", version: "1.0" });
+static LOGS: Service = Service::of("logs", Protocol::Json { target: "Logs_20140328", version: "1.1" });
+static SQS: Service = Service::of("sqs", Protocol::Json { target: "AmazonSQS", version: "1.0" });
 
 static DESCRIBE_TABLE: Operation = DYNAMODB.operation("DescribeTable");
 static UPDATE_TABLE: Operation = DYNAMODB.operation("UpdateTable");
