@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use miette::Diagnostic;
+use redress_common::aws::failure::causes;
 
 /// How a command ends. The numbers are promised in `redress --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,21 +97,6 @@ impl Problem {
         let help = self.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
         format!("error: {}{help}", self.message)
     }
-}
-
-/// An error and its causes, each once: SDK errors often repeat the cause in their own text.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

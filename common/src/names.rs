@@ -10,6 +10,19 @@ pub const AUDIT_TABLE: &str = "RedressAuditLog";
 pub const STATE_TABLE: &str = "RedressState";
 /// The event bus that every account forwards to.
 pub const HUB_BUS: &str = "redress-hub";
+/// The rules of [`HUB_BUS`].
+pub const HUB_RULES: [&str; 8] = [
+    "redress-config",
+    "redress-securityhub-imported",
+    "redress-securityhub-custom-action",
+    "redress-securityhub-imported-v2",
+    "redress-guardduty",
+    "redress-requests",
+    "redress-completions",
+    "redress-organizations",
+];
+/// The rules of the administrator account's default bus.
+pub const DEFAULT_BUS_RULES: [&str; 2] = ["redress-forward-findings", "redress-reconcile"];
 /// What the orchestrator reads.
 pub const FINDINGS_QUEUE: &str = "redress-findings";
 /// Findings that could not be handled, each with its reason.

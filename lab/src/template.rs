@@ -1,15 +1,12 @@
-//! CloudFormation templates as values: the short forms of intrinsic functions read as their long ones, and
-//! resolved for one stack.
+//! CloudFormation templates as values, resolved for one stack; [`cloudformation`] reads them.
 //!
 //! The emulator's CloudFormation creates the stacks; this is for what it leaves out ([`crate::deploy`]). It
 //! knows the functions that `stacksets/` uses and no others.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use redress_runbooks::cloudformation;
 use serde_json::{Map, Value};
-use serde_saphyr::Tagged;
 
 /// A template could not be read or resolved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +43,9 @@ impl Template {
     /// # Errors
     /// When it is not YAML, or has no resources.
     pub fn parse(yaml: &str) -> Result<Self, TemplateError> {
-        let node: Node = serde_saphyr::from_str(yaml).map_err(|error| TemplateError::Unreadable(error.to_string()))?;
-        match node.0.get("Resources") {
-            Some(Value::Object(_)) => Ok(Self(node.0)),
+        let template = cloudformation::read(yaml).map_err(|error| TemplateError::Unreadable(error.to_string()))?;
+        match template.get("Resources") {
+            Some(Value::Object(_)) => Ok(Self(template)),
             _ => Err(TemplateError::Unreadable("it has no `Resources`".to_owned())),
         }
     }
@@ -189,84 +186,6 @@ fn scalar(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A YAML node with its tag folded in: `!Sub x` is `{"Fn::Sub": "x"}`.
-struct Node(Value);
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Tagged(Plain(value), tag) = Tagged::<Plain>::deserialize(deserializer)?;
-        let function = match tag.as_deref().and_then(|tag| tag.strip_prefix('!')) {
-            None | Some("") => return Ok(Self(value)),
-            Some("Ref") => "Ref".to_owned(),
-            Some(name) => format!("Fn::{name}"),
-        };
-        Ok(Self(Value::Object(Map::from_iter([(function, value)]))))
-    }
-}
-
-/// A YAML node without its tag.
-struct Plain(Value);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything).map(Self)
-    }
-}
-
-struct Anything;
-
-impl<'de> Visitor<'de> for Anything {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, given: bool) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_i64<E>(self, given: i64) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_u64<E>(self, given: u64) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_f64<E>(self, given: f64) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_str<E>(self, given: &str) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Node(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, Node(item))) = entries.next_entry::<String, Node>()? {
-            map.insert(key, item);
-        }
-        Ok(map.into())
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod partitions;
@@ -308,6 +227,10 @@ mod tests {
             sorted(&[names::AUDIT_TABLE, names::BACKLOG_TABLE, names::STATE_TABLE])
         );
         assert_eq!(named(&template, "AWS::Events::EventBus", "Name"), [names::HUB_BUS]);
+        assert_eq!(
+            named(&template, "AWS::Events::Rule", "Name"),
+            sorted(&[&names::HUB_RULES[..], &names::DEFAULT_BUS_RULES].concat())
+        );
         assert_eq!(named(&template, "AWS::SNS::Topic", "TopicName"), [names::NOTIFICATIONS_TOPIC]);
         assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::ADMINISTRATOR_KEY_ALIAS]);
         assert_eq!(

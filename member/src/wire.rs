@@ -109,6 +109,12 @@ pub struct Until {
 }
 
 impl Service {
+    /// A service that has one name for everything.
+    #[must_use]
+    pub const fn of(name: &'static str, protocol: Protocol) -> Self {
+        Self { name, signing: name, host: name, protocol }
+    }
+
     /// An operation of a JSON service.
     #[must_use]
     pub const fn operation(&'static self, name: &'static str) -> Operation {
@@ -397,8 +403,7 @@ mod tests {
         protocol: Protocol::Json { target: "AmazonEC2ContainerRegistry_V20150921", version: "1.1" },
     };
     static DESCRIBE: Operation = ECR.operation("DescribeRepositories");
-    static API: Service =
-        Service { name: "apigateway", signing: "apigateway", host: "apigateway", protocol: Protocol::Rest };
+    static API: Service = Service::of("apigateway", Protocol::Rest);
     static UPDATE: Operation = API.at("UpdateStage", "PATCH", "/restapis/{RestApiId}/stages/{StageName}");
 
     #[tokio::test]
@@ -447,15 +452,9 @@ mod tests {
         assert_eq!(put.written(&json!({ "Name": "Ann" })).body, r#"{"Name":"Ann"}"#);
     }
 
-    static CONTACTS: Service =
-        Service { name: "account", signing: "account", host: "account", protocol: Protocol::RestCapital };
+    static CONTACTS: Service = Service::of("account", Protocol::RestCapital);
 
-    static EC2: Service = Service {
-        name: "ec2",
-        signing: "ec2",
-        host: "ec2",
-        protocol: Protocol::Query { version: "2016-11-15", item: "" },
-    };
+    static EC2: Service = Service::of("ec2", Protocol::Query { version: "2016-11-15", item: "" });
     static DESCRIBE_SUBNETS: Operation = EC2.operation("DescribeSubnets");
 
     #[tokio::test]
@@ -474,8 +473,7 @@ mod tests {
         assert_eq!(failure.code(), Some("InvalidSubnetID.NotFound"));
     }
 
-    static CLOUDFRONT: Service =
-        Service { name: "cloudfront", signing: "cloudfront", host: "cloudfront", protocol: Protocol::Document };
+    static CLOUDFRONT: Service = Service::of("cloudfront", Protocol::Document);
     static GET_CONFIG: Operation =
         CLOUDFRONT.at("GetDistributionConfig", "GET", "/2020-05-31/distribution/{Id}/config");
     static PUT_CONFIG: Operation = CLOUDFRONT.at("UpdateDistribution", "PUT", "/2020-05-31/distribution/{Id}/config");

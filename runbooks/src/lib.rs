@@ -7,9 +7,12 @@
 //! Everything here is a pure function of the control files, but for [`control::load_controls`], [`functions::load`] and
 //! [`write`](mod@write), which touch the disk. Nothing here calls AWS, and no document ever runs a script.
 //!
+//! Templates, ours and those of whoever depends on this crate, are read by [`cloudformation`].
+//!
 //! Start at [`control::Control`] (what a file may say), then [`compile`] (what is made of it); [`lint`] is the
 //! second opinion on what was made.
 
+pub mod cloudformation;
 pub mod compile;
 pub mod control;
 pub mod digest;

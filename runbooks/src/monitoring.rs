@@ -171,20 +171,6 @@ const TABLES: [Table; 3] = [
     Table { id: "BacklogTable", name: names::BACKLOG_TABLE, alarm: "redress-backlog-throttled", indexes: &[] },
 ];
 
-/// Rules of the hub bus.
-const HUB_RULES: [&str; 8] = [
-    "redress-config",
-    "redress-securityhub-imported",
-    "redress-securityhub-custom-action",
-    "redress-securityhub-imported-v2",
-    "redress-guardduty",
-    "redress-requests",
-    "redress-completions",
-    "redress-organizations",
-];
-/// Rules of the account's default bus.
-const OWN_RULES: [&str; 2] = ["redress-forward-findings", "redress-reconcile"];
-
 /// Functions that enter member accounts.
 const ENTERING: [&str; 4] =
     [names::ORCHESTRATOR_FUNCTION, names::COMPLETION_FUNCTION, names::WORKFLOW_FUNCTION, names::RECONCILER_FUNCTION];

@@ -5,9 +5,9 @@
 use std::fmt::{self, Write as _};
 
 use redress_common::names;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use serde_saphyr::Tagged;
+
+use crate::cloudformation;
 
 /// The page, below the repository's root.
 pub const PAGE: &str = "docs/trust.md";
@@ -350,92 +350,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// A template as JSON, with CloudFormation's tags as it writes them out: `!Sub x` is `{"Fn::Sub": "x"}`.
+/// A template as JSON ([`cloudformation`]); `path` is told when it cannot be read.
 ///
 /// # Errors
 /// When it is no YAML.
 pub fn template(path: &str, text: &str) -> Result<Value, TemplateError> {
-    let Node(value) = serde_saphyr::from_str(text)
-        .map_err(|error| TemplateError { path: path.to_owned(), reason: error.to_string() })?;
-    Ok(value)
-}
-
-/// A YAML node with its tag folded in: `!Sub x` is `{"Fn::Sub": "x"}`. The lab reads templates so, too, to deploy them.
-struct Node(Value);
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Tagged(Plain(value), tag) = Tagged::<Plain>::deserialize(deserializer)?;
-        let function = match tag.as_deref().and_then(|tag| tag.strip_prefix('!')) {
-            None | Some("") => return Ok(Self(value)),
-            Some("Ref") => "Ref".to_owned(),
-            Some(name) => format!("Fn::{name}"),
-        };
-        Ok(Self(Value::Object(Map::from_iter([(function, value)]))))
-    }
-}
-
-/// A YAML node without its tag.
-struct Plain(Value);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything).map(Self)
-    }
-}
-
-struct Anything;
-
-impl<'de> Visitor<'de> for Anything {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, given: bool) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_i64<E>(self, given: i64) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_u64<E>(self, given: u64) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_f64<E>(self, given: f64) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_str<E>(self, given: &str) -> Result<Value, E> {
-        Ok(given.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Node(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, Node(item))) = entries.next_entry::<String, Node>()? {
-            map.insert(key, item);
-        }
-        Ok(map.into())
-    }
+    cloudformation::read(text).map_err(|error| TemplateError { path: path.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]

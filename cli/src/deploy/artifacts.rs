@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, Delete, ObjectIdentifier,
-    PublicAccessBlockConfiguration, VersioningConfiguration,
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, PublicAccessBlockConfiguration,
+    VersioningConfiguration,
 };
 use redress_common::arn::Partition;
 use redress_common::aws::evidence::s3_client;
@@ -109,42 +109,6 @@ impl Bucket {
         putting.send().await.map_err(|error| {
             failed(&format!("put {} into", upload.key), &self.name, AwsFailure::of("s3:PutObject", &error))
         })?;
-        Ok(())
-    }
-
-    /// Empties and deletes it.
-    pub(crate) async fn delete(&self) -> Result<(), Problem> {
-        loop {
-            let listed = self.client.list_object_versions().bucket(&self.name).send().await;
-            let listed =
-                listed.map_err(|error| failed("read", &self.name, AwsFailure::of("s3:ListObjectVersions", &error)))?;
-            let versions = listed.versions().iter().map(|one| (one.key(), one.version_id()));
-            let markers = listed.delete_markers().iter().map(|one| (one.key(), one.version_id()));
-            let all: Vec<ObjectIdentifier> = versions
-                .chain(markers)
-                .filter_map(|(key, version)| {
-                    ObjectIdentifier::builder().key(key?).set_version_id(version.map(str::to_owned)).build().ok()
-                })
-                .collect();
-            if all.is_empty() {
-                break;
-            }
-            let delete = Delete::builder().set_objects(Some(all)).quiet(true).build();
-            let delete = delete.map_err(|error| Problem::aws("empty a bucket", &error))?;
-            let deleting = self.client.delete_objects().bucket(&self.name).delete(delete).send().await;
-            let deleted =
-                deleting.map_err(|error| failed("empty", &self.name, AwsFailure::of("s3:DeleteObjects", &error)))?;
-            if let Some(kept) = deleted.errors().first() {
-                let (key, why) = (kept.key().unwrap_or_default(), kept.message().unwrap_or_default());
-                return Err(Problem::failed(format!("cannot delete {key} of bucket {}: {why}", self.name)));
-            }
-        }
-        self.client
-            .delete_bucket()
-            .bucket(&self.name)
-            .send()
-            .await
-            .map_err(|error| failed("delete", &self.name, AwsFailure::of("s3:DeleteBucket", &error)))?;
         Ok(())
     }
 }

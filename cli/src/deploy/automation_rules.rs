@@ -12,8 +12,7 @@ use redress_common::aws::failure::AwsFailure;
 use redress_member::wire::{Operation, Protocol, Service, Wire};
 use serde_json::{Map, Value, json};
 
-static SECURITY_HUB: Service =
-    Service { name: "securityhub", signing: "securityhub", host: "securityhub", protocol: Protocol::RestCapital };
+static SECURITY_HUB: Service = Service::of("securityhub", Protocol::RestCapital);
 static LIST: Operation = SECURITY_HUB.at("ListAutomationRules", "GET", "/automationrules/list");
 static LIST_MORE: Operation =
     SECURITY_HUB.at("ListAutomationRules", "GET", "/automationrules/list?NextToken={NextToken}");

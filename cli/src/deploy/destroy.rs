@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::blueprint::ADMINISTRATOR_STACK;
 use super::release;
-use super::remains::{Fate, Kind, Remain, Site};
+use super::remains::{Fate, Kind, Locks, Remain, Site};
 use super::rollout::Rollout;
 use crate::args::DeployDestroy;
 use crate::aws::assume;
@@ -23,12 +23,25 @@ use crate::problem::Problem;
 
 /// Tables that prove nothing.
 const WORKING_TABLES: [&str; 2] = [names::STATE_TABLE, names::BACKLOG_TABLE];
+/// What an emptied bucket holds that cannot be deleted.
+const MEANWHILE: &str = "what was put there meanwhile";
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Done {
     deleted: Vec<String>,
     kept: Vec<String>,
+}
+
+impl Done {
+    /// Notes what became of something. `full` says what a bucket holds that is kept.
+    fn note(&mut self, what: String, fate: Fate, full: &str) {
+        match fate {
+            Fate::Deleted => self.deleted.push(what),
+            Fate::Full => self.kept.push(format!("{what}: it holds {full}")),
+            Fate::Absent => {}
+        }
+    }
 }
 
 pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output) -> Result<Answer, Problem> {
@@ -77,19 +90,15 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
         }
     }
     for region in rollout.settings.regions() {
-        let bucket = rollout.bucket(region);
-        if bucket.keys().await?.is_some() {
-            bucket.delete().await?;
-            done.deleted.push(format!("bucket {}", bucket.name));
-        }
+        let (site, bucket) = (Site::new(&rollout.config, region), Remain::bucket(&rollout.bucket(region).name));
+        site.empty(&bucket.name, Locks::Heed).await?;
+        let fate = site.delete(&bucket).await?;
+        done.note(bucket.to_string(), fate, MEANWHILE);
     }
     if given.delete_evidence {
         for one in rollout.remains(release::ADMINISTRATOR, &rollout.settings.administrator, home)? {
-            match administrator.delete(&one).await? {
-                Fate::Deleted => done.deleted.push(one.to_string()),
-                Fate::Full => done.kept.push(format!("{one}: it holds a list of your own")),
-                Fate::Absent => {}
-            }
+            let fate = administrator.delete(&one).await?;
+            done.note(one.to_string(), fate, "a list of your own");
         }
         for account in &accounts {
             progress(&format!("account {account}: deleting evidence, logs and dead letters"));
@@ -118,11 +127,11 @@ async fn evidence(rollout: &Rollout, account: &AccountId, role: &str, done: &mut
         let file = if region == home { release::MEMBER } else { release::REGION };
         for one in rollout.remains(file, account, region)? {
             if one.kind == Kind::Bucket {
-                site.empty(&one.name).await?;
+                // A sentence was typed: who may end locks in governance mode means it.
+                site.empty(&one.name, Locks::End).await?;
             }
-            if site.delete(&one).await? == Fate::Deleted {
-                done.deleted.push(format!("{one} of {account} in {region}"));
-            }
+            let fate = site.delete(&one).await?;
+            done.note(format!("{one} of {account} in {region}"), fate, MEANWHILE);
         }
     }
     Ok(())
@@ -164,5 +173,14 @@ mod tests {
         for wrong in ["", "yes", "o-abcdefghi", "O-ABCDEFGHIJ"] {
             assert!(confirm(Some(wrong), "o-abcdefghij", "").is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_became_of_each_thing_is_told_and_what_was_not_there_is_not() {
+        let mut done = Done::default();
+        for fate in [Fate::Deleted, Fate::Full, Fate::Absent] {
+            done.note(format!("{fate:?}"), fate, "more");
+        }
+        assert_eq!((done.deleted, done.kept), (vec!["Deleted".to_owned()], vec!["Full: it holds more".to_owned()]));
     }
 }

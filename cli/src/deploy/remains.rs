@@ -17,13 +17,9 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-const fn service(name: &'static str, target: &'static str, version: &'static str) -> Service {
-    Service { name, signing: name, host: name, protocol: Protocol::Json { target, version } }
-}
-
-static DYNAMODB: Service = service("dynamodb", "DynamoDB_20120810", "1.0");
-static LOGS: Service = service("logs", "Logs_20140328", "1.1");
-static SQS: Service = service("sqs", "AmazonSQS", "1.0");
+static DYNAMODB: Service = Service::of("dynamodb", Protocol::Json { target: "DynamoDB_20120810", version: "1.0" });
+static LOGS: Service = Service::of("logs", Protocol::Json { target: "Logs_20140328", version: "1.1" });
+static SQS: Service = Service::of("sqs", Protocol::Json { target: "AmazonSQS", version: "1.0" });
 
 static DESCRIBE_TABLE: Operation = DYNAMODB.operation("DescribeTable");
 static UPDATE_TABLE: Operation = DYNAMODB.operation("UpdateTable");
@@ -65,6 +61,10 @@ impl Remain {
     pub(crate) fn table(name: &str) -> Self {
         Self { kind: Kind::Table, name: name.to_owned() }
     }
+
+    pub(crate) fn bucket(name: &str) -> Self {
+        Self { kind: Kind::Bucket, name: name.to_owned() }
+    }
 }
 
 impl fmt::Display for Remain {
@@ -103,6 +103,15 @@ pub(crate) enum Fate {
     Absent,
     /// A bucket that holds something.
     Full,
+}
+
+/// What becomes of versions that are locked in governance mode, which whoever may can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// They stay.
+    Heed,
+    /// They go: somebody means it.
+    End,
 }
 
 /// An account and Region, as whoever may look and delete there.
@@ -180,7 +189,7 @@ impl Site {
     }
 
     /// Deletes every version of everything in a bucket, if there is such a bucket.
-    pub(crate) async fn empty(&self, bucket: &str) -> Result<(), Problem> {
+    pub(crate) async fn empty(&self, bucket: &str, locks: Locks) -> Result<(), Problem> {
         let failed = |failure: AwsFailure| Problem::aws(&format!("empty bucket {bucket}"), &failure);
         loop {
             let listed = match self.s3.list_object_versions().bucket(bucket).send().await {
@@ -197,15 +206,13 @@ impl Site {
             if all.is_empty() {
                 return Ok(());
             }
-            let kept = self.versions_go(bucket, all, false).await?;
-            if kept.is_empty() {
-                continue;
+            let mut kept = self.versions_go(bucket, all, false).await?;
+            if locks == Locks::End && !kept.is_empty() {
+                let locked = kept.iter().filter_map(|one| identified(one.key(), one.version_id())).collect();
+                kept = self.versions_go(bucket, locked, true).await?;
             }
-            // Locks in governance mode are there to be ended by whoever may, and means it: a sentence was typed.
-            let locked = kept.iter().filter_map(|one| identified(one.key(), one.version_id())).collect();
-            let kept = self.versions_go(bucket, locked, true).await?;
             if let Some(one) = kept.first() {
-                return Err(self.locked(bucket, one).await);
+                return Err(self.stays(bucket, one).await);
             }
         }
     }
@@ -227,19 +234,25 @@ impl Site {
         Ok(deleted.errors.unwrap_or_default())
     }
 
-    /// What cannot be deleted, and until when.
-    async fn locked(&self, bucket: &str, kept: &S3Error) -> Problem {
+    /// What cannot be deleted, and until when if it is locked.
+    async fn stays(&self, bucket: &str, kept: &S3Error) -> Problem {
         let (key, why) = (kept.key().unwrap_or_default(), kept.message().unwrap_or_default());
         let asked = self.s3.get_object_retention().bucket(bucket).key(key);
         let asked = asked.set_version_id(kept.version_id().map(str::to_owned)).send().await;
         let until = asked.ok().and_then(|answer| answer.retention?.retain_until_date);
         let until = until.and_then(|until| Timestamp::from_second(until.secs()).ok());
-        let until = until.map(|until| format!(", which is locked until {until}")).unwrap_or_default();
-        Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {key}{until}: {why}")).help(
-            "a lock in compliance mode (ObjectLockDays, or IncidentLockMode, of the member stack) ends by itself and nobody can \
-             end it sooner; one in governance mode is ended by a role that has s3:BypassGovernanceRetention (--member-role)",
-        )
+        not_empty(bucket, key, until, why)
     }
+}
+
+/// That something in a bucket cannot be deleted.
+fn not_empty(bucket: &str, key: &str, until: Option<Timestamp>, why: &str) -> Problem {
+    let locked = until.map(|until| format!(", which is locked until {until}")).unwrap_or_default();
+    Problem::refused(format!("bucket {bucket} cannot be emptied: {key}{locked}: {why}")).help(
+        "is it locked? A lock in compliance mode (of evidence: ObjectLockDays, or IncidentLockMode, of the member stack) ends \
+         by itself and nobody can end it sooner; one in governance mode is ended by a role that has \
+         s3:BypassGovernanceRetention (of evidence: --member-role)",
+    )
 }
 
 fn identified(key: Option<&str>, version: Option<&str>) -> Option<ObjectIdentifier> {
@@ -325,6 +338,15 @@ mod tests {
         let problem = in_the_way("s", &["table A".to_owned(), "queue b".to_owned()]);
         assert_eq!(problem.exit(), Exit::Refused);
         assert!(problem.plain().contains("table A, queue b") && problem.plain().contains("--delete-evidence"));
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_named_with_the_end_of_its_lock_if_it_has_one() {
+        let until = Some(Timestamp::from_second(1_767_225_600).unwrap());
+        let locked = not_empty("b", "k", until, "Access Denied");
+        assert_eq!(locked.exit(), Exit::Refused);
+        assert!(locked.plain().contains("b cannot be emptied: k, which is locked until 2026-01-01T00:00:00Z: Access"));
+        assert!(not_empty("b", "k", None, "Access Denied").plain().contains("b cannot be emptied: k: Access Denied\n"));
     }
 
     #[test]

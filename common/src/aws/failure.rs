@@ -61,7 +61,8 @@ impl AwsFailure {
 }
 
 /// An error and what caused it, each once. In words only: the debug form may hold what was sent and answered.
-fn causes(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

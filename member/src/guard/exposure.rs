@@ -17,7 +17,7 @@ use crate::native::policy_text;
 use crate::native::rds::{self, each};
 use crate::wire::{Operation, Protocol, Service, Wire};
 
-static LAMBDA: Service = Service { name: "lambda", signing: "lambda", host: "lambda", protocol: Protocol::RestCapital };
+static LAMBDA: Service = Service::of("lambda", Protocol::RestCapital);
 static GET_URL: Operation = LAMBDA.at("GetFunctionUrlConfig", "GET", "/2021-10-31/functions/{FunctionName}/url");
 static GET_POLICY: Operation = LAMBDA.at("GetPolicy", "GET", "/2015-03-31/functions/{FunctionName}/policy");
 

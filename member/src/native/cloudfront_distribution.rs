@@ -30,8 +30,7 @@ pub const DECLARED: Declared = Declared {
     make: |clients, request| Ok(Box::new(Distribution::new(clients, request)?)),
 };
 
-static CLOUDFRONT: Service =
-    Service { name: "cloudfront", signing: "cloudfront", host: "cloudfront", protocol: Protocol::Document };
+static CLOUDFRONT: Service = Service::of("cloudfront", Protocol::Document);
 static GET_CONFIG: Operation = CLOUDFRONT.at("GetDistributionConfig", "GET", "/2020-05-31/distribution/{Id}/config");
 static UPDATE: Operation = CLOUDFRONT.at("UpdateDistribution", "PUT", "/2020-05-31/distribution/{Id}/config");
 

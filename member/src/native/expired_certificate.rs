@@ -44,12 +44,7 @@ static LISTENER_CERTIFICATES: Operation = CURRENT.operation("DescribeListenerCer
 
 /// Both generations of load balancers have one service, in two versions.
 const fn balancers(version: &'static str) -> Service {
-    Service {
-        name: "elasticloadbalancing",
-        signing: "elasticloadbalancing",
-        host: "elasticloadbalancing",
-        protocol: Protocol::Query { version, item: ".member" },
-    }
+    Service::of("elasticloadbalancing", Protocol::Query { version, item: ".member" })
 }
 
 /// Where certificates for CloudFront are.

@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{NativeError, parameter};
 use crate::wire::{Operation, Protocol, Service, Wire};
 
-static RDS: Service =
-    Service { name: "rds", signing: "rds", host: "rds", protocol: Protocol::Query { version: "2014-10-31", item: "" } };
+static RDS: Service = Service::of("rds", Protocol::Query { version: "2014-10-31", item: "" });
 pub(crate) static DESCRIBE_INSTANCES: Operation = RDS.operation("DescribeDBInstances");
 pub(crate) static MODIFY_INSTANCE: Operation = RDS.operation("ModifyDBInstance");
 pub(super) static DELETE_INSTANCE: Operation = RDS.operation("DeleteDBInstance");

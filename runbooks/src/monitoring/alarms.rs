@@ -4,9 +4,7 @@ use redress_common::metrics::{self, Metric};
 use redress_common::names;
 use serde_json::{Value, json};
 
-use super::{
-    ENTERING, FUNCTIONS, Function, HUB_RULES, OWN_RULES, QUEUES, Queue, TABLES, Table, Watch, state_machine, topic,
-};
+use super::{ENTERING, FUNCTIONS, Function, QUEUES, Queue, TABLES, Table, Watch, state_machine, topic};
 
 /// A metric of AWS's or of our own, of one thing.
 pub(super) struct Series {
@@ -265,11 +263,13 @@ fn workflow() -> [Alarm; 3] {
 
 fn rules() -> [Alarm; 4] {
     let hub = |metric| {
-        HUB_RULES.map(|rule| {
+        names::HUB_RULES.map(|rule| {
             Series::sum("AWS/Events", metric, vec![("EventBusName", names::HUB_BUS.into()), ("RuleName", rule.into())])
         })
     };
-    let own = |metric| OWN_RULES.map(|rule| Series::sum("AWS/Events", metric, vec![("RuleName", rule.into())]));
+    let own = |metric| {
+        names::DEFAULT_BUS_RULES.map(|rule| Series::sum("AWS/Events", metric, vec![("RuleName", rule.into())]))
+    };
     let (failed, lost) = ("FailedInvocations", "InvocationsFailedToBeSentToDlq");
     [
         Alarm::any(

@@ -185,7 +185,7 @@ fn administrator() -> Vec<Widget> {
             "SEARCH('{{AWS/Events,EventBusName,RuleName}} EventBusName=\"{}\" MetricName=\"{metric}\"', 'Sum')",
             names::HUB_BUS
         );
-        let own = super::OWN_RULES.map(|rule| json!(["AWS/Events", metric, "RuleName", rule]));
+        let own = names::DEFAULT_BUS_RULES.map(|rule| json!(["AWS/Events", metric, "RuleName", rule]));
         Value::Array(std::iter::once(row(&hub, "")).chain(own).collect())
     };
     let messages = ["NumberOfMessagesPublished", "NumberOfNotificationsDelivered", "NumberOfNotificationsFailed"]

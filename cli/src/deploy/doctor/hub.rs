@@ -57,27 +57,13 @@ pub(super) static CHECK: Check = Check {
     rights: &["events:DescribeEventBus", "events:ListRules"],
 };
 
-/// Rules on the hub.
-const ON_HUB: [&str; 8] = [
-    "redress-config",
-    "redress-securityhub-imported",
-    "redress-securityhub-custom-action",
-    "redress-securityhub-imported-v2",
-    "redress-guardduty",
-    "redress-requests",
-    "redress-completions",
-    "redress-organizations",
-];
-/// Rules on the default bus.
-const ON_DEFAULT: [&str; 2] = ["redress-forward-findings", "redress-reconcile"];
-
 pub(super) async fn look(site: &Site, deployment: &Deployment) -> Result<Vec<Finding>, Blind> {
     let Some(bus) = site.ask(&DESCRIBE_BUS, json!({ "Name": names::HUB_BUS })).await? else {
         return Ok(vec![site.place.finding(&MISSING, "", format!("there is no bus {}", names::HUB_BUS))]);
     };
     let mut findings =
         judge_policy(&site.place, &bus["Policy"], deployment.organisation.as_deref(), &deployment.accounts);
-    for (bus, wanted) in [(names::HUB_BUS, &ON_HUB[..]), ("default", &ON_DEFAULT)] {
+    for (bus, wanted) in [(names::HUB_BUS, &names::HUB_RULES[..]), ("default", &names::DEFAULT_BUS_RULES)] {
         let asked = json!({ "EventBusName": bus, "NamePrefix": "redress-" });
         let rules = site.all(&LIST_RULES, asked, "Rules").await?;
         findings.extend(judge_rules(&site.place, bus, wanted, &rules));
@@ -169,11 +155,12 @@ mod tests {
     #[test]
     fn every_rule_is_there_and_enabled() {
         let place = administrator();
-        let mut rules: Vec<Value> = ON_HUB.iter().map(|name| json!({ "Name": name, "State": "ENABLED" })).collect();
-        assert_eq!(judge_rules(&place, "redress-hub", &ON_HUB, &rules), []);
+        let mut rules: Vec<Value> =
+            names::HUB_RULES.iter().map(|name| json!({ "Name": name, "State": "ENABLED" })).collect();
+        assert_eq!(judge_rules(&place, "redress-hub", &names::HUB_RULES, &rules), []);
         rules[0]["State"] = json!("DISABLED");
         rules.remove(3);
-        let found = judge_rules(&place, "redress-hub", &ON_HUB, &rules);
+        let found = judge_rules(&place, "redress-hub", &names::HUB_RULES, &rules);
         assert_eq!(codes(&found), ["hub-rule-disabled", "hub-rule-missing"]);
     }
 }

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::finding::Place;
 
 const fn json_service(name: &'static str, target: &'static str, version: &'static str) -> Service {
-    Service { name, signing: name, host: name, protocol: Protocol::Json { target, version } }
+    Service::of(name, Protocol::Json { target, version })
 }
 
 const fn query_service(name: &'static str, version: &'static str) -> Service {
-    Service { name, signing: name, host: name, protocol: Protocol::Query { version, item: ".member" } }
+    Service::of(name, Protocol::Query { version, item: ".member" })
 }
 
 static CLOUDWATCH: Service = query_service("monitoring", "2010-08-01");
@@ -24,10 +24,9 @@ static DYNAMODB: Service = json_service("dynamodb", "DynamoDB_20120810", "1.0");
 static EVENTS: Service = json_service("events", "AWSEvents", "1.1");
 static IAM: Service = query_service("iam", "2010-05-08");
 static KMS: Service = json_service("kms", "TrentService", "1.1");
-static LAMBDA: Service = Service { name: "lambda", signing: "lambda", host: "lambda", protocol: Protocol::RestCapital };
+static LAMBDA: Service = Service::of("lambda", Protocol::RestCapital);
 static ORGANIZATIONS: Service = json_service("organizations", "AWSOrganizationsV20161128", "1.1");
-static SECURITY_HUB: Service =
-    Service { name: "securityhub", signing: "securityhub", host: "securityhub", protocol: Protocol::RestCapital };
+static SECURITY_HUB: Service = Service::of("securityhub", Protocol::RestCapital);
 static SNS: Service = query_service("sns", "2010-03-31");
 static SQS: Service = json_service("sqs", "AmazonSQS", "1.0");
 static SSM: Service = json_service("ssm", "AmazonSSM", "1.1");

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use super::{Ask, Planned, Setting, Subject, at};
 use crate::wire::{Operation, Protocol, Service};
 
-static GUARDDUTY: Service =
-    Service { name: "guardduty", signing: "guardduty", host: "guardduty", protocol: Protocol::Rest };
+static GUARDDUTY: Service = Service::of("guardduty", Protocol::Rest);
 static LIST_DETECTORS: Operation = GUARDDUTY.at("ListDetectors", "GET", "/detector");
 static GET_DETECTOR: Operation = GUARDDUTY.at("GetDetector", "GET", "/detector/{DetectorId}");
 static CREATE_DETECTOR: Operation = GUARDDUTY.at("CreateDetector", "POST", "/detector");
@@ -50,7 +49,7 @@ pub(super) static GUARDDUTY_DETECTOR: Setting = Setting {
     },
 };
 
-static MACIE: Service = Service { name: "macie2", signing: "macie2", host: "macie2", protocol: Protocol::Rest };
+static MACIE: Service = Service::of("macie2", Protocol::Rest);
 static GET_SESSION: Operation = MACIE.at("GetMacieSession", "GET", "/macie");
 static ENABLE: Operation = MACIE.at("EnableMacie", "POST", "/macie");
 static UPDATE_SESSION: Operation = MACIE.at("UpdateMacieSession", "PATCH", "/macie");

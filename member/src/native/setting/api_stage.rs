@@ -6,8 +6,7 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static REST: Service =
-    Service { name: "apigateway", signing: "apigateway", host: "apigateway", protocol: Protocol::Rest };
+static REST: Service = Service::of("apigateway", Protocol::Rest);
 static GET_STAGE: Operation = REST.at("GetStage", "GET", "/restapis/{restApiId}/stages/{stageName}");
 static UPDATE_STAGE: Operation = REST.at("UpdateStage", "PATCH", "/restapis/{restApiId}/stages/{stageName}");
 

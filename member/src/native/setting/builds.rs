@@ -6,32 +6,17 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static CODEBUILD: Service = Service {
-    name: "codebuild",
-    signing: "codebuild",
-    host: "codebuild",
-    protocol: Protocol::Json { target: "CodeBuild_20161006", version: "1.1" },
-};
+static CODEBUILD: Service = Service::of("codebuild", Protocol::Json { target: "CodeBuild_20161006", version: "1.1" });
 static BATCH_GET_PROJECTS: Operation = CODEBUILD.operation("BatchGetProjects");
 static UPDATE_PROJECT: Operation = CODEBUILD.operation("UpdateProject");
 
-static SSM: Service = Service {
-    name: "ssm",
-    signing: "ssm",
-    host: "ssm",
-    protocol: Protocol::Json { target: "AmazonSSM", version: "1.1" },
-};
+static SSM: Service = Service::of("ssm", Protocol::Json { target: "AmazonSSM", version: "1.1" });
 static GET_PARAMETER: Operation = SSM.operation("GetParameter");
 static PUT_PARAMETER: Operation = SSM.operation("PutParameter");
 static DELETE_PARAMETER: Operation = SSM.operation("DeleteParameter");
 static ADD_TAGS: Operation = SSM.operation("AddTagsToResource");
 
-static IAM: Service = Service {
-    name: "iam",
-    signing: "iam",
-    host: "iam",
-    protocol: Protocol::Query { version: "2010-05-08", item: ".member" },
-};
+static IAM: Service = Service::of("iam", Protocol::Query { version: "2010-05-08", item: ".member" });
 static LIST_ATTACHED: Operation = IAM.operation("ListAttachedRolePolicies");
 static ATTACH: Operation = IAM.operation("AttachRolePolicy");
 static DETACH: Operation = IAM.operation("DetachRolePolicy");

@@ -8,12 +8,7 @@ use super::{Ask, BESIDE, Planned, Setting, Subject, at, items};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static ELASTICACHE: Service = Service {
-    name: "elasticache",
-    signing: "elasticache",
-    host: "elasticache",
-    protocol: Protocol::Query { version: "2015-02-02", item: "" },
-};
+static ELASTICACHE: Service = Service::of("elasticache", Protocol::Query { version: "2015-02-02", item: "" });
 static DESCRIBE_GROUPS: Operation = ELASTICACHE.operation("DescribeReplicationGroups");
 static MODIFY_GROUP: Operation = ELASTICACHE.operation("ModifyReplicationGroup");
 static DESCRIBE_CLUSTERS: Operation = ELASTICACHE.operation("DescribeCacheClusters");

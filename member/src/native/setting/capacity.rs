@@ -6,20 +6,11 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static DYNAMODB: Service = Service {
-    name: "dynamodb",
-    signing: "dynamodb",
-    host: "dynamodb",
-    protocol: Protocol::Json { target: "DynamoDB_20120810", version: "1.0" },
-};
+static DYNAMODB: Service = Service::of("dynamodb", Protocol::Json { target: "DynamoDB_20120810", version: "1.0" });
 static DESCRIBE_TABLE: Operation = DYNAMODB.operation("DescribeTable");
 
-static SCALING: Service = Service {
-    name: "application-autoscaling",
-    signing: "application-autoscaling",
-    host: "application-autoscaling",
-    protocol: Protocol::Json { target: "AnyScaleFrontendService", version: "1.1" },
-};
+static SCALING: Service =
+    Service::of("application-autoscaling", Protocol::Json { target: "AnyScaleFrontendService", version: "1.1" });
 static DESCRIBE_TARGETS: Operation = SCALING.operation("DescribeScalableTargets");
 static DESCRIBE_POLICIES: Operation = SCALING.operation("DescribeScalingPolicies");
 static REGISTER: Operation = SCALING.operation("RegisterScalableTarget");

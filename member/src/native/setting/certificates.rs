@@ -7,12 +7,7 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static ACM: Service = Service {
-    name: "acm",
-    signing: "acm",
-    host: "acm",
-    protocol: Protocol::Json { target: "CertificateManager", version: "1.1" },
-};
+static ACM: Service = Service::of("acm", Protocol::Json { target: "CertificateManager", version: "1.1" });
 static DESCRIBE: Operation = ACM.operation("DescribeCertificate");
 static RENEW: Operation = ACM.operation("RenewCertificate");
 

@@ -6,18 +6,12 @@ use super::{Ask, Planned, Setting, Subject};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static ACCOUNT: Service =
-    Service { name: "account", signing: "account", host: "account", protocol: Protocol::RestCapital };
+static ACCOUNT: Service = Service::of("account", Protocol::RestCapital);
 static GET: Operation = ACCOUNT.at("GetAlternateContact", "POST", "/getAlternateContact");
 static PUT: Operation = ACCOUNT.at("PutAlternateContact", "POST", "/putAlternateContact");
 static DELETE: Operation = ACCOUNT.at("DeleteAlternateContact", "POST", "/deleteAlternateContact");
 
-static SSM: Service = Service {
-    name: "ssm",
-    signing: "ssm",
-    host: "ssm",
-    protocol: Protocol::Json { target: "AmazonSSM", version: "1.1" },
-};
+static SSM: Service = Service::of("ssm", Protocol::Json { target: "AmazonSSM", version: "1.1" });
 static GET_PARAMETER: Operation = SSM.operation("GetParameter");
 
 /// What a contact consists of.

@@ -6,12 +6,8 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service, Until};
 
-static ECS: Service = Service {
-    name: "ecs",
-    signing: "ecs",
-    host: "ecs",
-    protocol: Protocol::Json { target: "AmazonEC2ContainerServiceV20141113", version: "1.1" },
-};
+static ECS: Service =
+    Service::of("ecs", Protocol::Json { target: "AmazonEC2ContainerServiceV20141113", version: "1.1" });
 static DESCRIBE_CLUSTERS: Operation = ECS.operation("DescribeClusters");
 static UPDATE_CLUSTER_SETTINGS: Operation = ECS.operation("UpdateClusterSettings");
 
@@ -154,7 +150,7 @@ fn readonly(subject: &Subject, now: &Value) -> Planned {
     Ok(vec![(&REGISTER_DEFINITION, Value::Object(input))])
 }
 
-static EKS: Service = Service { name: "eks", signing: "eks", host: "eks", protocol: Protocol::Rest };
+static EKS: Service = Service::of("eks", Protocol::Rest);
 static DESCRIBE_CLUSTER: Operation = EKS.at("DescribeCluster", "GET", "/clusters/{Name}");
 static DESCRIBE_UPDATE: Operation = EKS.at("DescribeUpdate", "GET", "/clusters/{Name}/updates/{UpdateId}");
 static UPDATE_CLUSTER: Operation = Operation {
@@ -239,12 +235,7 @@ pub(super) static REPOSITORY_IMMUTABILITY: Setting = Setting {
     },
 };
 
-static CODEBUILD: Service = Service {
-    name: "codebuild",
-    signing: "codebuild",
-    host: "codebuild",
-    protocol: Protocol::Json { target: "CodeBuild_20161006", version: "1.1" },
-};
+static CODEBUILD: Service = Service::of("codebuild", Protocol::Json { target: "CodeBuild_20161006", version: "1.1" });
 static BATCH_GET_PROJECTS: Operation = CODEBUILD.operation("BatchGetProjects");
 static UPDATE_PROJECT: Operation = CODEBUILD.operation("UpdateProject");
 

@@ -5,12 +5,7 @@ use serde_json::{Value, json};
 use super::{Ask, Setting, at};
 use crate::wire::{Operation, Protocol, Service};
 
-static SSM: Service = Service {
-    name: "ssm",
-    signing: "ssm",
-    host: "ssm",
-    protocol: Protocol::Json { target: "AmazonSSM", version: "1.1" },
-};
+static SSM: Service = Service::of("ssm", Protocol::Json { target: "AmazonSSM", version: "1.1" });
 static DESCRIBE: Operation = SSM.operation("DescribeDocumentPermission");
 static MODIFY: Operation = SSM.operation("ModifyDocumentPermission");
 

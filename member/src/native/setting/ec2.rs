@@ -6,8 +6,7 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-pub(in crate::native) static EC2: Service =
-    Service { name: "ec2", signing: "ec2", host: "ec2", protocol: Protocol::Query { version: "2016-11-15", item: "" } };
+pub(in crate::native) static EC2: Service = Service::of("ec2", Protocol::Query { version: "2016-11-15", item: "" });
 static DESCRIBE_SNAPSHOTS: Operation = EC2.operation("DescribeSnapshots");
 static MODIFY_SNAPSHOT: Operation = EC2.operation("ModifySnapshotAttribute");
 

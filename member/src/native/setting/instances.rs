@@ -11,12 +11,7 @@ static DESCRIBE_ASSOCIATIONS: Operation = EC2.operation("DescribeIamInstanceProf
 static ASSOCIATE: Operation = EC2.operation("AssociateIamInstanceProfile");
 static DISASSOCIATE: Operation = EC2.operation("DisassociateIamInstanceProfile");
 
-static IAM: Service = Service {
-    name: "iam",
-    signing: "iam",
-    host: "iam",
-    protocol: Protocol::Query { version: "2010-05-08", item: ".member" },
-};
+static IAM: Service = Service::of("iam", Protocol::Query { version: "2010-05-08", item: ".member" });
 static GET_PROFILE: Operation = IAM.operation("GetInstanceProfile");
 static LIST_ATTACHED: Operation = IAM.operation("ListAttachedRolePolicies");
 static ATTACH: Operation = IAM.operation("AttachRolePolicy");

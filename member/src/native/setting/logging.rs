@@ -5,12 +5,7 @@ use serde_json::{Value, json};
 use super::{Ask, Planned, Setting, Subject, at};
 use crate::wire::{Operation, Protocol, Service};
 
-static LOGS: Service = Service {
-    name: "logs",
-    signing: "logs",
-    host: "logs",
-    protocol: Protocol::Json { target: "Logs_20140328", version: "1.1" },
-};
+static LOGS: Service = Service::of("logs", Protocol::Json { target: "Logs_20140328", version: "1.1" });
 pub(super) static DESCRIBE_LOG_GROUPS: Operation = LOGS.operation("DescribeLogGroups");
 pub(super) static PUT_RETENTION: Operation = LOGS.operation("PutRetentionPolicy");
 pub(super) static CREATE_LOG_GROUP: Operation = LOGS.operation("CreateLogGroup");

@@ -6,8 +6,7 @@ use super::{Ask, Planned, Setting, Subject, items};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-pub(super) static RDS: Service =
-    Service { name: "rds", signing: "rds", host: "rds", protocol: Protocol::Query { version: "2014-10-31", item: "" } };
+pub(super) static RDS: Service = Service::of("rds", Protocol::Query { version: "2014-10-31", item: "" });
 static DESCRIBE_SNAPSHOT: Operation = RDS.operation("DescribeDBSnapshotAttributes");
 static MODIFY_SNAPSHOT: Operation = RDS.operation("ModifyDBSnapshotAttribute");
 static DESCRIBE_CLUSTER_SNAPSHOT: Operation = RDS.operation("DescribeDBClusterSnapshotAttributes");

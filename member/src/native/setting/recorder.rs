@@ -7,12 +7,7 @@ use super::super::{NativeError, boolean};
 use super::{Ask, BESIDE, Planned, Setting, Subject, at, sdk};
 use crate::wire::{Operation, Protocol, Service};
 
-static CONFIG: Service = Service {
-    name: "config",
-    signing: "config",
-    host: "config",
-    protocol: Protocol::Json { target: "StarlingDoveService", version: "1.1" },
-};
+static CONFIG: Service = Service::of("config", Protocol::Json { target: "StarlingDoveService", version: "1.1" });
 static RECORDERS: Operation = CONFIG.operation("DescribeConfigurationRecorders");
 static STATUS: Operation = CONFIG.operation("DescribeConfigurationRecorderStatus");
 static CHANNELS: Operation = CONFIG.operation("DescribeDeliveryChannels");

@@ -5,12 +5,7 @@ use serde_json::{Value, json};
 use super::{Ask, Setting, at};
 use crate::wire::{Operation, Protocol, Service};
 
-pub(super) static REDSHIFT: Service = Service {
-    name: "redshift",
-    signing: "redshift",
-    host: "redshift",
-    protocol: Protocol::Query { version: "2012-12-01", item: "" },
-};
+pub(super) static REDSHIFT: Service = Service::of("redshift", Protocol::Query { version: "2012-12-01", item: "" });
 static DESCRIBE_LOGGING: Operation = REDSHIFT.operation("DescribeLoggingStatus");
 static ENABLE_LOGGING: Operation = REDSHIFT.operation("EnableLogging");
 static DISABLE_LOGGING: Operation = REDSHIFT.operation("DisableLogging");

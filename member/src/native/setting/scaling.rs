@@ -6,12 +6,7 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static AUTOSCALING: Service = Service {
-    name: "autoscaling",
-    signing: "autoscaling",
-    host: "autoscaling",
-    protocol: Protocol::Query { version: "2011-01-01", item: ".member" },
-};
+static AUTOSCALING: Service = Service::of("autoscaling", Protocol::Query { version: "2011-01-01", item: ".member" });
 static DESCRIBE_GROUPS: Operation = AUTOSCALING.operation("DescribeAutoScalingGroups");
 static UPDATE_GROUP: Operation = AUTOSCALING.operation("UpdateAutoScalingGroup");
 

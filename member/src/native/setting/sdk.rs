@@ -13,16 +13,16 @@ use super::super::{NativeError, s3, sns};
 use super::{Ask, Planned};
 use crate::wire::{Operation, Protocol, Service};
 
-static S3: Service = Service { name: "s3", signing: "s3", host: "s3", protocol: Protocol::Sdk };
+static S3: Service = Service::of("s3", Protocol::Sdk);
 static GET_BUCKET_POLICY: Operation = S3.operation("GetBucketPolicy");
 pub(super) static CREATE_BUCKET: Operation = S3.operation("CreateBucket");
 pub(super) static PUT_BUCKET_POLICY: Operation = S3.operation("PutBucketPolicy");
 
-static IAM: Service = Service { name: "iam", signing: "iam", host: "iam", protocol: Protocol::Sdk };
+static IAM: Service = Service::of("iam", Protocol::Sdk);
 pub(super) static GET_ROLE: Operation = IAM.operation("GetRole");
 pub(super) static CREATE_SERVICE_LINKED_ROLE: Operation = IAM.operation("CreateServiceLinkedRole");
 
-static SNS: Service = Service { name: "sns", signing: "sns", host: "sns", protocol: Protocol::Sdk };
+static SNS: Service = Service::of("sns", Protocol::Sdk);
 pub(super) static GET_TOPIC_ATTRIBUTES: Operation = SNS.operation("GetTopicAttributes");
 pub(super) static SET_TOPIC_ATTRIBUTES: Operation = SNS.operation("SetTopicAttributes");
 

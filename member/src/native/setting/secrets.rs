@@ -6,12 +6,8 @@ use super::{Ask, Setting, Subject};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-pub(in crate::native) static SECRETS: Service = Service {
-    name: "secretsmanager",
-    signing: "secretsmanager",
-    host: "secretsmanager",
-    protocol: Protocol::Json { target: "secretsmanager", version: "1.1" },
-};
+pub(in crate::native) static SECRETS: Service =
+    Service::of("secretsmanager", Protocol::Json { target: "secretsmanager", version: "1.1" });
 static DESCRIBE: Operation = SECRETS.operation("DescribeSecret");
 static ROTATE: Operation = Operation { token: Some("ClientRequestToken"), ..SECRETS.operation("RotateSecret") };
 static CANCEL: Operation = SECRETS.operation("CancelRotateSecret");

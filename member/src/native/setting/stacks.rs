@@ -6,12 +6,8 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static CLOUDFORMATION: Service = Service {
-    name: "cloudformation",
-    signing: "cloudformation",
-    host: "cloudformation",
-    protocol: Protocol::Query { version: "2010-05-15", item: ".member" },
-};
+static CLOUDFORMATION: Service =
+    Service::of("cloudformation", Protocol::Query { version: "2010-05-15", item: ".member" });
 static DESCRIBE: Operation = CLOUDFORMATION.operation("DescribeStacks");
 static UPDATE: Operation = Operation { token: Some("ClientRequestToken"), ..CLOUDFORMATION.operation("UpdateStack") };
 

@@ -8,18 +8,12 @@ use super::{Ask, Planned, Setting, Subject, at};
 use crate::native::NativeError;
 use crate::wire::{Operation, Protocol, Service};
 
-static DYNAMODB: Service = Service {
-    name: "dynamodb",
-    signing: "dynamodb",
-    host: "dynamodb",
-    protocol: Protocol::Json { target: "DynamoDB_20120810", version: "1.0" },
-};
+static DYNAMODB: Service = Service::of("dynamodb", Protocol::Json { target: "DynamoDB_20120810", version: "1.0" });
 static LIST_TABLE: Operation = DYNAMODB.operation("ListTagsOfResource");
 static TAG_TABLE: Operation = DYNAMODB.operation("TagResource");
 static UNTAG_TABLE: Operation = DYNAMODB.operation("UntagResource");
 
-static GUARDDUTY: Service =
-    Service { name: "guardduty", signing: "guardduty", host: "guardduty", protocol: Protocol::Rest };
+static GUARDDUTY: Service = Service::of("guardduty", Protocol::Rest);
 static LIST_DETECTOR: Operation = GUARDDUTY.at("ListTagsForResource", "GET", "/tags/{ResourceArn}");
 static TAG_DETECTOR: Operation = GUARDDUTY.at("TagResource", "POST", "/tags/{ResourceArn}");
 static UNTAG_DETECTOR: Operation = GUARDDUTY.at("UntagResource", "DELETE", "/tags/{ResourceArn}?tagKeys={TagKeys}");

@@ -10,12 +10,10 @@ use super::logging::{CREATE_LOG_GROUP, DESCRIBE_LOG_GROUPS, PUT_RETENTION, group
 use super::{Ask, BESIDE, Planned, Setting, Subject, at, sdk};
 use crate::wire::{Operation, Protocol, Service};
 
-static CLOUDTRAIL: Service = Service {
-    name: "cloudtrail",
-    signing: "cloudtrail",
-    host: "cloudtrail",
-    protocol: Protocol::Json { target: "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101", version: "1.1" },
-};
+static CLOUDTRAIL: Service = Service::of(
+    "cloudtrail",
+    Protocol::Json { target: "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101", version: "1.1" },
+);
 static GET_TRAIL: Operation = CLOUDTRAIL.operation("GetTrail");
 /// The log group may be new.
 static UPDATE_TRAIL: Operation =
@@ -30,12 +28,7 @@ static START: Operation = CLOUDTRAIL.operation("StartLogging");
 static STOP: Operation = CLOUDTRAIL.operation("StopLogging");
 static DELETE_TRAIL: Operation = CLOUDTRAIL.operation("DeleteTrail");
 
-static KMS: Service = Service {
-    name: "kms",
-    signing: "kms",
-    host: "kms",
-    protocol: Protocol::Json { target: "TrentService", version: "1.1" },
-};
+static KMS: Service = Service::of("kms", Protocol::Json { target: "TrentService", version: "1.1" });
 pub(super) static DESCRIBE_KEY: Operation = KMS.operation("DescribeKey");
 static KEY_POLICY: Operation = KMS.operation("GetKeyPolicy");
 
