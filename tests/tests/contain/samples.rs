@@ -35,6 +35,23 @@ fn guardduty_has_a_sample_for_every_type_that_a_playbook_names() {
     }
 }
 
+/// The prompt that a guardrail stopped may be anybody's who may write to the application, and so would be its outage.
+#[test]
+fn the_caller_of_a_model_is_contained_for_what_it_did_and_not_for_what_it_was_told() {
+    let catalogue = catalogue();
+    for (principal, control) in [("user/alice", "Contain.IAMUser"), ("role/agent", "Contain.IAMRole")] {
+        let arn: Arn = format!("arn:aws:iam::111122223333:{principal}").parse().unwrap();
+        let answers = |kind: &str| {
+            let (id, _) = catalogue.resolve_on(&Check::GuardDutyType(kind.to_owned()), &arn)?;
+            Some(id.to_string())
+        };
+        for kind in ["Impact:IAMUser/AnomalousModelInvocation", "Impact:IAMUser/CostHarvesting"] {
+            assert_eq!(answers(kind).as_deref(), Some(control), "{kind}");
+        }
+        assert_eq!(answers("Impact:IAMUser/PromptInjection.Direct"), None);
+    }
+}
+
 #[test]
 fn every_sample_goes_the_whole_way_marked_as_one_and_changes_nothing() {
     in_turn(async |world| {

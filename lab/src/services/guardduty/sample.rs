@@ -73,6 +73,20 @@ fn resource(place: &Place<'_>, on: On) -> Value {
             "resourceType": "EKSCluster", "eksClusterDetails": cluster("GeneratedFindingEKSClusterName"),
             "accessKeyDetails": principal("Role"),
         }),
+        On::EcsCluster => json!({
+            "resourceType": "ECSCluster", "ecsClusterDetails": cluster("GeneratedFindingECSClusterName"),
+        }),
+        // AWS documents the details of what was scanned in a backup, not the word for it.
+        On::Snapshot => json!({ "resourceType": "EBSSnapshot", "ebsSnapshotDetails": {
+            "snapshotArn": "GeneratedFindingEBSSnapshotArn",
+        } }),
+        On::Image => json!({ "resourceType": "EC2Image", "ec2ImageDetails": {
+            "imageArn": "GeneratedFindingEC2ImageArn",
+        } }),
+        On::RecoveryPoint => json!({ "resourceType": "RecoveryPoint", "recoveryPointDetails": {
+            "recoveryPointArn": "GeneratedFindingRecoveryPointArn",
+            "backupVaultName": "GeneratedFindingBackupVaultName",
+        } }),
         On::Container => {
             json!({ "resourceType": "Container", "containerDetails": { "id": "GeneratedFindingContainerId" } })
         }
@@ -94,6 +108,7 @@ fn arn(place: &Place<'_>, on: On) -> String {
         On::Instance => format!("arn:{partition}:ec2:{region}:{account}:instance/i-99999999"),
         On::Bucket => format!("arn:{partition}:s3:::GeneratedFindingS3Bucket"),
         On::EksCluster => format!("arn:{partition}:eks:{region}:{account}:cluster/GeneratedFindingEKSClusterName"),
+        On::EcsCluster => format!("arn:{partition}:ecs:{region}:{account}:cluster/GeneratedFindingECSClusterName"),
         On::Role => format!("arn:{partition}:iam::{account}:role/GeneratedFindingUserName"),
         _ => format!("arn:{partition}:iam::{account}:user/GeneratedFindingUserName"),
     }

@@ -1,6 +1,11 @@
-//! The finding types that the lab's GuardDuty knows: what the playbooks' files name, and others that AWS documents, less those
-//! that no resource here stands for (ECS, malware in backups). The list and the severities are from an older copy of AWS's
-//! page: what is newer is missing.
+//! The finding types that the lab's GuardDuty knows: the 204 of AWS's table of active types, of which samples can be
+//! asked for (<https://docs.aws.amazon.com/guardduty/latest/ug/guardduty_finding-types-active.html>), as two mirrors of
+//! the user guide have it. The newest entry of the guide's history is there of 18 September 2026: what is newer is
+//! missing.
+//!
+//! Where a severity varies with what was found, here is one of its values; where the table and a type's own page
+//! differ, the page's. `…:Runtime/…` is reported of clusters and containers, too; here of instances only. What custom
+//! detection rules report is not in that table, so nobody can ask for a sample of it.
 
 /// A finding type.
 pub struct Kind {
@@ -23,6 +28,13 @@ pub(super) enum On {
     Bucket,
     Object,
     EksCluster,
+    EcsCluster,
+    /// A snapshot of EBS.
+    Snapshot,
+    /// An AMI.
+    Image,
+    /// Of AWS Backup.
+    RecoveryPoint,
     Function,
     Database,
     /// An attack, by what it hit.
@@ -52,6 +64,10 @@ pub const TYPES: &[Kind] = &[
     kind("DefenseEvasion:EC2/UnusualDoHActivity", On::Instance, 5.0),
     kind("DefenseEvasion:EC2/UnusualDoTActivity", On::Instance, 5.0),
     kind("Execution:EC2/MaliciousFile", On::Instance, 8.0),
+    kind("Execution:EC2/MaliciousFile!AMI", On::Image, 8.0),
+    kind("Execution:EC2/MaliciousFile!RecoveryPoint", On::RecoveryPoint, 8.0),
+    kind("Execution:EC2/MaliciousFile!Snapshot", On::Snapshot, 8.0),
+    kind("Execution:EC2/SuspiciousFile", On::Instance, 5.0),
     kind("Impact:EC2/AbusedDomainRequest.Reputation", On::Instance, 5.0),
     kind("Impact:EC2/MaliciousDomainRequest.Custom", On::Instance, 5.0),
     kind("Impact:EC2/BitcoinDomainRequest.Reputation", On::Instance, 8.0),
@@ -85,11 +101,13 @@ pub const TYPES: &[Kind] = &[
     kind("DefenseEvasion:Runtime/KernelModuleLoaded", On::Instance, 8.0),
     kind("DefenseEvasion:Runtime/ProcessInjection.Proc", On::Instance, 8.0),
     kind("DefenseEvasion:Runtime/ProcessInjection.VirtualMemoryWrite", On::Instance, 8.0),
+    kind("DefenseEvasion:Runtime/SensitiveFileModified", On::Instance, 5.0),
     kind("DefenseEvasion:Runtime/SuspiciousCommand", On::Instance, 8.0),
     kind("DefenseEvasion:Runtime/ProcessInjection.Ptrace", On::Instance, 5.0),
     kind("DefenseEvasion:Runtime/PtraceAntiDebugging", On::Instance, 2.0),
     kind("Discovery:Runtime/SuspiciousCommand", On::Instance, 2.0),
     kind("Execution:Runtime/MaliciousFileExecuted", On::Instance, 8.0),
+    kind("Execution:Runtime/MaliciousFileExecuted.Custom", On::Instance, 8.0),
     kind("Execution:Runtime/ReverseShell", On::Instance, 8.0),
     kind("Execution:Runtime/SuspiciousCommand", On::Instance, 8.0),
     kind("Execution:Runtime/NewBinaryExecuted", On::Instance, 5.0),
@@ -101,12 +119,14 @@ pub const TYPES: &[Kind] = &[
     kind("Impact:Runtime/CryptoMinerExecuted", On::Instance, 8.0),
     kind("Impact:Runtime/MaliciousDomainRequest.Reputation", On::Instance, 8.0),
     kind("Impact:Runtime/SuspiciousDomainRequest.Reputation", On::Instance, 2.0),
+    kind("Persistence:Runtime/SensitiveFileModified", On::Instance, 5.0),
     kind("Persistence:Runtime/SuspiciousCommand", On::Instance, 5.0),
     kind("PrivilegeEscalation:Runtime/CGroupsReleaseAgentModified", On::Instance, 8.0),
     kind("PrivilegeEscalation:Runtime/RuncContainerEscape", On::Instance, 8.0),
     kind("PrivilegeEscalation:Runtime/ContainerMountsHostDirectory", On::Instance, 5.0),
     kind("PrivilegeEscalation:Runtime/DockerSocketAccessed", On::Instance, 5.0),
     kind("PrivilegeEscalation:Runtime/ElevationToRoot", On::Instance, 5.0),
+    kind("PrivilegeEscalation:Runtime/SensitiveFileModified", On::Instance, 5.0),
     kind("PrivilegeEscalation:Runtime/SuspiciousCommand", On::Instance, 5.0),
     kind("PrivilegeEscalation:Runtime/UserfaultfdUsage", On::Instance, 5.0),
     kind("Trojan:Runtime/BlackholeTraffic", On::Instance, 5.0),
@@ -120,6 +140,9 @@ pub const TYPES: &[Kind] = &[
     kind("UnauthorizedAccess:Runtime/TorClient", On::Instance, 8.0),
     kind("UnauthorizedAccess:Runtime/TorRelay", On::Instance, 8.0),
     kind("Execution:Container/MaliciousFile", On::Container, 8.0),
+    kind("Execution:Container/SuspiciousFile", On::Container, 5.0),
+    kind("Execution:ECS/MaliciousFile", On::EcsCluster, 8.0),
+    kind("Execution:ECS/SuspiciousFile", On::EcsCluster, 5.0),
     kind("CredentialAccess:IAMUser/AnomalousBehavior", On::User, 5.0),
     kind("CredentialAccess:IAMUser/CompromisedCredentials", On::User, 8.0),
     kind("DefenseEvasion:IAMUser/AnomalousBehavior", On::User, 5.0),
@@ -127,6 +150,9 @@ pub const TYPES: &[Kind] = &[
     kind("Discovery:IAMUser/AnomalousBehavior", On::User, 2.0),
     kind("Exfiltration:IAMUser/AnomalousBehavior", On::User, 8.0),
     kind("Impact:IAMUser/AnomalousBehavior", On::User, 8.0),
+    kind("Impact:IAMUser/AnomalousModelInvocation", On::User, 2.0),
+    kind("Impact:IAMUser/CostHarvesting", On::User, 2.0),
+    kind("Impact:IAMUser/PromptInjection.Direct", On::User, 2.0),
     kind("InitialAccess:IAMUser/AnomalousBehavior", On::User, 5.0),
     kind("PenTest:IAMUser/KaliLinux", On::User, 5.0),
     kind("PenTest:IAMUser/ParrotLinux", On::User, 5.0),
@@ -169,6 +195,7 @@ pub const TYPES: &[Kind] = &[
     kind("UnauthorizedAccess:S3/MaliciousIPCaller.Custom", On::Bucket, 8.0),
     kind("UnauthorizedAccess:S3/TorIPCaller", On::Bucket, 8.0),
     kind("Object:S3/MaliciousFile", On::Object, 8.0),
+    kind("Execution:S3/MaliciousFile!RecoveryPoint", On::RecoveryPoint, 8.0),
     kind("CredentialAccess:Kubernetes/AnomalousBehavior.SecretsAccessed", On::EksCluster, 5.0),
     kind("CredentialAccess:Kubernetes/MaliciousIPCaller", On::EksCluster, 8.0),
     kind("CredentialAccess:Kubernetes/MaliciousIPCaller.Custom", On::EksCluster, 8.0),
@@ -184,14 +211,15 @@ pub const TYPES: &[Kind] = &[
     kind("Discovery:Kubernetes/SuccessfulAnonymousAccess", On::EksCluster, 5.0),
     kind("Discovery:Kubernetes/TorIPCaller", On::EksCluster, 5.0),
     kind("Execution:Kubernetes/AnomalousBehavior.ExecInPod", On::EksCluster, 5.0),
-    kind("Execution:Kubernetes/AnomalousBehavior.WorkloadDeployed", On::EksCluster, 5.0),
+    kind("Execution:Kubernetes/AnomalousBehavior.WorkloadDeployed", On::EksCluster, 2.0),
     kind("Execution:Kubernetes/ExecInKubeSystemPod", On::EksCluster, 5.0),
+    kind("Execution:Kubernetes/MaliciousFile", On::EksCluster, 8.0),
+    kind("Execution:Kubernetes/SuspiciousFile", On::EksCluster, 5.0),
     kind("Impact:Kubernetes/MaliciousIPCaller", On::EksCluster, 8.0),
     kind("Impact:Kubernetes/MaliciousIPCaller.Custom", On::EksCluster, 8.0),
     kind("Impact:Kubernetes/SuccessfulAnonymousAccess", On::EksCluster, 8.0),
     kind("Impact:Kubernetes/TorIPCaller", On::EksCluster, 8.0),
     kind("Persistence:Kubernetes/AnomalousBehavior.WorkloadDeployed!ContainerWithSensitiveMount", On::EksCluster, 8.0),
-    kind("Persistence:Kubernetes/ContainerWithSensitiveMount", On::EksCluster, 5.0),
     kind("Persistence:Kubernetes/MaliciousIPCaller", On::EksCluster, 5.0),
     kind("Persistence:Kubernetes/MaliciousIPCaller.Custom", On::EksCluster, 5.0),
     kind("Persistence:Kubernetes/TorIPCaller", On::EksCluster, 5.0),
@@ -200,10 +228,9 @@ pub const TYPES: &[Kind] = &[
     kind("Policy:Kubernetes/AnonymousAccessGranted", On::EksCluster, 8.0),
     kind("Policy:Kubernetes/ExposedDashboard", On::EksCluster, 5.0),
     kind("Policy:Kubernetes/KubeflowDashboardExposed", On::EksCluster, 5.0),
-    kind("PrivilegeEscalation:Kubernetes/AnomalousBehavior.RoleBindingCreated", On::EksCluster, 2.0),
+    kind("PrivilegeEscalation:Kubernetes/AnomalousBehavior.RoleBindingCreated", On::EksCluster, 5.0),
     kind("PrivilegeEscalation:Kubernetes/AnomalousBehavior.RoleCreated", On::EksCluster, 2.0),
     kind("PrivilegeEscalation:Kubernetes/AnomalousBehavior.WorkloadDeployed!PrivilegedContainer", On::EksCluster, 8.0),
-    kind("PrivilegeEscalation:Kubernetes/PrivilegedContainer", On::EksCluster, 5.0),
     kind("Backdoor:Lambda/C&CActivity.B", On::Function, 8.0),
     kind("CryptoCurrency:Lambda/BitcoinTool.B", On::Function, 8.0),
     kind("Trojan:Lambda/BlackholeTraffic", On::Function, 5.0),
@@ -222,6 +249,7 @@ pub const TYPES: &[Kind] = &[
     kind("Discovery:RDS/TorIPCaller", On::Database, 5.0),
     kind("AttackSequence:EKS/CompromisedCluster", On::Sequence(&[On::EksCluster]), 9.0),
     kind("AttackSequence:EC2/CompromisedInstanceGroup", On::Sequence(&[On::Instance]), 9.0),
+    kind("AttackSequence:ECS/CompromisedCluster", On::Sequence(&[On::EcsCluster]), 9.0),
     kind("AttackSequence:IAM/CompromisedCredentials", On::Sequence(&[On::User, On::Role]), 9.0),
     kind("AttackSequence:S3/CompromisedData", On::Sequence(&[On::Bucket, On::User]), 9.0),
 ];
