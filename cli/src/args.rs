@@ -351,7 +351,9 @@ pub(crate) enum Lab {
         account: Option<AccountId>,
     },
     /// Plays the cases of a control in a lab of its own: bad, dry run, fixed, read back, undone. Takes the control files as they are, generated or not.
-    #[command(after_help = "Examples:\n  redress lab try Kinesis.1\n  redress lab try ssm-documents/controls/Kinesis.1.yaml")]
+    #[command(
+        after_help = "Examples:\n  redress lab try Kinesis.1\n  redress lab try ssm-documents/controls/Kinesis.1.yaml"
+    )]
     Try {
         /// A control, by its id or its file.
         control: String,
