@@ -351,7 +351,9 @@ pub(crate) enum Lab {
         account: Option<AccountId>,
     },
     /// Plays the cases of a control in a lab of its own: bad, dry run, fixed, read back, undone. Takes the control files as they are, generated or not.
-    #[command(after_help = "Examples:\n  redress lab try S3.8\n  redress lab try ssm-documents/controls/S3.8.yaml")]
+    #[command(
+        after_help = "Examples:\n  redress lab try Kinesis.1\n  redress lab try ssm-documents/controls/Kinesis.1.yaml"
+    )]
     Try {
         /// A control, by its id or its file.
         control: String,
@@ -692,7 +694,7 @@ pub(crate) enum Controls {
         files: Vec<std::path::PathBuf>,
     },
     /// Writes the two files of a new control, to be filled in: the control, and its case for the lab.
-    #[command(after_help = "Example:\n  redress controls new Sqs.100 --root ~/redress")]
+    #[command(after_help = "Example:\n  redress controls new SQS.100 --root ~/redress")]
     New {
         /// Its id: `Family.Number`, or a name of your own after the point.
         control: ControlId,

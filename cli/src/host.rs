@@ -156,7 +156,7 @@ impl Host {
 fn started(bed: Result<Bed, BedError>) -> Result<Host, Problem> {
     let bed = bed.map_err(|error| match error {
         BedError::NotBuilt(path) => Problem::not_found(format!("a function's binary is not there: {}", path.display()))
-            .help("build everything first: cargo build --workspace --all-targets"),
+            .help("build everything first: cargo build --workspace"),
         other => Problem::aws("start the lab", &other),
     })?;
     Ok(Host { lab: bed.lab, organisation: bed.organisation })

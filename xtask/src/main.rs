@@ -49,7 +49,7 @@ enum Command {
     Lint,
     /// Builds the Lambda functions as they ship, says how big each is, and puts a release together.
     Package(package::Asked),
-    /// Measures what DESIGN promises, in the lab: run `package` first, so that what ships is measured.
+    /// Measures the figures of docs/figures.md, in the lab: run `package` first, so that what ships is measured.
     Bench {
         /// One JSON document on standard output instead of a table.
         #[arg(long)]

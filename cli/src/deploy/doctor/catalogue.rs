@@ -13,7 +13,7 @@ static MISSING: Fault = Fault {
     severity: Severity::Error,
     about: "there is no catalogue in table RedressState",
     why: "the orchestrator leaves every message in its queue and acts on none",
-    todo: "write it from this release's ssm-documents/catalogue.json (docs/deploy.md#administrator-account)",
+    todo: "write it from this release's ssm-documents/catalogue.json (docs/deploy.md#by-hand)",
 };
 
 static DAMAGED: Fault = Fault {

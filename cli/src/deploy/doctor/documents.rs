@@ -17,7 +17,7 @@ static NONE: Fault = Fault {
     severity: Severity::Error,
     about: "the Region has none of Redress's documents, or lacks some",
     why: "a remediation by a document that is not there ends as Failed; nothing is changed",
-    todo: "deploy member-documents/ into {account} in {region}: one stack a service family, one after the other (docs/deploy.md#each-member-account)",
+    todo: "deploy member-documents/ into {account} in {region}: one stack a service family, one after the other (docs/deploy.md#by-hand)",
 };
 
 static OTHER: Fault = Fault {
