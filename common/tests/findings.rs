@@ -350,6 +350,12 @@ fn a_finding_of_a_clusters_runtime_is_of_the_pod_that_it_names() {
             "AWS::EKS::Cluster",
             cluster,
         ),
+        (
+            "Execution:Kubernetes/MaliciousFile",
+            json!({ "type": "pods", "namespace": "shop", "name": "web-1" }),
+            "Kubernetes::Pod",
+            pod,
+        ),
         ("Backdoor:Runtime/C&CActivity.B", json!(null), "AWS::EKS::Cluster", cluster),
         (
             "Discovery:Kubernetes/TorIPCaller",

@@ -170,7 +170,7 @@ fn part_of_cluster(
     account: &AccountId,
     region: &Region,
 ) -> Option<Resource> {
-    if is_of_runtime(found) {
+    if is_of_workload(found) {
         return Some(Resource::new(pod(node, cluster)?, eks::POD));
     }
     // Nobody's credentials were used where anybody may call.
@@ -189,9 +189,12 @@ fn caller(node: &Node<'_>, account: &AccountId, region: &Region) -> Option<Arn> 
     by_key.or_else(|| node.find(&["kubernetesDetails", "kubernetesUserDetails", "username"])?.arn().ok())
 }
 
-/// Whether a finding type is of what a process does, and not of who calls which API.
-fn is_of_runtime(kind: &str) -> bool {
-    kind.split_once(':').is_some_and(|(_, of)| of.starts_with("Runtime/"))
+/// Whether a finding type is of what a process does or of a file that it has, and not of who calls which API.
+fn is_of_workload(kind: &str) -> bool {
+    let is_of = |of: &str| {
+        of.starts_with("Runtime/") || ["Kubernetes/MaliciousFile", "Kubernetes/SuspiciousFile"].contains(&of)
+    };
+    kind.split_once(':').is_some_and(|(_, of)| is_of(of))
 }
 
 /// The pod that a finding of a cluster names, when the workload is one and has names that Kubernetes takes.
