@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::contract::{Mode, Outcome};
+use redress_common::eks::EntryName;
 use redress_common::finding::Check;
 use redress_common::ids::{AccountId, ClaimKey, ControlId, Region, RemediationId};
 use redress_common::ledger::{Record, RecordDraft, detail};
@@ -144,19 +145,21 @@ pub(crate) async fn ask_remediation(
     connection: &Connection,
 ) -> Result<Asked, Problem> {
     let (request, at) = (Uuid::new_v4().to_string(), Timestamp::now());
+    // As the orchestrator will know it, and the ledger tell of it.
+    let resource = EntryName::canonical(&target.resource).unwrap_or_else(|| target.resource.clone());
     let wanted = Request::Remediate {
         control: target.control.clone(),
         account_id: target.account.clone(),
         region: target.region.clone(),
-        resource_arn: target.resource.clone(),
+        resource_arn: resource.clone(),
         mode,
         request_id: request.clone(),
         reason: reason.to_owned(),
     };
     api::call(connection, &wanted).await?;
-    let what = format!("{} on {}", target.control, target.resource);
+    let what = format!("{} on {resource}", target.control);
     let known = Known::Finding(format!("redress/{request}"));
-    Ok(Asked { what, resource: target.resource.to_string(), known, at })
+    Ok(Asked { what, resource: resource.to_string(), known, at })
 }
 
 /// Waits for the end of a remediation that somebody asked for before.

@@ -515,6 +515,6 @@ mod tests {
                 contained.insert(resource.control());
             }
         }
-        assert_eq!(contained.len(), 7, "one for each playbook that the lab can hold: {contained:?}");
+        assert_eq!(contained.len(), 8, "one for each playbook that the lab can hold: {contained:?}");
     }
 }
