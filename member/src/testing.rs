@@ -65,6 +65,12 @@ pub(crate) fn here() -> Place {
     Place { account: ACCOUNT.parse().unwrap(), region: REGION.parse().unwrap(), function }
 }
 
+/// The same, as the function that destroys.
+pub(crate) fn at_destroyer() -> Place {
+    let function = "arn:aws:lambda:eu-central-1:111122223333:function:redress-destroy:7".to_owned();
+    Place { function, ..here() }
+}
+
 /// One call that reached AWS.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
