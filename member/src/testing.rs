@@ -236,3 +236,66 @@ impl HttpConnector for FakeAws {
         HttpConnectorFuture::ready(Ok(response))
     }
 }
+
+/// What IAM tells of user alice, as it does: the answers to the next calls.
+pub(crate) mod iam {
+    use super::FakeAws;
+
+    pub(crate) const USER: &str = "arn:aws:iam::111122223333:user/team/alice";
+
+    /// IAM knows her.
+    pub(crate) fn user(aws: &FakeAws) {
+        aws.answer(
+            "GetUser",
+            200,
+            &format!(
+                "<GetUserResponse><GetUserResult><User><Path>/team/</Path><UserName>alice</UserName>\
+                 <UserId>AIDA1</UserId><Arn>{USER}</Arn><CreateDate>2020-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"
+            ),
+        );
+    }
+
+    /// She has no policy of ours.
+    pub(crate) fn no_policy(aws: &FakeAws) {
+        aws.answer(
+            "GetUserPolicy",
+            404,
+            "<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code><Message>The user policy with name \
+             redress-contain cannot be found.</Message></Error></ErrorResponse>",
+        );
+    }
+
+    /// The policy of ours that she has.
+    pub(crate) fn policy(aws: &FakeAws, text: &str) {
+        let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        aws.answer(
+            "GetUserPolicy",
+            200,
+            &format!(
+                "<GetUserPolicyResponse><GetUserPolicyResult><UserName>alice</UserName><PolicyName>redress-contain\
+                 </PolicyName><PolicyDocument>{encoded}</PolicyDocument></GetUserPolicyResult></GetUserPolicyResponse>"
+            ),
+        );
+    }
+
+    /// Her keys, each with its status.
+    pub(crate) fn keys(aws: &FakeAws, keys: &[(&str, &str)]) {
+        let members: String = keys
+            .iter()
+            .map(|(id, status)| {
+                format!(
+                    "<member><UserName>alice</UserName><AccessKeyId>{id}</AccessKeyId><Status>{status}</Status>\
+                     <CreateDate>2026-01-01T00:00:00Z</CreateDate></member>"
+                )
+            })
+            .collect();
+        aws.answer(
+            "ListAccessKeys",
+            200,
+            &format!(
+                "<ListAccessKeysResponse><ListAccessKeysResult><AccessKeyMetadata>{members}</AccessKeyMetadata>\
+                 <IsTruncated>false</IsTruncated></ListAccessKeysResult></ListAccessKeysResponse>"
+            ),
+        );
+    }
+}
