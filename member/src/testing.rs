@@ -250,7 +250,8 @@ pub(crate) mod iam {
             200,
             &format!(
                 "<GetUserResponse><GetUserResult><User><Path>/team/</Path><UserName>alice</UserName>\
-                 <UserId>AIDA1</UserId><Arn>{USER}</Arn><CreateDate>2020-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"
+                 <UserId>AIDA1</UserId><Arn>{USER}</Arn>\
+                 <CreateDate>2020-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"
             ),
         );
     }
