@@ -103,6 +103,14 @@ pub const RECORDER_ROLE: &str = "Redress-Recorder";
 pub const REMEDIATE_ROLE: &str = "Redress-Remediate";
 /// The start of the managed policies of [`REMEDIATE_ROLE`] that say what the native controls may call; a number follows.
 pub const NATIVE_POLICY: &str = "Redress-Native-";
+/// The member function that runs the native controls that destroy, which [`destroys`] knows. It is [`REMEDIATE_FUNCTION`]'s
+/// package with another name and another role.
+pub const DESTROY_FUNCTION: &str = "redress-destroy";
+/// The role of [`DESTROY_FUNCTION`].
+pub const DESTROY_ROLE: &str = "Redress-Destroy";
+/// The start of the managed policies of [`DESTROY_ROLE`] that say what the native controls that destroy may call; a number
+/// follows.
+pub const DESTROY_POLICY: &str = "Redress-Destroy-";
 /// Alias of the administrator account's key.
 pub const ADMINISTRATOR_KEY_ALIAS: &str = "alias/redress";
 /// Alias of the member's key.
@@ -157,13 +165,32 @@ const SHARED: [(&str, &[&str]); 6] = [
     ("Messaging", &["SNS", "SQS", "StepFunctions"]),
 ];
 
-/// Service families whose controls are all native: their runbooks invoke [`REMEDIATE_FUNCTION`] and may do nothing else, so
-/// that one execution role for them all is no wider than one for each.
-const NATIVE_FAMILIES: [&str; 6] = ["Delivery", "Deployment", "IAM", "Messaging", "SecretsManager", "Tag"];
+/// Service families that share an execution role, though each has a template of runbooks: an account has at most 30 roles of
+/// Redress. The controls of `Native` are all native: their runbooks invoke [`REMEDIATE_FUNCTION`] and may do nothing else, so
+/// that one role for them all is no wider than one for each. Those of `NoSQL` are two small families.
+const SHARED_ROLES: [(&str, &[&str]); 2] = [
+    ("Native", &["Delivery", "Deployment", "IAM", "Messaging", "SecretsManager", "Tag"]),
+    ("NoSQL", &["DynamoDB", "ElastiCache"]),
+];
 
 /// The family of the controls that destroy what incident response contained. Policy alone never has one done: a person asks,
 /// and another one approves.
 pub const DESTROY: &str = "Destroy";
+
+/// Controls of other families that ask for the rights of [`DESTROY`]'s: to terminate an instance, or to delete a key.
+const DESTROYING: [&str; 1] = ["EC2.4"];
+
+/// Whether a control destroys: [`DESTROY_FUNCTION`] does it, and its runbook runs as the one role that may invoke that.
+#[must_use]
+pub fn destroys(control: &ControlId) -> bool {
+    control.family() == DESTROY || DESTROYING.contains(&control.as_str())
+}
+
+/// The member's function that does a native control.
+#[must_use]
+pub fn native_function(control: &ControlId) -> &'static str {
+    if destroys(control) { DESTROY_FUNCTION } else { REMEDIATE_FUNCTION }
+}
 
 /// The member's functions that run playbooks: what their names and their roles' names end in, and the resources of each. A
 /// role has the rights of its resources' playbooks only.
@@ -193,19 +220,20 @@ pub fn contain_role(family: &str) -> String {
     format!("Redress-Contain-{family}")
 }
 
-/// The service family of a control, as its template is named, and its role but for [`NATIVE_FAMILIES`]: `S3`.
+/// The service family of a control, as its template is named, and most often its role: `S3`.
 #[must_use]
 pub fn family(control: &ControlId) -> &str {
     let shared = SHARED.iter().find(|(_, families)| families.contains(&control.family()));
     shared.map_or_else(|| control.family(), |(name, _)| name)
 }
 
-/// The execution role of a control's service family, such as `Redress-Remediate-S3`.
+/// The execution role of a control's service family, such as `Redress-Remediate-S3`; of whatever destroys, that of
+/// [`DESTROY`].
 #[must_use]
 pub fn family_role(control: &ControlId) -> String {
-    let family = family(control);
-    let family = if NATIVE_FAMILIES.contains(&family) { "Native" } else { family };
-    format!("Redress-Remediate-{family}")
+    let family = if destroys(control) { DESTROY } else { family(control) };
+    let shared = SHARED_ROLES.iter().find(|(_, families)| families.contains(&family));
+    format!("Redress-Remediate-{}", shared.map_or(family, |(name, _)| *name))
 }
 
 /// A role ARN in an account.
@@ -284,7 +312,31 @@ mod tests {
         let control = "EC2.13".parse().unwrap();
         assert_eq!(control_document(&control), "Redress-EC2.13");
         assert_eq!(family_role(&control), "Redress-Remediate-EC2");
+        for (control, family, role) in [
+            ("IAM.7", "IAM", "Redress-Remediate-Native"),
+            ("DynamoDB.2", "DynamoDB", "Redress-Remediate-NoSQL"),
+            ("ElastiCache.2", "ElastiCache", "Redress-Remediate-NoSQL"),
+        ] {
+            let control = control.parse().unwrap();
+            assert_eq!((super::family(&control), family_role(&control).as_str()), (family, role));
+            assert_eq!(native_function(&control), REMEDIATE_FUNCTION);
+        }
         let role = role_arn(Partition::UsGov, &"111122223333".parse().unwrap(), CROSS_ACCOUNT_ROLE);
         assert_eq!(role, "arn:aws-us-gov:iam::111122223333:role/SecurityRemediationCrossAccountRole");
+    }
+
+    #[test]
+    fn what_destroys_has_a_function_and_a_runbooks_role_of_its_own_and_stays_in_the_template_of_its_family() {
+        for (control, family) in
+            [("Destroy.EC2Instance", "Destroy"), ("Destroy.IAMUserKeys", "Destroy"), ("EC2.4", "EC2")]
+        {
+            let control = control.parse().unwrap();
+            assert_eq!((super::family(&control), native_function(&control)), (family, DESTROY_FUNCTION));
+            assert_eq!(family_role(&control), "Redress-Remediate-Destroy");
+        }
+        for other in ["EC2.40", "EC2.3", "IAM.22", "SecretsManager.3"] {
+            let other = other.parse().unwrap();
+            assert!(!destroys(&other) && family_role(&other) != "Redress-Remediate-Destroy");
+        }
     }
 }

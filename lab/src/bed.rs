@@ -19,7 +19,7 @@ use crate::services::stacksets::StackSets;
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 13] = [
+const FUNCTIONS: [(&str, &str); 14] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::API_FUNCTION, "api"),
@@ -28,6 +28,7 @@ const FUNCTIONS: [(&str, &str); 13] = [
     (names::NOTIFIER_FUNCTION, "notifier"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),
+    (names::DESTROY_FUNCTION, "remediate"),
     (names::GUARD_FUNCTION, "guard"),
     ("redress-contain-compute", "contain"),
     ("redress-contain-data", "contain"),

@@ -282,6 +282,7 @@ mod tests {
         assert_eq!(
             named(&template, "AWS::Lambda::Function", "FunctionName"),
             sorted(&[
+                names::DESTROY_FUNCTION,
                 names::GUARD_FUNCTION,
                 names::RECORDER_FUNCTION,
                 names::REMEDIATE_FUNCTION,
@@ -295,6 +296,7 @@ mod tests {
             named(&template, "AWS::IAM::Role", "RoleName"),
             sorted(&[
                 names::CROSS_ACCOUNT_ROLE,
+                names::DESTROY_ROLE,
                 names::EVIDENCE_READER_ROLE,
                 names::GUARD_ROLE,
                 names::RDS_MONITORING_ROLE,

@@ -1,8 +1,9 @@
 //! `redress-member`: what runs inside a member account.
 //!
-//! Four Lambdas. [`recorder`] stores evidence for the API-shaped runbooks, which do their own calls.
-//! [`remediate`] does a native control from inspect to verify; each native function is a file in [`native`]. It runs the
-//! playbooks of [`playbook`] in the same way, in functions of their own that no runbook calls.
+//! Four binaries. [`recorder`] stores evidence for the API-shaped runbooks, which do their own calls.
+//! [`remediate`] does a native control from inspect to verify; each native function is a file in [`native`]. What destroys is
+//! run by a function of its own. It runs the playbooks of [`playbook`] in the same way, in functions of their own that no
+//! runbook calls.
 //! [`guard`] looks, before anything is done, at what a change would touch, and changes nothing.
 //! What is decided here is only whether the resource is still what it was ([`judge`]); whether to act at
 //! all was decided in the administrator account.

@@ -1,7 +1,8 @@
 //! The native controls: those whose change takes more thought than a list of calls.
 //!
 //! Each function is a file: pure planning over typed state, and thin I/O over its one client. What they share
-//! is the [`Native`] trait; the sequence in which its verbs are used is in [`crate::remediate`].
+//! is the [`Native`] trait; the sequence in which its verbs are used is in [`crate::remediate`]. Those that destroy are run by
+//! a function of their own, whose role alone has the rights for it: [`Kind`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use redress_common::aws::evidence::EvidenceWriter;
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, CopyStep, Image, Job, Mode, RemediateRequest, RemediateResponse};
 use redress_common::custody::Item;
+use redress_common::names;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,6 +33,7 @@ pub mod cloudwatch_alarm;
 pub mod destroy_ec2_instance;
 pub mod destroy_iam_user_keys;
 pub mod ec2_default_group;
+pub(crate) mod ec2_instance;
 pub mod ec2_network_acl;
 pub mod ec2_open_port;
 mod ec2_rules;
@@ -67,8 +70,21 @@ pub enum NativeError {
     Unknown {
         /// The name.
         name: String,
-        /// Those there are.
+        /// Those that this function of Redress runs.
         known: String,
+    },
+    /// Another function of Redress runs it.
+    #[error(
+        "native function `{name}` is run by `{there}`, not by `{here}`; the runbook is wrong, or older than the function: \
+         compile it again, and update its stack"
+    )]
+    Elsewhere {
+        /// The native function.
+        name: String,
+        /// The function that was asked.
+        here: &'static str,
+        /// The one that runs it.
+        there: &'static str,
     },
     /// A parameter of the control is missing or out of bounds.
     #[error("parameter `{name}` must be {expected}")]
@@ -205,18 +221,28 @@ pub(crate) type Make = fn(&Clients, &RemediateRequest) -> Result<Box<dyn Native>
 /// What a control file fixes, by name.
 pub type Parameters = BTreeMap<String, Value>;
 
-/// Every native function but the settings, which [`setting::SETTINGS`] lists.
-pub const NATIVES: [Declared; 24] = [
+/// What a function runs: its name says so. One package is deployed under two names, with a role each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`NATIVES`] and the settings.
+    Remediate,
+    /// [`DESTROYERS`], and nothing else.
+    Destroy,
+}
+
+/// The native functions that destroy: [`names::DESTROY_FUNCTION`] runs them, and no other function does.
+pub const DESTROYERS: [Declared; 3] =
+    [destroy_ec2_instance::DECLARED, destroy_iam_user_keys::DECLARED, ec2_stopped_instance::DECLARED];
+
+/// Every other native function but the settings, which [`setting::SETTINGS`] lists.
+pub const NATIVES: [Declared; 21] = [
     at_rest::DECLARED,
     bucket_settings::DECLARED,
     cloudfront_distribution::DECLARED,
     cloudwatch_alarm::DECLARED,
-    destroy_ec2_instance::DECLARED,
-    destroy_iam_user_keys::DECLARED,
     ec2_default_group::DECLARED,
     ec2_network_acl::DECLARED,
     ec2_open_port::DECLARED,
-    ec2_stopped_instance::DECLARED,
     ec2_unencrypted_volume::DECLARED,
     expired_certificate::DECLARED,
     iam_admin_policy::DECLARED,
@@ -282,16 +308,21 @@ impl Clients {
     /// The function that a request names, on the resource that it names.
     ///
     /// # Errors
-    /// When there is none, or its parameters are wrong.
-    pub fn native(&self, request: RemediateRequest) -> Result<Chosen, NativeError> {
+    /// When there is none of this kind, or its parameters are wrong.
+    pub fn native(&self, kind: Kind, request: RemediateRequest) -> Result<Chosen, NativeError> {
+        let Some(theirs) = Kind::of_native(&request.native) else {
+            return Err(NativeError::Unknown { name: request.native, known: kind.known() });
+        };
+        if theirs != kind {
+            let (here, there) = (kind.function(), theirs.function());
+            return Err(NativeError::Elsewhere { name: request.native, here, there });
+        }
         if let Some(setting) = setting::find(&request.native) {
             let function = Box::new(OnResource::new(setting, self.wire.clone(), &request));
             return Ok(Chosen { job: request.job, copy: request.copy, function });
         }
-        let Some(declared) = NATIVES.iter().find(|declared| declared.name == request.native) else {
-            let settings = setting::SETTINGS.iter().map(|setting| setting.name);
-            let known = NATIVES.iter().map(|native| native.name).chain(settings).collect::<Vec<_>>().join(", ");
-            return Err(NativeError::Unknown { name: request.native, known });
+        let Some(declared) = kind.natives().iter().find(|declared| declared.name == request.native) else {
+            return Err(NativeError::Unknown { name: request.native, known: kind.known() });
         };
         let function = (declared.make)(self, &request)?;
         Ok(Chosen { job: request.job, copy: request.copy, function })
@@ -307,6 +338,44 @@ impl Clients {
             return Err(NativeError::Unknown { name: request.native.clone(), known });
         };
         (declared.make)(self, request)
+    }
+}
+
+impl Kind {
+    /// What the function at this place runs. Whatever is called otherwise than the function that destroys does not destroy.
+    #[must_use]
+    pub fn of_function(place: &Place) -> Self {
+        if place.name() == names::DESTROY_FUNCTION { Self::Destroy } else { Self::Remediate }
+    }
+
+    /// Which kind runs the native function of this name, if there is one.
+    fn of_native(name: &str) -> Option<Self> {
+        let has = |natives: &[Declared]| natives.iter().any(|declared| declared.name == name);
+        if has(&DESTROYERS) {
+            return Some(Self::Destroy);
+        }
+        (has(&NATIVES) || setting::find(name).is_some()).then_some(Self::Remediate)
+    }
+
+    const fn natives(self) -> &'static [Declared] {
+        match self {
+            Self::Remediate => &NATIVES,
+            Self::Destroy => &DESTROYERS,
+        }
+    }
+
+    /// The function of this kind.
+    const fn function(self) -> &'static str {
+        match self {
+            Self::Remediate => names::REMEDIATE_FUNCTION,
+            Self::Destroy => names::DESTROY_FUNCTION,
+        }
+    }
+
+    /// The names of what it runs, for people.
+    fn known(self) -> String {
+        let settings = setting::SETTINGS.iter().map(|setting| setting.name).filter(|_| self == Self::Remediate);
+        self.natives().iter().map(|native| native.name).chain(settings).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -485,10 +554,9 @@ mod tests {
     fn the_name_in_a_request_chooses_the_function() {
         let clients = Clients::new(&FakeAws::default().config());
         let examples = examples();
-        assert_eq!(
-            NATIVES.map(|native| native.name).to_vec(),
-            examples.iter().map(|(name, _)| *name).collect::<Vec<_>>()
-        );
+        let mut known: Vec<&str> = NATIVES.iter().chain(&DESTROYERS).map(|native| native.name).collect();
+        known.sort_unstable();
+        assert_eq!(known, examples.iter().map(|(name, _)| *name).collect::<Vec<_>>());
         for (name, parameters) in examples {
             let request = |parameters: Value| RemediateRequest {
                 job: job(match name {
@@ -503,10 +571,47 @@ mod tests {
                 parameters: serde_json::from_value(parameters).unwrap(),
                 copy: None,
             };
-            assert!(clients.native(request(parameters.clone())).is_ok(), "{name}");
+            let kind = Kind::of_native(name).unwrap();
+            assert!(clients.native(kind, request(parameters.clone())).is_ok(), "{name}");
             if parameters != json!({}) {
-                assert!(clients.native(request(json!({}))).is_err(), "{name} without parameters");
+                assert!(clients.native(kind, request(json!({}))).is_err(), "{name} without parameters");
             }
+            let other = if kind == Kind::Destroy { Kind::Remediate } else { Kind::Destroy };
+            let refused = clients.native(other, request(parameters)).err().unwrap();
+            let is_theirs = matches!(
+                &refused,
+                NativeError::Elsewhere { here, there, .. } if (*here, *there) == (other.function(), kind.function())
+            );
+            assert!(is_theirs, "{name}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_ends_an_instance_or_a_key_for_good_is_run_by_the_function_that_destroys_alone() {
+        let ends = |declared: &Declared| {
+            declared.changes.iter().any(|action| ["ec2:TerminateInstances", "iam:DeleteAccessKey"].contains(action))
+        };
+        assert!(DESTROYERS.iter().all(ends));
+        assert!(!NATIVES.iter().any(ends) && !PLAYBOOKS.iter().any(ends));
+    }
+
+    #[test]
+    fn a_function_runs_what_its_name_says_and_nothing_is_destroyed_under_another_name() {
+        let of = |function: &str| {
+            let arn = format!("arn:aws:lambda:eu-central-1:111122223333:function:{function}");
+            Kind::of_function(&Place::of_function(&arn).unwrap())
+        };
+        for own in ["redress-destroy", "redress-destroy:7", "redress-destroy:$LATEST"] {
+            assert_eq!(of(own), Kind::Destroy, "{own}");
+        }
+        for other in [
+            "redress-remediate",
+            "redress-remediate:7",
+            "redress-contain-ec2",
+            "redress-destroyer",
+            "mine:redress-destroy",
+        ] {
+            assert_eq!(of(other), Kind::Remediate, "{other}");
         }
     }
 }

@@ -75,6 +75,12 @@ impl Place {
         Self { function, ..self }
     }
 
+    /// The function's own name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.function.split(':').nth(6).unwrap_or_default()
+    }
+
     /// Refuses another account.
     ///
     /// # Errors
@@ -127,9 +133,10 @@ mod tests {
         assert_eq!(here().account.as_str(), "111122223333");
         assert_eq!(here().region.as_str(), "cn-north-1");
         assert!(here().of_version("4").function.ends_with(":function:redress-remediate:3"));
+        assert_eq!(here().name(), "redress-remediate");
         let plain = Place::of_function("arn:aws:lambda:eu-central-1:111122223333:function:redress-guard").unwrap();
         assert!(plain.clone().of_version("$LATEST").function.ends_with(":function:redress-guard:$LATEST"));
-        assert_eq!(plain.clone().of_version(""), plain);
+        assert_eq!((plain.clone().of_version(""), plain.name()), (plain.clone(), "redress-guard"));
         assert!(matches!(Place::of_function(""), Err(BindingError::Nowhere { .. })));
         assert!(matches!(Place::of_function("arn:aws:s3:::b"), Err(BindingError::Nowhere { .. })));
     }

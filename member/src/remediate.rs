@@ -18,7 +18,7 @@ use redress_common::custody::Item;
 use crate::copies;
 use crate::custody::{self, Document};
 use crate::judge::{self, HALF_DONE, Resume, VOID};
-use crate::native::{Clients, Native, NativeError};
+use crate::native::{Clients, Kind, Native, NativeError};
 use crate::place::{BindingError, Place};
 use crate::record::{self, Left, Source, SourceError};
 
@@ -66,7 +66,7 @@ pub enum RemediateError {
 /// Does what a runbook asks for, from inspect to verify.
 ///
 /// # Errors
-/// When the request is not for here, or its outcome could not be recorded.
+/// When the request is not for here, or for what this function does not run, or its outcome could not be recorded.
 pub async fn handle(
     clients: &Clients,
     evidence: &EvidenceWriter,
@@ -78,7 +78,8 @@ pub async fn handle(
     place.bind_region("the runbook", &request.region)?;
     place.bind(&request.job)?;
     let control = request.job.control.clone();
-    let native = clients.native(request).map_err(|source| RemediateError::Control { control, source })?;
+    let native = clients.native(Kind::of_function(place), request);
+    let native = native.map_err(|source| RemediateError::Control { control, source })?;
     native.run(evidence, place, native.pace()).await
 }
 

@@ -7,8 +7,8 @@ use redress_common::contract::Call;
 use serde_json::json;
 
 use super::*;
-use crate::native::NATIVES;
-use crate::testing::{FakeAws, here, job, undo_of};
+use crate::native::{DESTROYERS, NATIVES};
+use crate::testing::{FakeAws, at_destroyer, here, job, request, undo_of};
 
 const PACE: [Duration; 3] = [Duration::ZERO; 3];
 const GROUP: &str = "arn:aws:ec2:eu-central-1:111122223333:security-group/sg-1";
@@ -419,5 +419,32 @@ async fn a_request_for_another_account_or_region_is_refused_before_any_call() {
     let unknown = RemediateRequest { native: "ec2_open".to_owned(), ..request(GROUP, "111122223333", "eu-central-1") };
     let error = handle(&clients, &aws.writer(), &here(), unknown).await.unwrap_err();
     assert!(NATIVES.iter().all(|native| error.to_string().contains(native.name)), "{error}");
+    assert!(aws.seen().is_empty());
+}
+
+#[tokio::test]
+async fn each_function_refuses_what_the_other_runs_before_any_call() {
+    let aws = FakeAws::default();
+    let clients = Clients::new(&aws.config());
+    let refused = async |place: &Place, native: &str| {
+        let asked = request(native, GROUP, json!({ "Ports": [22], "AllowedDays": 30, "AccessKeyId": "" }));
+        handle(&clients, &aws.writer(), place, asked).await.unwrap_err()
+    };
+    for destroyer in DESTROYERS {
+        let error = refused(&here(), destroyer.name).await;
+        assert!(matches!(error, RemediateError::Control { source: NativeError::Elsewhere { .. }, .. }), "{error}");
+        assert!(error.to_string().contains("is run by `redress-destroy`, not by `redress-remediate`"), "{error}");
+    }
+    let setting = crate::native::setting::SETTINGS.iter().map(|setting| setting.name);
+    for other in NATIVES.iter().map(|native| native.name).chain(setting) {
+        let error = refused(&at_destroyer(), other).await;
+        assert!(matches!(error, RemediateError::Control { source: NativeError::Elsewhere { .. }, .. }), "{error}");
+        assert!(error.to_string().contains("is run by `redress-remediate`, not by `redress-destroy`"), "{error}");
+    }
+    // What neither has is answered with what it runs itself.
+    let (theirs, own) = (refused(&at_destroyer(), "ec2_open").await, refused(&here(), "ec2_open").await);
+    assert!(DESTROYERS.iter().all(|one| theirs.to_string().contains(one.name)), "{theirs}");
+    assert!(!theirs.to_string().contains("ec2_open_port"), "{theirs}");
+    assert!(!DESTROYERS.iter().any(|one| own.to_string().contains(one.name)), "{own}");
     assert!(aws.seen().is_empty());
 }

@@ -65,6 +65,12 @@ pub(crate) fn here() -> Place {
     Place { account: ACCOUNT.parse().unwrap(), region: REGION.parse().unwrap(), function }
 }
 
+/// The same, as the function that destroys.
+pub(crate) fn at_destroyer() -> Place {
+    let function = "arn:aws:lambda:eu-central-1:111122223333:function:redress-destroy:7".to_owned();
+    Place { function, ..here() }
+}
+
 /// One call that reached AWS.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
@@ -228,5 +234,69 @@ impl HttpConnector for FakeAws {
             response.headers_mut().insert(name, value);
         }
         HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+/// What IAM tells of user alice, as it does: the answers to the next calls.
+pub(crate) mod iam {
+    use super::FakeAws;
+
+    pub(crate) const USER: &str = "arn:aws:iam::111122223333:user/team/alice";
+
+    /// IAM knows her.
+    pub(crate) fn user(aws: &FakeAws) {
+        aws.answer(
+            "GetUser",
+            200,
+            &format!(
+                "<GetUserResponse><GetUserResult><User><Path>/team/</Path><UserName>alice</UserName>\
+                 <UserId>AIDA1</UserId><Arn>{USER}</Arn>\
+                 <CreateDate>2020-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"
+            ),
+        );
+    }
+
+    /// She has no policy of ours.
+    pub(crate) fn no_policy(aws: &FakeAws) {
+        aws.answer(
+            "GetUserPolicy",
+            404,
+            "<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code><Message>The user policy with name \
+             redress-contain cannot be found.</Message></Error></ErrorResponse>",
+        );
+    }
+
+    /// The policy of ours that she has.
+    pub(crate) fn policy(aws: &FakeAws, text: &str) {
+        let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        aws.answer(
+            "GetUserPolicy",
+            200,
+            &format!(
+                "<GetUserPolicyResponse><GetUserPolicyResult><UserName>alice</UserName><PolicyName>redress-contain\
+                 </PolicyName><PolicyDocument>{encoded}</PolicyDocument></GetUserPolicyResult></GetUserPolicyResponse>"
+            ),
+        );
+    }
+
+    /// Her keys, each with its status.
+    pub(crate) fn keys(aws: &FakeAws, keys: &[(&str, &str)]) {
+        let members: String = keys
+            .iter()
+            .map(|(id, status)| {
+                format!(
+                    "<member><UserName>alice</UserName><AccessKeyId>{id}</AccessKeyId><Status>{status}</Status>\
+                     <CreateDate>2026-01-01T00:00:00Z</CreateDate></member>"
+                )
+            })
+            .collect();
+        aws.answer(
+            "ListAccessKeys",
+            200,
+            &format!(
+                "<ListAccessKeysResponse><ListAccessKeysResult><AccessKeyMetadata>{members}</AccessKeyMetadata>\
+                 <IsTruncated>false</IsTruncated></ListAccessKeysResult></ListAccessKeysResponse>"
+            ),
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! From controls to everything that is generated of them. Pure: the same controls give the same bytes.
 //!
 //! An API-shaped document inspects, stores the pre-image, changes, reads back and records; a native one is one
-//! call of `redress-remediate`. Neither ever changes anything unless `Mode` says so and the recorder has said
-//! `Proceed`.
+//! call of `redress-remediate`, or of `redress-destroy`. Neither ever changes anything unless `Mode` says so and the recorder
+//! has said `Proceed`.
 
 use std::collections::BTreeMap;
 
@@ -291,7 +291,8 @@ fn native_steps(control: &Control, native: &Native) -> Vec<Step> {
         "Region": reference("global:REGION"),
         "Parameters": parameters,
     }));
-    let step = Step::lambda("Remediate", names::REMEDIATE_FUNCTION, payload.clone())
+    let function = names::native_function(&control.id);
+    let step = Step::lambda("Remediate", function, payload.clone())
         .timeout(300)
         .attempts(2)
         .output("Outcome", "$.Payload.Outcome", "String")
@@ -303,7 +304,7 @@ fn native_steps(control: &Control, native: &Native) -> Vec<Step> {
     let copies = when::equals(parameter::MODE, &json!(Mode::Snapshot.as_str()));
     let first = begin_of_copy(native, 1);
     let mut steps = vec![Step::branch("ChooseMode", vec![when::goes_to(copies, &first)], "Remediate"), step];
-    steps.extend(copy_steps(native, &payload));
+    steps.extend(copy_steps(native, function, &payload));
     steps
 }
 
@@ -321,11 +322,11 @@ fn begin_of_copy(native: &Native, number: u32) -> String {
 }
 
 /// Mode `Snapshot`: the function begins each copy, SSM waits for it. Whatever fails, the function removes what was made.
-fn copy_steps(native: &Native, payload: &Value) -> Vec<Step> {
+fn copy_steps(native: &Native, function: &str, payload: &Value) -> Vec<Step> {
     let invoke = |name: &str, step: CopyStep| {
         let mut payload = payload.clone();
         payload["Copy"] = json!(step);
-        Step::lambda(name, names::REMEDIATE_FUNCTION, payload).timeout(300).attempts(2)
+        Step::lambda(name, function, payload).timeout(300).attempts(2)
     };
     let count = native.copies.len();
     let mut steps = Vec::new();

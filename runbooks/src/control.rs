@@ -101,7 +101,7 @@ pub struct Parameter {
 pub enum Body {
     /// By API calls that the SSM document makes.
     Api(Box<Api>),
-    /// By a native function of the member's `redress-remediate`.
+    /// By a native function of the member's `redress-remediate`, or of its `redress-destroy`.
     Native(Native),
     /// By a person, in these steps: there is no document, and nothing is changed.
     Guidance(Vec<String>),

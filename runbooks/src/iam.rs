@@ -130,7 +130,7 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
                 add(grants, "ssm:DescribeAutomationStepExecutions", &["*".to_owned()]);
             }
             Body::Native(native) => {
-                add(grants, "lambda:InvokeFunction", &[function(names::REMEDIATE_FUNCTION)]);
+                add(grants, "lambda:InvokeFunction", &[function(names::native_function(&control.id))]);
                 // What SSM waits for has an id that nobody knows beforehand.
                 for copied in &native.copies {
                     add(grants, &action(&copied.call), &["*".to_owned()]);
@@ -142,10 +142,16 @@ pub fn family_statements(controls: &[Control]) -> BTreeMap<String, Vec<Value>> {
     families.into_iter().map(|(role, grants)| (role, statements(grants))).collect()
 }
 
-/// The policy statements of the Lambda role that runs the native controls.
+/// The policy statements of the Lambda role that runs the native controls, but for those that destroy.
 #[must_use]
 pub fn native_statements(controls: &[Control]) -> Vec<Value> {
-    called(controls.iter().filter(|control| !control.direct))
+    called(controls.iter().filter(|control| !control.direct && !names::destroys(&control.id)))
+}
+
+/// The policy statements of the Lambda role that runs the native controls that destroy.
+#[must_use]
+pub fn destroy_statements(controls: &[Control]) -> Vec<Value> {
+    called(controls.iter().filter(|control| !control.direct && names::destroys(&control.id)))
 }
 
 /// The policy statements of the Lambda roles that run the playbooks, by family.

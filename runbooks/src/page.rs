@@ -76,7 +76,7 @@ fn section(page: &mut String, control: &Control) {
             let family = control.resource.types.first().and_then(|kind| names::contain_family(kind));
             let function = match family.filter(|_| control.direct) {
                 Some(family) => format!("{}`, invoked directly", names::contain_function(family)),
-                None => format!("{}`", names::REMEDIATE_FUNCTION),
+                None => format!("{}`", names::native_function(&control.id)),
             };
             line(page, &format!("- **Done by**: native function `{}` of `{function}.", native.name));
             let undo = if control.undo.is_empty() { "by the same function, to the pre-image." } else { &control.undo };

@@ -27,37 +27,24 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
             format!("Redress - the runbooks of the {} controls", name.rsplit('-').next().unwrap_or_default());
         resources.insert(name.replace('-', ""), role(&name, &description, statements));
     }
-    for (nth, statements) in (1..).zip(parts(iam::native_statements(controls))) {
-        resources.insert(
-            format!("NativeControls{nth}"),
-            json!({
-                "Type": "AWS::IAM::ManagedPolicy",
-                "Metadata": { "checkov": { "skip": [{ "id": "CKV_AWS_111", "comment": UNBOUND }] } },
-                "Properties": {
-                    "ManagedPolicyName": format!("{}{nth}", names::NATIVE_POLICY),
-                    "Description": "Redress, what the native controls may call",
-                    "Roles": [names::REMEDIATE_ROLE],
-                    "PolicyDocument": policy(statements),
-                },
-            }),
-        );
-    }
+    resources.extend(attached(
+        "NativeControls",
+        names::NATIVE_POLICY,
+        "Redress, what the native controls may call",
+        names::REMEDIATE_ROLE,
+        iam::native_statements(controls),
+    ));
+    resources.extend(attached(
+        "DestroyingControls",
+        names::DESTROY_POLICY,
+        "Redress, what the native controls that destroy may call",
+        names::DESTROY_ROLE,
+        iam::destroy_statements(controls),
+    ));
     for (family, statements) in iam::contain_statements(controls) {
-        for (nth, statements) in (1..).zip(parts(statements)) {
-            resources.insert(
-                format!("Contain{family}{nth}"),
-                json!({
-                    "Type": "AWS::IAM::ManagedPolicy",
-                    "Metadata": { "checkov": { "skip": [{ "id": "CKV_AWS_111", "comment": UNBOUND }] } },
-                    "Properties": {
-                        "ManagedPolicyName": format!("{}-{nth}", names::contain_role(family)),
-                        "Description": format!("Redress, what the playbooks of {family} may call"),
-                        "Roles": [names::contain_role(family)],
-                        "PolicyDocument": policy(statements),
-                    },
-                }),
-            );
-        }
+        let role = names::contain_role(family);
+        let description = format!("Redress, what the playbooks of {family} may call");
+        resources.extend(attached(&format!("Contain{family}"), &format!("{role}-"), &description, &role, statements));
     }
     let template = json!({
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -72,6 +59,24 @@ pub fn roles(controls: &[Control]) -> Result<String, CompileError> {
         "Resources": resources,
     });
     Ok(format!("{HEAD}{}", yaml("member-roles.yaml", &template)?))
+}
+
+/// The managed policies with these statements, by the ids of their resources: a number follows on id and name.
+fn attached(id: &str, name: &str, description: &str, role: &str, statements: Vec<Value>) -> Map<String, Value> {
+    let policies = (1..).zip(parts(statements)).map(|(nth, statements)| {
+        let resource = json!({
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Metadata": { "checkov": { "skip": [{ "id": "CKV_AWS_111", "comment": UNBOUND }] } },
+            "Properties": {
+                "ManagedPolicyName": format!("{name}{nth}"),
+                "Description": description,
+                "Roles": [role],
+                "PolicyDocument": policy(statements),
+            },
+        });
+        (format!("{id}{nth}"), resource)
+    });
+    policies.collect()
 }
 
 /// Why some writes of the native controls name no resource.

@@ -54,11 +54,77 @@ fn no_runbooks_role_and_no_playbooks_role_has_it() {
         let held = actions(&statements);
         assert!(ALLOWED.iter().all(|(action, _)| !held.contains(*action)), "{family}");
     }
-    // It is the function's, whose runbooks of this family have a role of their own: to invoke it, and to see snapshots.
+    // It is the function's, whose runbooks have a role of their own: to invoke it, and to see snapshots and images.
     let own = actions(&of_families["Redress-Remediate-Destroy"]);
-    assert_eq!(own, ["ec2:DescribeSnapshots", "lambda:InvokeFunction"].map(str::to_owned).into());
+    assert_eq!(own, ["ec2:DescribeImages", "ec2:DescribeSnapshots", "lambda:InvokeFunction"].map(str::to_owned).into());
     let native = actions(&iam::native_statements(&all));
-    assert!(ALLOWED.iter().all(|(action, _)| native.contains(*action)));
+    assert!(ALLOWED.iter().all(|(action, _)| !native.contains(*action)), "the function of all other native controls");
+    let destroying = actions(&iam::destroy_statements(&all));
+    assert!(ALLOWED.iter().all(|(action, _)| destroying.contains(*action)));
+}
+
+#[test]
+fn the_function_that_destroys_does_the_controls_that_ask_for_the_right_and_no_other() {
+    let of_function: BTreeSet<String> = controls()
+        .iter()
+        .filter(|control| names::destroys(&control.id))
+        .map(|control| control.id.to_string())
+        .collect();
+    let asking: BTreeSet<String> = ALLOWED.iter().flat_map(|(_, ids)| ids.iter()).map(|id| (*id).to_owned()).collect();
+    assert_eq!(of_function, asking);
+    // What it has beside: to look, and what comes before the end. Nothing that another control needs alone.
+    let all = all();
+    let destroying = actions(&iam::destroy_statements(&all));
+    let own: BTreeSet<String> = all
+        .iter()
+        .filter(|control| asking.contains(control.id.as_str()))
+        .flat_map(|control| iam::actions(control).into_keys())
+        .collect();
+    assert_eq!(destroying, own);
+}
+
+#[test]
+fn only_the_runbooks_of_what_destroys_invoke_its_function_and_they_invoke_no_other() {
+    let all = all();
+    let arn = |name: &str| json!({ "Fn::Sub": format!("arn:${{AWS::Partition}}:lambda:*:${{AWS::AccountId}}:function:{name}") });
+    for (role, statements) in iam::family_statements(&all) {
+        let invoking =
+            statements.iter().filter(|one| one["Action"].as_array().unwrap().contains(&json!("lambda:InvokeFunction")));
+        let invoked: Vec<Value> = invoking.flat_map(|one| one["Resource"].as_array().unwrap().clone()).collect();
+        let may_destroy = invoked.contains(&arn(names::DESTROY_FUNCTION));
+        assert_eq!(may_destroy, role == "Redress-Remediate-Destroy", "{role}: {invoked:?}");
+        assert!(!may_destroy || invoked.len() == 1, "{role}: {invoked:?}");
+    }
+    let generated = compile_all(&all).unwrap();
+    let mut destroying = BTreeSet::new();
+    for (name, document) in &generated.documents {
+        let steps = document["mainSteps"].as_array().unwrap().iter();
+        let named: BTreeSet<&str> = steps.filter_map(|step| step["inputs"]["FunctionName"].as_str()).collect();
+        if named.contains(names::DESTROY_FUNCTION) {
+            assert_eq!(named.len(), 1, "{name}: {named:?}");
+            let role = document["parameters"]["AutomationAssumeRole"]["allowedPattern"].as_str().unwrap();
+            assert!(role.ends_with(":role/Redress-Remediate-Destroy$"), "{name}: {role}");
+            destroying.insert(name.as_str());
+        }
+    }
+    assert_eq!(destroying, ["Redress-Destroy.EC2Instance", "Redress-Destroy.IAMUserKeys", "Redress-EC2.4"].into());
+}
+
+#[test]
+fn its_rights_are_attached_to_its_role_alone() {
+    let generated = compile_all(&all()).unwrap();
+    let template: Value = serde_saphyr::from_str(&generated.roles_template).unwrap();
+    let mut roles = BTreeSet::new();
+    for (name, resource) in template["Resources"].as_object().unwrap() {
+        let properties = &resource["Properties"];
+        let Some(policy) = properties.get("PolicyDocument") else { continue };
+        let held = actions(policy["Statement"].as_array().unwrap());
+        if ALLOWED.iter().any(|(action, _)| held.contains(*action)) {
+            roles.extend(properties["Roles"].as_array().unwrap().iter().cloned().map(|role| role.to_string()));
+            assert!(properties["ManagedPolicyName"].as_str().unwrap().starts_with(names::DESTROY_POLICY), "{name}");
+        }
+    }
+    assert_eq!(roles, [json!(names::DESTROY_ROLE).to_string()].into());
 }
 
 #[test]

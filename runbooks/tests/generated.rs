@@ -313,7 +313,7 @@ fn every_payload_is_a_request_of_the_contract() {
                     let parsed = serde_json::from_value::<RecorderRequest>(payload.clone());
                     assert!(parsed.is_ok(), "{name} {}: {parsed:?} {payload}", step["name"]);
                 }
-                Some("redress-remediate") => {
+                Some("redress-remediate" | "redress-destroy") => {
                     let parsed = serde_json::from_value::<RemediateRequest>(payload.clone());
                     assert!(parsed.is_ok(), "{name} {}: {parsed:?} {payload}", step["name"]);
                 }
@@ -388,7 +388,8 @@ fn roles_are_granted_exactly_what_their_controls_call_and_what_the_steps_need() 
                 // What SSM waits for, SSM asks for.
                 let waits = native.copies.iter().map(|copy| format!("{}:{}", copy.call.service, copy.call.operation));
                 family.extend(waits);
-                expected.entry("NativeControls".to_owned()).or_default().extend(own);
+                let function = if names::destroys(&control.id) { names::DESTROY_ROLE } else { "NativeControls" };
+                expected.entry(function.to_owned()).or_default().extend(own);
             }
             Body::Guidance(_) => {}
         }

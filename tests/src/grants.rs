@@ -89,7 +89,8 @@ impl World {
         {
             let attached = call("ListAttachedRolePolicies", json!({ "RoleName": role })).await;
             let mut policies = names(&attached, "AttachedPolicies", "PolicyArn");
-            let ours = [redress_common::names::NATIVE_POLICY, "Redress-Contain-"];
+            let ours =
+                [redress_common::names::NATIVE_POLICY, redress_common::names::DESTROY_POLICY, "Redress-Contain-"];
             let ours = ours.map(|start| format!("iam::{account}:policy/{start}"));
             let is_ours = |arn: &String| ours.iter().any(|start| arn.contains(start));
             assert!(policies.iter().all(is_ours), "{role}: nobody looks at {policies:?}");

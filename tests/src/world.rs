@@ -355,6 +355,7 @@ impl World {
             "redress-completion",
             "redress-recorder",
             "redress-remediate",
+            "redress-destroy",
             "redress-guard",
             "redress-contain-data",
             "redress-contain-ec2",

@@ -162,7 +162,8 @@ async fn every_right_was_used(world: &World) {
     let used = world.checks(0, true).into_iter();
     let used: BTreeSet<Used> =
         used.map(|used| Used { account: here(&used.account), resource: here(&used.resource), ..used }).collect();
-    let granted = world.grants(&account, |role| role.starts_with(names::REMEDIATE_ROLE)).await;
+    let does = |role: &str| role.starts_with(names::REMEDIATE_ROLE) || role == names::DESTROY_ROLE;
+    let granted = world.grants(&account, does).await;
     let granted: Vec<Grant> =
         granted.into_iter().map(|line| Grant { resource: here(&line.resource), ..line }).collect();
     let is_known = |line: &&Grant| {

@@ -493,8 +493,9 @@ const OF_RESOURCES: [&str; 2] = ["Redress-Flow-Logs", "Redress-Managed-Instance"
 /// Every allow line of every role of Redress in an account.
 async fn lines(world: &World, account: &str) -> Vec<Grant> {
     let is_ours = |role: &str| {
-        // Playbooks and what their roles may do: `contain`.
-        let is_played = role.starts_with("Redress-") && !role.starts_with("Redress-Contain-");
+        // Playbooks, what destroys, and what their roles may do: `contain`, and of EC2.4 `catalogue`.
+        let is_elsewhere = role.starts_with("Redress-Contain-") || role == names::DESTROY_ROLE;
+        let is_played = role.starts_with("Redress-") && !is_elsewhere;
         (is_played && !OF_RESOURCES.contains(&role)) || role == names::CROSS_ACCOUNT_ROLE
     };
     let mut found = world.grants(account, is_ours).await;

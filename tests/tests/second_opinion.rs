@@ -261,6 +261,7 @@ fn evidence(table: &mut Table<'_>) {
     table.add("evidence under the bucket's default", recorder, put, &[], true);
     table.add("evidence under the member's key", recorder, put, &[kms, key("{key}")], true);
     table.add("by the native function", MEMBER(names::REMEDIATE_ROLE), put, &[kms, key("{key}")], true);
+    table.add("by the function that destroys", MEMBER(names::DESTROY_ROLE), put, &[kms, key("{key}")], true);
     let another = key("arn:aws:kms:{region}:{account}:key/00000000-0000-4000-8000-000000000000");
     table.add("evidence under another key", recorder, put, &[kms, another], false);
     table.add("evidence under S3's key", recorder, put, &[("s3:x-amz-server-side-encryption", "AES256")], false);

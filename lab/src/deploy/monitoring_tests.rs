@@ -224,8 +224,10 @@ fn no_alarm_and_no_dashboard_waits_for_a_metric_that_nobody_writes() {
 #[test]
 fn what_a_member_can_tell_of_itself_has_an_alarm_there() {
     let alarms = Alarms::of(&Template::parse(MEMBER).unwrap());
-    let remediate = alarms.over("AWS/Lambda", "Duration", r#"FunctionName={"Ref":"Remediate"}"#);
-    assert_eq!(remediate[0]["Threshold"], 240_000, "more than four of its five minutes");
+    for function in ["Remediate", "Destroy"] {
+        let told = alarms.over("AWS/Lambda", "Duration", &format!(r#"FunctionName={{"Ref":"{function}"}}"#));
+        assert_eq!(told[0]["Threshold"], 240_000, "{function}: more than four of its five minutes");
+    }
     assert_eq!(watched(&alarms.0["redress-evidence-size"])[0].1, "BucketSizeBytes");
     let page = include_str!("../../../docs/monitoring.md");
     for (name, alarm) in &alarms.0 {

@@ -1,4 +1,5 @@
-//! Lambda `redress-remediate`. Only wires; see [`redress_member::remediate`].
+//! Lambdas `redress-remediate` and `redress-destroy`: one binary, and a function with a role of its own for what destroys.
+//! Only wires; see [`redress_member::remediate`].
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
 use redress_common::contract::{RemediateRequest, StepAnswer};

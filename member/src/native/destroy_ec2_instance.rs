@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{
-    self, AttributeBooleanValue, CopyTagsFromSource, Filter, InstanceAttributeName, InstanceSpecification,
-    ResourceType, SnapshotState, TagSpecification,
+    self, AttributeBooleanValue, CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, SnapshotState,
+    TagSpecification,
 };
 use redress_common::aws::failure::AwsFailure;
 use redress_common::contract::{Call, Change, Image, Mode, RemediateRequest, snapshot_id};
@@ -21,7 +21,7 @@ use redress_common::ids::{ClaimKey, RemediationId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ec2_stopped_instance::{Volume, is_gone, known, volumes};
+use super::ec2_instance::{Volume, described, is_gone, is_protected, known, volumes};
 use super::{Clients, Declared, Native, NativeError, planned, typed, untyped};
 use crate::judge;
 use crate::playbook::ec2_instance::{CONTAINED, DESCRIBE_SCALED, GROUP, QUARANTINE};
@@ -99,14 +99,6 @@ impl DestroyInstance {
         }
     }
 
-    async fn is_protected(&self) -> Result<bool, NativeError> {
-        let asked = self.ec2.describe_instance_attribute().instance_id(&self.instance);
-        let answer = asked.attribute(InstanceAttributeName::DisableApiTermination).send().await;
-        let answer = answer.map_err(|error| AwsFailure::of("DescribeInstanceAttribute", &error))?;
-        // Whoever is not told does not know that it is off.
-        Ok(answer.disable_api_termination().and_then(|value| value.value()) != Some(false))
-    }
-
     async fn scaling(&self, instance: &types::Instance) -> Result<Option<Scaling>, NativeError> {
         if !instance.tags().iter().any(|tag| tag.key() == Some(GROUP)) {
             return Ok(None);
@@ -154,7 +146,7 @@ impl DestroyInstance {
     }
 
     async fn found(&self) -> Result<Option<types::Instance>, NativeError> {
-        Ok(known(&self.ec2, &self.instance).await?.filter(|instance| !is_gone(instance)))
+        described(&self.ec2, &self.instance).await
     }
 
     async fn protect(&self, value: bool) -> Result<(), NativeError> {
@@ -190,7 +182,8 @@ impl Native for DestroyInstance {
                 return Ok(Some(judge::absent()));
             }
         };
-        let (is_protected, scaling) = tokio::try_join!(self.is_protected(), self.scaling(&instance))?;
+        let protected = is_protected(&self.ec2, &self.instance);
+        let (is_protected, scaling) = tokio::try_join!(protected, self.scaling(&instance))?;
         let state = State { is_protected, scaling, ..State::of(&instance) };
         Ok(Some(Image { present: true, state: untyped(&state, "the state", DECLARED.name)? }))
     }

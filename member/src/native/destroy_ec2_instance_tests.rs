@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::remediate::handle;
-use crate::testing::{FakeAws, here, job};
+use crate::testing::{FakeAws, at_destroyer, job};
 
 const INSTANCE: &str = "arn:aws:ec2:eu-central-1:111122223333:instance/i-1";
 const TAGGED: &[(&str, &str)] = &[("redress:contained", "7b1c0f2e-9d3a-5c41-8f60-0123456789ab")];
@@ -321,7 +321,7 @@ async fn an_approved_plan_terminates_and_reads_back() {
     look();
     aws.answer("DescribeSnapshots", 200, &snapshots("DescribeSnapshots", &[]));
     aws.answer("CreateSnapshots", 200, &snapshots("CreateSnapshots", &[("vol-1", 8, "pending")]));
-    let answer = handle(&Clients::new(&aws.config()), &aws.writer(), &here(), snapshot).await.unwrap();
+    let answer = handle(&Clients::new(&aws.config()), &aws.writer(), &at_destroyer(), snapshot).await.unwrap();
     assert_eq!((answer.decision.as_str(), answer.made.as_str()), ("Proceed", "snap-vol-1"));
     assert!(!names(&aws).contains(&"TerminateInstances".to_owned()), "the instance itself is not touched in this mode");
 
@@ -336,6 +336,6 @@ async fn an_approved_plan_terminates_and_reads_back() {
     }
     aws.answer("TerminateInstances", 200, "<TerminateInstancesResponse/>");
     aws.answer("DescribeInstances", 200, &instance("shutting-down", QUARANTINE, TAGGED, &[]));
-    let answer = handle(&Clients::new(&aws.config()), &aws.writer(), &here(), apply).await.unwrap();
+    let answer = handle(&Clients::new(&aws.config()), &aws.writer(), &at_destroyer(), apply).await.unwrap();
     assert_eq!((answer.outcome, answer.error.as_str()), (Outcome::Verified, ""));
 }

@@ -2,9 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::testing::iam::{self, USER};
 use crate::testing::{FakeAws, request};
-
-const USER: &str = "arn:aws:iam::111122223333:user/team/alice";
 
 /// A run of an approved plan; a dry run has none.
 fn native(aws: &FakeAws, mode: Mode, key: &str) -> Result<DestroyKeys, NativeError> {
@@ -18,49 +17,12 @@ fn native(aws: &FakeAws, mode: Mode, key: &str) -> Result<DestroyKeys, NativeErr
 
 /// What IAM tells of alice: her policy, and her keys with their status.
 fn alice(aws: &FakeAws, policy: Option<&str>, keys: &[(&str, &str)]) {
-    aws.answer(
-        "GetUser",
-        200,
-        &format!(
-            "<GetUserResponse><GetUserResult><User><Path>/team/</Path><UserName>alice</UserName><UserId>AIDA1</UserId>\
-             <Arn>{USER}</Arn><CreateDate>2020-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"
-        ),
-    );
+    iam::user(aws);
     match policy {
-        Some(text) => {
-            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            aws.answer(
-                "GetUserPolicy",
-                200,
-                &format!(
-                    "<GetUserPolicyResponse><GetUserPolicyResult><UserName>alice</UserName><PolicyName>redress-contain\
-                     </PolicyName><PolicyDocument>{encoded}</PolicyDocument></GetUserPolicyResult></GetUserPolicyResponse>"
-                ),
-            );
-        }
-        None => aws.answer(
-            "GetUserPolicy",
-            404,
-            "<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code><Message>none</Message></Error></ErrorResponse>",
-        ),
+        Some(text) => iam::policy(aws, text),
+        None => iam::no_policy(aws),
     }
-    let members: String = keys
-        .iter()
-        .map(|(id, status)| {
-            format!(
-                "<member><UserName>alice</UserName><AccessKeyId>{id}</AccessKeyId><Status>{status}</Status>\
-                 <CreateDate>2026-01-01T00:00:00Z</CreateDate></member>"
-            )
-        })
-        .collect();
-    aws.answer(
-        "ListAccessKeys",
-        200,
-        &format!(
-            "<ListAccessKeysResponse><ListAccessKeysResult><AccessKeyMetadata>{members}</AccessKeyMetadata>\
-             <IsTruncated>false</IsTruncated></ListAccessKeysResult></ListAccessKeysResponse>"
-        ),
-    );
+    iam::keys(aws, keys);
 }
 
 fn used(aws: &FakeAws, date: Option<&str>) {

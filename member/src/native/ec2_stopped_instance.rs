@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use aws_sdk_ec2::types::{self, Filter, InstanceAttributeName, InstanceStateName, ResourceType, TagSpecification};
+use aws_sdk_ec2::types::{self, Filter, InstanceStateName, ResourceType, TagSpecification};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 use redress_common::aws::failure::AwsFailure;
@@ -17,6 +17,7 @@ use redress_common::ids::{ClaimKey, RemediationId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::ec2_instance::{Volume, described, is_protected, volumes};
 use super::{Declared, Native, NativeError, number, parameter, planned, typed, untyped};
 use crate::judge;
 
@@ -55,29 +56,6 @@ pub struct StoppedInstance {
     image: Mutex<Option<String>>,
 }
 
-/// The instance, unless it is terminated or will be: nothing stops that any more.
-pub(crate) async fn described(ec2: &aws_sdk_ec2::Client, id: &str) -> Result<Option<types::Instance>, NativeError> {
-    Ok(known(ec2, id).await?.filter(|instance| !is_gone(instance)))
-}
-
-/// The instance; EC2 still tells of a terminated one, for about an hour.
-pub(super) async fn known(ec2: &aws_sdk_ec2::Client, id: &str) -> Result<Option<types::Instance>, NativeError> {
-    let answer = ec2.describe_instances().instance_ids(id).send().await;
-    let answer = match answer.map_err(|error| AwsFailure::of("DescribeInstances", &error)) {
-        Err(failure) if failure.code() == Some("InvalidInstanceID.NotFound") => return Ok(None),
-        answer => answer?,
-    };
-    let mut instances =
-        answer.reservations.unwrap_or_default().into_iter().flat_map(|all| all.instances.unwrap_or_default());
-    Ok(instances.next())
-}
-
-/// Whether it is terminated, or will be.
-pub(super) fn is_gone(instance: &types::Instance) -> bool {
-    let gone = [InstanceStateName::Terminated, InstanceStateName::ShuttingDown];
-    instance.state().and_then(|state| state.name()).is_some_and(|name| gone.contains(name))
-}
-
 impl StoppedInstance {
     /// Parameter `AllowedDays`: how long an instance may be stopped.
     ///
@@ -99,14 +77,6 @@ impl StoppedInstance {
             before: now.checked_sub(allowed).map_err(|_| wrong())?,
             image: Mutex::default(),
         })
-    }
-
-    async fn is_protected(&self) -> Result<bool, NativeError> {
-        let asked = self.client.describe_instance_attribute().instance_id(&self.instance);
-        let answer = asked.attribute(InstanceAttributeName::DisableApiTermination).send().await;
-        let answer = answer.map_err(|error| AwsFailure::of("DescribeInstanceAttribute", &error))?;
-        // Whoever is not told does not know that it is off.
-        Ok(answer.disable_api_termination().and_then(|value| value.value()) != Some(false))
     }
 
     /// Images of the instance: of this remediation, or of any.
@@ -155,7 +125,7 @@ impl Native for StoppedInstance {
             }
             return Ok(Some(judge::absent()));
         };
-        let state = State { is_protected: self.is_protected().await?, ..State::of(&instance) };
+        let state = State { is_protected: is_protected(&self.client, &self.instance).await?, ..State::of(&instance) };
         Ok(Some(Image { present: true, state: untyped(&state, "the state", DECLARED.name)? }))
     }
 
@@ -243,24 +213,6 @@ struct State {
     /// Volume and whether it goes with the instance, by device.
     volumes: BTreeMap<String, Volume>,
     tags: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub(super) struct Volume {
-    pub(super) volume_id: String,
-    pub(super) delete_on_termination: bool,
-}
-
-/// The volumes that are attached, by device.
-pub(super) fn volumes(instance: &types::Instance) -> BTreeMap<String, Volume> {
-    let of = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    let attached = instance.block_device_mappings().iter().filter_map(|mapping| {
-        let ebs = mapping.ebs()?;
-        let delete_on_termination = ebs.delete_on_termination() == Some(true);
-        Some((of(mapping.device_name()), Volume { volume_id: of(ebs.volume_id()), delete_on_termination }))
-    });
-    attached.collect()
 }
 
 impl State {

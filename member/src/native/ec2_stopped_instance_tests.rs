@@ -6,7 +6,7 @@ use redress_common::contract::CopyStep;
 use super::*;
 use crate::native::Clients;
 use crate::remediate::handle;
-use crate::testing::{FakeAws, here, job};
+use crate::testing::{FakeAws, at_destroyer, job};
 
 const INSTANCE: &str = "arn:aws:ec2:eu-central-1:111122223333:instance/i-1";
 
@@ -231,7 +231,7 @@ async fn in_mode_snapshot_the_instance_itself_is_never_changed() {
     aws.answer("CreateImage", 200, "<CreateImageResponse><imageId>ami-1</imageId></CreateImageResponse>");
     let mut asked = request(Mode::Snapshot);
     asked.copy = Some(CopyStep::Make(1));
-    let answer = handle(&Clients::new(&aws.config()), &aws.writer(), &here(), asked).await.unwrap();
+    let answer = handle(&Clients::new(&aws.config()), &aws.writer(), &at_destroyer(), asked).await.unwrap();
     assert_eq!((answer.decision.as_str(), answer.made.as_str()), ("Proceed", "ami-1"));
     assert!(!names(&aws).contains(&"TerminateInstances".to_owned()));
 }

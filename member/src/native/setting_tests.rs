@@ -851,7 +851,8 @@ fn every_setting_has_a_recorded_case_and_plans_only_what_it_declares() {
     for setting in SETTINGS {
         let name = setting.name;
         assert!(cases.iter().any(|case| case.setting.name == name), "{name} has no recorded answers");
-        assert!(super::super::NATIVES.iter().all(|native| native.name != name), "{name} is a native's name, too");
+        let mut natives = super::super::NATIVES.iter().chain(&super::super::DESTROYERS);
+        assert!(natives.all(|native| native.name != name), "{name} is a native's name, too");
     }
     for case in cases {
         for calls in [&case.fix, &case.undo] {

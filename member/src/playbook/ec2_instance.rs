@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::ec2_evidence::{Acquisition, TAKEN, Taken};
-use crate::native::ec2_stopped_instance::described;
+use crate::native::ec2_instance::described;
 use crate::native::{Clients, Declared, Native, NativeError, parameter, planned, typed, untyped};
 use crate::wire::{Operation, Protocol, Service, Wire};
 

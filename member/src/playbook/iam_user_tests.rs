@@ -4,65 +4,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::iam::{USER, keys, no_policy, policy, user};
 use crate::testing::{FakeAws, request};
-
-const USER: &str = "arn:aws:iam::111122223333:user/team/alice";
 
 fn native(aws: &FakeAws, parameters: Value) -> Result<ContainUser, NativeError> {
     let request = request(DECLARED.name, USER, parameters);
     ContainUser::new(aws_sdk_iam::Client::new(&aws.config()), &request)
-}
-
-fn user(aws: &FakeAws) {
-    aws.answer(
-        "GetUser",
-        200,
-        &format!(
-            "<GetUserResponse><GetUserResult><User><Path>/team/</Path><UserName>alice</UserName><UserId>AIDA1</UserId>\
-             <Arn>{USER}</Arn><CreateDate>2020-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"
-        ),
-    );
-}
-
-fn no_policy(aws: &FakeAws) {
-    aws.answer(
-        "GetUserPolicy",
-        404,
-        "<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code><Message>The user policy with name \
-         redress-contain cannot be found.</Message></Error></ErrorResponse>",
-    );
-}
-
-fn policy(aws: &FakeAws, text: &str) {
-    let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    aws.answer(
-        "GetUserPolicy",
-        200,
-        &format!(
-            "<GetUserPolicyResponse><GetUserPolicyResult><UserName>alice</UserName><PolicyName>redress-contain</PolicyName>\
-             <PolicyDocument>{encoded}</PolicyDocument></GetUserPolicyResult></GetUserPolicyResponse>"
-        ),
-    );
-}
-
-fn keys(aws: &FakeAws, keys: &[(&str, &str)]) {
-    let members: String = keys
-        .iter()
-        .map(|(id, status)| {
-            format!(
-                "<member><UserName>alice</UserName><AccessKeyId>{id}</AccessKeyId><Status>{status}</Status>\
-                 <CreateDate>2026-01-01T00:00:00Z</CreateDate></member>"
-            )
-        })
-        .collect();
-    aws.answer(
-        "ListAccessKeys",
-        200,
-        &format!(
-            "<ListAccessKeysResponse><ListAccessKeysResult><AccessKeyMetadata>{members}</AccessKeyMetadata>\
-             <IsTruncated>false</IsTruncated></ListAccessKeysResult></ListAccessKeysResponse>"
-        ),
-    );
 }
 
 fn said(change: &Change) -> Vec<String> {

@@ -144,6 +144,20 @@ fn a_contained_instance_is_terminated_by_two_people_after_its_last_snapshots() {
         let changes = world.changes_since(&account, mark);
         assert_eq!(changes, ["CreateSnapshots", "ModifyInstanceAttribute", "TerminateInstances"]);
 
+        // By the one role that may, whose every right for it is used.
+        assert!(
+            calls_of(world, names::REMEDIATE_ROLE, mark).is_empty(),
+            "the function of all other controls has no part"
+        );
+        let unused = unused_of(world, &account, names::DESTROY_ROLE, mark).await;
+        // The first is for members of Auto Scaling groups; AWS judges the others by each resource that they name, the lab by
+        // one of them.
+        let others = ["autoscaling:DescribeAutoScalingInstances", "ec2:CreateSnapshots", "ec2:CreateTags", "iam:"];
+        assert!(
+            unused.iter().all(|line| others.iter().any(|other| line.starts_with(other))),
+            "granted and used by nothing: {unused:?}"
+        );
+
         // The ledger tells who asked, who agreed to which plan, the snapshots before the end, and the end.
         let records = world.ledger(&account).await;
         let yes = done.records.iter().find(|record| record["Detail"]["Code"] == "approved").unwrap();
@@ -207,7 +221,7 @@ fn snapshots_that_fail_leave_the_instance_contained() {
         let before = state(world, &instance).await;
         let mark = world.bed.lab.record().mark();
         let failed = Action::Fail { status: 400, code: "SnapshotLimitExceeded".to_owned() };
-        let rule = Rule::new(failed).on_operation("CreateSnapshots").in_account(&account).by(names::REMEDIATE_ROLE);
+        let rule = Rule::new(failed).on_operation("CreateSnapshots").in_account(&account).by(names::DESTROY_ROLE);
         let rule = world.bed.lab.faults().add(rule.always().and_retries());
         let question = Question::by_jo(world, &instance, "Destroy.EC2Instance").await;
         assert_eq!(question.answered_by("anna", true).await.0, 200);
@@ -264,6 +278,14 @@ fn the_keys_of_a_contained_user_are_deleted_by_two_people_when_they_are_inactive
         let (kept, text) = (&evidence.pre_image.state["Keys"][0], json!(evidence).to_string());
         assert_eq!((&kept["AccessKeyId"], &kept["Status"]), (&json!(key), &json!("Inactive")));
         assert!(!text.contains(secret), "no secret is in it");
+
+        assert!(
+            calls_of(world, names::REMEDIATE_ROLE, mark).is_empty(),
+            "the function of all other controls has no part"
+        );
+        let unused = unused_of(world, &account, names::DESTROY_ROLE, mark).await;
+        let unused: Vec<&String> = unused.iter().filter(|line| line.starts_with("iam:")).collect();
+        assert!(unused.is_empty(), "granted and used by nothing: {unused:?}");
 
         let undone = world.undo(&question.target, &question.id).await;
         assert_eq!(undone.states().last(), Some(&"Failed"));

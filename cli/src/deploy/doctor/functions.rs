@@ -55,8 +55,12 @@ const ADMINISTRATOR: [(&str, Option<&str>); 5] = [
     (names::RECONCILER_FUNCTION, None),
 ];
 /// Of each Region of a member.
-const MEMBER: [(&str, Option<&str>); 3] =
-    [(names::RECORDER_FUNCTION, None), (names::REMEDIATE_FUNCTION, None), (names::GUARD_FUNCTION, None)];
+const MEMBER: [(&str, Option<&str>); 4] = [
+    (names::RECORDER_FUNCTION, None),
+    (names::REMEDIATE_FUNCTION, None),
+    (names::DESTROY_FUNCTION, None),
+    (names::GUARD_FUNCTION, None),
+];
 
 /// A function, as Lambda tells it.
 #[derive(Debug, Clone)]

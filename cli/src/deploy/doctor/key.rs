@@ -34,7 +34,7 @@ static DISABLED: Fault = Fault {
 static CLOSED: Fault = Fault {
     code: "key-policy-closed",
     severity: Severity::Error,
-    about: "the key's policy does not let the recorder and redress-remediate use it",
+    about: "the key's policy does not let the recorder, redress-remediate and redress-destroy use it",
     why: "no pre-image can be stored, so nothing is changed",
     todo: "update stack redress-member of {account} in {home} with its own template, or put the statement back that lets the account's root use the key: `aws kms put-key-policy --key-id {thing} --policy-name default --policy file://policy.json --region {home}`",
 };
@@ -56,7 +56,7 @@ pub(super) static CHECK: Check = Check {
 };
 
 /// Who stores evidence.
-const USERS: [&str; 2] = [names::RECORDER_ROLE, names::REMEDIATE_ROLE];
+const USERS: [&str; 3] = [names::RECORDER_ROLE, names::REMEDIATE_ROLE, names::DESTROY_ROLE];
 /// With what.
 const USES: [&str; 2] = ["kms:GenerateDataKey", "kms:Decrypt"];
 
@@ -153,8 +153,10 @@ mod tests {
         let root = || policy(&json!("arn:aws:iam::222222222222:root"), "kms:*");
         let roles = json!([
             "arn:aws:iam::222222222222:role/Redress-Recorder",
-            "arn:aws:iam::222222222222:role/Redress-Remediate"
+            "arn:aws:iam::222222222222:role/Redress-Remediate",
+            "arn:aws:iam::222222222222:role/Redress-Destroy"
         ]);
+        let but_one = json!(roles.as_array().map(|all| all.iter().take(2).collect::<Vec<_>>()));
         let place = member();
         for good in [root(), policy(&roles, "kms:*")] {
             assert_eq!(judge(&place, Some(&key("Enabled", good))), []);
@@ -167,6 +169,11 @@ mod tests {
             ["key-policy-closed"]
         );
         assert_eq!(told(&key("Enabled", policy(&roles, "kms:Decrypt"))), ["key-policy-closed"]);
+        assert_eq!(
+            told(&key("Enabled", policy(&but_one, "kms:*"))),
+            ["key-policy-closed"],
+            "nothing for redress-destroy"
+        );
         assert_eq!(told(&Facts { rotated: false, ..key("Enabled", root()) }), ["key-not-rotated"]);
         assert_eq!(codes(&judge(&place, None)), ["key-missing"]);
     }
