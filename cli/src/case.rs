@@ -1,4 +1,4 @@
-//! `redress case`: what belongs to one incident, from the ledger; what was taken of it, from the account's evidence bucket.
+//! `redress case`: what belongs to one incident, from the ledger; what was taken of it, from the evidence bucket.
 //!
 //! A case is what GuardDuty reported, or a person escalated, of resources of one account that a finding or a principal ties
 //! together ([`links`]), and what was done about it, until somebody closed it or nothing was heard of it for a day. It is called

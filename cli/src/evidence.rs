@@ -1,4 +1,5 @@
-//! The evidence of a remediation in the clear, and its custody, for whoever may assume the reader's role in the member account.
+//! The evidence of a remediation in the clear, and its custody, for whoever may assume the reader's role in the member
+//! account.
 
 use std::collections::BTreeMap;
 
@@ -114,8 +115,8 @@ impl Archive {
         Problem::aws(&format!("read s3://{}/{} as {}", self.bucket, custody::folder(id), self.role), error)
     }
 
-    /// Until when an object of a remediation is locked. Not knowing it is no reason to show nothing: the reader's role of an
-    /// older member stack may not see it.
+    /// Until when an object of a remediation is locked. Not knowing it is no reason to show nothing: the reader's role of
+    /// an older member stack may not see it.
     async fn locked_until(&self, id: RemediationId, name: &str) -> Option<Timestamp> {
         let asked = self.s3.get_object_retention().bucket(&self.bucket).key(custody::key(id, name));
         let answer = asked.expected_bucket_owner(self.account.as_str()).send().await.ok()?;

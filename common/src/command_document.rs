@@ -1,7 +1,7 @@
 //! The name of an SSM Command document that is an account's own.
 //!
-//! One name serves every account and Region of an organisation, so it is no ARN: that would be right in one of them. AWS's own
-//! documents are refused, too: they run whatever they are given.
+//! One name serves every account and Region of an organisation, so it is no ARN: that would be right in one of them.
+//! AWS's own documents are refused, too: they run whatever they are given.
 
 use std::fmt;
 use std::str::FromStr;

@@ -48,7 +48,8 @@ enum Kind {
     Function,
     Database,
     Pod,
-    // With `Contain.EKSPrincipal` a principal of EKS goes here: `cluster::principal` makes one, `UpdateAccessEntry` isolates it.
+    // With `Contain.EKSPrincipal` a principal of EKS goes here: `cluster::principal` makes one, and
+    // `Isolation::Call("UpdateAccessEntry")` isolates it.
     /// An instance with a critical tag: people are asked.
     Asked,
 }
@@ -465,7 +466,7 @@ fn print(rows: &[Value]) {
         );
     }
     println!(
-        "\ncalls: of AWS; after a + the requests to the Kubernetes API of a cluster, the one that isolates among them"
+        "\ncalls: of AWS; after a + the requests to the Kubernetes API of a cluster, the one that isolates included"
     );
     println!(
         "budget: {BUDGET_MS:.0} ms from the event (95 of 100), {BUDGET_CALLS:.0} calls for an instance with one interface"

@@ -1,5 +1,5 @@
-//! Clusters of EKS with workloads in them, whom they let in, and what they were asked: for the tests of containment and for its
-//! measurement (`benches/containment.rs`).
+//! Clusters of EKS with workloads in them, whom they let in, and what they were asked: for the tests of containment and
+//! for its measurement (`benches/containment.rs`).
 //!
 //! It makes clusters and reads what they note. It decides nothing, and knows no playbook's answer.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
@@ -96,7 +96,7 @@ pub async fn pod(world: &World, account: &str) -> Target {
     pod_target(world, account, &name, "web-1")
 }
 
-/// The access entry of a role in a new cluster that knows Redress: the target of a playbook that ends a principal's access.
+/// The access entry of a role in a new cluster that knows Redress: the target of a playbook that ends its access.
 pub async fn principal(world: &World, account: &str) -> Target {
     let (name, inside) = cluster(world, account).await;
     inside.apply(&rbac()).unwrap();

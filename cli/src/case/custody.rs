@@ -1,5 +1,5 @@
-//! What is shown of the custody of a case: what was taken, by whom and when, by which hash it is known again, and until when it
-//! is locked.
+//! What is shown of the custody of a case: what was taken, by whom and when, by which hash it is known again, and until
+//! when it is locked.
 //!
 //! Pure: it is read by [`crate::evidence`].
 
@@ -177,7 +177,10 @@ mod tests {
 
     /// What is kept of a bucket, whose list of objects has these bytes.
     fn kept(list: &[u8]) -> Vec<(String, Vec<u8>)> {
-        let item = |kind: &str, id: &str, detail: &str, sha256: &str| json!({ "Kind": kind, "Id": id, "At": "2026-03-01T09:00:00Z", "Detail": detail, "Sha256": sha256 });
+        let item = |kind: &str, id: &str, detail: &str, sha256: &str| {
+            let at = "2026-03-01T09:00:00Z";
+            json!({ "Kind": kind, "Id": id, "At": at, "Detail": detail, "Sha256": sha256 })
+        };
         let document = json!({
             "Version": 1, "RemediationId": ID, "Control": "Contain.S3Bucket", "ResourceArn": "arn:aws:s3:::leaks",
             "AccountId": "222222222222", "Region": "eu-central-1", "Mode": "Apply", "Outcome": "Verified",
