@@ -495,10 +495,14 @@ pub(crate) enum Case {
         samples: bool,
     },
     /// What was reported and done, in order.
-    #[command(after_help = "Example:\n  redress case show <CaseId>")]
+    #[command(after_help = "Example:\n  redress case show <CaseId>
+
+What was taken of its resources is read by the role Redress-Evidence-Reader; without it the rest is shown.")]
     Show {
         /// The case; the id of any of its remediations does as well.
         id: RemediationId,
+        #[command(flatten)]
+        reader: Reader,
     },
     /// Says that an incident is over; what is reported of its resource afterwards is another one.
     #[command(

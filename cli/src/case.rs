@@ -1,10 +1,11 @@
-//! `redress case`: what belongs to one incident, from the ledger alone.
+//! `redress case`: what belongs to one incident, from the ledger; what was taken of it, from the evidence bucket.
 //!
 //! A case is what GuardDuty reported, or a person escalated, of resources of one account that a finding or a principal ties
 //! together ([`links`]), and what was done about it, until somebody closed it or nothing was heard of it for a day. It is called
 //! by the remediation that it began with, so that nothing needs to be kept of it. Closing one is a record of the ledger for
 //! each resource; nothing else here changes anything.
 
+mod custody;
 mod links;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,8 @@ use crate::ledger::{Ledger, unknown};
 use crate::output::{Answer, Output, Style, Text, Tone};
 use crate::problem::Problem;
 use crate::timeline;
+pub(crate) use custody::Held;
+use custody::Known;
 
 /// What is heard after this is another case.
 const QUIET: SignedDuration = SignedDuration::from_hours(24);
@@ -252,9 +255,14 @@ pub(crate) async fn run(command: Case, connection: &Connection, output: Output) 
             let text = if cases.is_empty() { format!("no incident since {since}\n") } else { list(&cases, style) };
             Answer::new(&cases, text)
         }
-        Case::Show { id } => {
+        Case::Show { id, reader } => {
             let case = find(id, connection).await?;
-            Answer::new(&json!({ "Case": case, "Records": case.records }), case.render(style))
+            let read = evidence::custody(&case.evidenced(), &case.records, &reader, connection).await;
+            let known = Known::of(read, &reader.reader_role);
+            let data = json!({
+                "Case": case, "Records": case.records, "Custody": known.held(), "CustodyUnread": known.unread(),
+            });
+            Answer::new(&data, case.render(style) + &known.render(style))
         }
         Case::Close { id, reason } => {
             let case = find(id, connection).await?;
@@ -333,6 +341,12 @@ fn list(cases: &[Incident], style: Style) -> String {
 }
 
 impl Incident {
+    /// The remediations of which there is evidence: where nothing was to be changed, nothing was stored.
+    fn evidenced(&self) -> Vec<RemediationId> {
+        let has_image = |record: &&Record| record.detail(detail::PRE_IMAGE_SHA256).is_some_and(|hash| !hash.is_empty());
+        remediations(self.records.iter().filter(has_image))
+    }
+
     /// Its first resource, and how many more there are.
     fn called(&self) -> String {
         let first = self.resources.first().map(|one| one.resource.as_str()).unwrap_or_default();
@@ -404,6 +418,10 @@ fn private(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
+fn as_json(data: Result<serde_json::Value, serde_json::Error>) -> Result<serde_json::Value, Problem> {
+    data.map_err(|error| Problem::aws("write the case as JSON", &error))
+}
+
 /// A folder for whoever goes on with the case: what the ledger says, the evidence in the clear, who took it and when.
 async fn export(
     case: &Incident,
@@ -412,27 +430,20 @@ async fn export(
     connection: &Connection,
     output: Output,
 ) -> Result<Answer, Problem> {
-    let as_json = |data: Result<serde_json::Value, serde_json::Error>| {
-        data.map_err(|error| Problem::aws("write the case as JSON", &error))
-    };
     let mut documents = vec![
         ("case.json".to_owned(), as_json(serde_json::to_value(case))?),
         ("ledger.json".to_owned(), as_json(serde_json::to_value(&case.records))?),
     ];
     // As they lie under lock, byte for byte.
     let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
-    for id in &case.remediations {
+    for id in case.evidenced() {
         let Some(reader) = reader else { break };
-        let own = case.records.iter().filter(|record| record.draft.remediation_id == *id);
+        let own = case.records.iter().filter(|record| record.draft.remediation_id == id);
         let own: Vec<Record> = own.cloned().collect();
-        // Where nothing was to be changed, nothing was stored.
-        let has_image = |record: &Record| record.detail(detail::PRE_IMAGE_SHA256).is_some_and(|hash| !hash.is_empty());
-        if own.iter().any(has_image) {
-            output.progress(&format!("reading the evidence of {id} …"));
-            let opened = evidence::read(&own, reader, connection).await?;
-            documents.push((format!("evidence-{id}.json"), as_json(serde_json::to_value(&opened))?));
-            kept.extend(evidence::incident(*id, &own, reader, connection).await?);
-        }
+        output.progress(&format!("reading the evidence of {id} …"));
+        let opened = evidence::read(&own, reader, connection).await?;
+        documents.push((format!("evidence-{id}.json"), as_json(serde_json::to_value(&opened))?));
+        kept.extend(evidence::incident(id, &own, reader, connection).await?);
     }
     let taken_by = connection.caller().await?;
     let failed = |error: &dyn std::error::Error| Problem::aws(&format!("write into {}", to.display()), error);

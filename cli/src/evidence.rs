@@ -1,10 +1,14 @@
-//! The evidence of a remediation in the clear, for whoever may assume the reader's role in the member account.
+//! The evidence of a remediation in the clear, and its custody, for whoever may assume the reader's role in the member
+//! account.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use redress_common::aws::evidence::{EvidenceError, EvidenceStore, s3_client};
 use redress_common::contract::{Before, Image, Outcome};
 use redress_common::custody;
 use redress_common::external_id::{ExternalId, ExternalIdPrefix};
-use redress_common::ids::{Region, RemediationId};
+use redress_common::ids::{AccountId, Region, RemediationId};
 use redress_common::ledger::{Record, detail};
 use redress_common::names;
 use serde::Serialize;
@@ -12,6 +16,7 @@ use serde::Serialize;
 use crate::args::Reader;
 use crate::audit::indented;
 use crate::aws::Connection;
+use crate::case::Held;
 use crate::output::{Style, Tone};
 use crate::problem::Problem;
 
@@ -30,7 +35,7 @@ pub(crate) struct Opened {
 
 /// Reads and decrypts the evidence that the records point to.
 pub(crate) async fn read(records: &[Record], reader: &Reader, connection: &Connection) -> Result<Opened, Problem> {
-    let (store, bucket) = store(records, reader, connection).await?;
+    let Archive { store, bucket, .. } = archive(records, reader, connection).await?;
     let Some(key) = newest(records, detail::EVIDENCE_KEY) else { return Err(none()) };
     let location = format!("s3://{bucket}/{key}");
     let failed = |error: &dyn std::error::Error| {
@@ -58,19 +63,65 @@ pub(crate) async fn incident(
     reader: &Reader,
     connection: &Connection,
 ) -> Result<Vec<(String, Vec<u8>)>, Problem> {
-    let (store, bucket) = store(records, reader, connection).await?;
-    let failed = |error: EvidenceError| {
-        let doing = format!("read s3://{bucket}/{} as {}", custody::folder(id), reader.reader_role);
-        Problem::aws(&doing, &error)
-    };
+    let archive = archive(records, reader, connection).await?;
+    let failed = |error: EvidenceError| archive.failed(id, &error);
     let mut files = Vec::new();
-    for (name, bytes) in store.incident(id).await.map_err(failed)? {
-        if let Some(opened) = store.open_document(id, &name, &bytes).await.map_err(failed)? {
+    for (name, bytes) in archive.store.incident(id).await.map_err(failed)? {
+        if let Some(opened) = archive.store.open_document(id, &name, &bytes).await.map_err(failed)? {
             files.push((format!("opened-{id}-{name}"), format!("{opened:#}\n").into_bytes()));
         }
         files.push((format!("incident-{id}-{name}"), bytes));
     }
     Ok(files)
+}
+
+/// The custody of these remediations of one account, with the locks of what is kept of them. Nothing is opened.
+pub(crate) async fn custody(
+    of: &[RemediationId],
+    records: &[Record],
+    reader: &Reader,
+    connection: &Connection,
+) -> Result<Vec<Held>, Problem> {
+    let mut found = Vec::new();
+    if of.is_empty() {
+        return Ok(found);
+    }
+    let archive = archive(records, reader, connection).await?;
+    for id in of {
+        let objects = archive.store.incident(*id).await.map_err(|error| archive.failed(*id, &error))?;
+        let mut locks = BTreeMap::new();
+        for (name, _) in &objects {
+            if let Some(until) = archive.locked_until(*id, name).await {
+                locks.insert(name.clone(), until);
+            }
+        }
+        let held = Held::of(*id, &archive.bucket, &objects, locks);
+        found.extend(held.map_err(|error| archive.failed(*id, &error))?);
+    }
+    Ok(found)
+}
+
+/// The evidence of an account, as its reader sees it.
+struct Archive {
+    store: EvidenceStore,
+    s3: aws_sdk_s3::Client,
+    bucket: String,
+    account: AccountId,
+    role: String,
+}
+
+impl Archive {
+    fn failed(&self, id: RemediationId, error: &dyn std::error::Error) -> Problem {
+        Problem::aws(&format!("read s3://{}/{} as {}", self.bucket, custody::folder(id), self.role), error)
+    }
+
+    /// Until when an object of a remediation is locked. Not knowing it is no reason to show nothing: the reader's role of
+    /// an older member stack may not see it.
+    async fn locked_until(&self, id: RemediationId, name: &str) -> Option<Timestamp> {
+        let asked = self.s3.get_object_retention().bucket(&self.bucket).key(custody::key(id, name));
+        let answer = asked.expected_bucket_owner(self.account.as_str()).send().await.ok()?;
+        Timestamp::from_second(answer.retention?.retain_until_date?.secs()).ok()
+    }
 }
 
 fn newest<'a>(records: &'a [Record], key: &str) -> Option<&'a str> {
@@ -84,11 +135,7 @@ fn none() -> Problem {
 }
 
 /// The evidence of the account that the records speak of, and its bucket.
-async fn store(
-    records: &[Record],
-    reader: &Reader,
-    connection: &Connection,
-) -> Result<(EvidenceStore, String), Problem> {
+async fn archive(records: &[Record], reader: &Reader, connection: &Connection) -> Result<Archive, Problem> {
     let Some(last) = records.last() else { return Err(none()) };
     let account = &last.draft.account_id;
     let home: &Region = reader.home_region.as_ref().unwrap_or(&connection.region);
@@ -104,7 +151,13 @@ async fn store(
     let external_id = external_id.as_ref().map(ExternalId::reveal);
     let member = connection.in_member(account, home, &reader.reader_role, external_id).await?;
     let (s3, kms) = (s3_client(&member, home), aws_sdk_kms::Client::new(&member));
-    Ok((EvidenceStore::new(s3, kms, bucket.clone(), account.clone()), bucket))
+    Ok(Archive {
+        store: EvidenceStore::new(s3.clone(), kms, bucket.clone(), account.clone()),
+        s3,
+        bucket,
+        account: account.clone(),
+        role: reader.reader_role.clone(),
+    })
 }
 
 impl Opened {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use redress_common::aws::evidence::EvidenceWriter;
 use redress_common::aws::failure::AwsFailure;
+use redress_common::command_document::CommandDocument;
 use redress_common::contract::{Call, Change, CopyStep, Image, Job, Mode, RemediateRequest, RemediateResponse};
 use redress_common::custody::Item;
 use redress_common::names;
@@ -275,6 +276,8 @@ pub struct Clients {
     sqs: aws_sdk_sqs::Client,
     tagging: aws_sdk_resourcegroupstagging::Client,
     pub(crate) wire: Wire,
+    /// What captures the memory of an instance where its playbook names nothing else.
+    pub(crate) memory_capture: Option<CommandDocument>,
 }
 
 /// A native function, by name.
@@ -302,7 +305,14 @@ impl Clients {
             sqs: aws_sdk_sqs::Client::new(config),
             tagging: aws_sdk_resourcegroupstagging::Client::new(config),
             wire: Wire::new(config.clone()),
+            memory_capture: None,
         }
+    }
+
+    /// The same, where the stack names a document that captures the memory of instances.
+    #[must_use]
+    pub fn with_memory_capture(self, document: Option<CommandDocument>) -> Self {
+        Self { memory_capture: document, ..self }
     }
 
     /// The function that a request names, on the resource that it names.

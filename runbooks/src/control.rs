@@ -151,7 +151,7 @@ impl Holds {
 pub struct Native {
     /// The function's name.
     pub name: String,
-    /// The IAM actions that it needs, each with its narrowest resource.
+    /// The IAM actions that it needs, each with its narrowest resource; without those for a parameter that is empty.
     pub calls: BTreeMap<String, Vec<String>>,
     /// Of these, those that are granted under a condition: condition key → the value that it must have.
     pub only: BTreeMap<String, BTreeMap<String, String>>,
@@ -416,6 +416,8 @@ struct Raw {
     #[serde(default)]
     only: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
+    given: BTreeMap<String, String>,
+    #[serde(default)]
     copies: Vec<RawCopied>,
     inspect: Option<RawInspect>,
     #[serde(default)]
@@ -593,7 +595,9 @@ impl Source<'_> {
                     ));
                 }
                 let copies = self.copies(raw.copies)?;
-                let native = self.native(name, raw.calls)?;
+                let given = std::mem::take(&mut raw.given);
+                let calls = self.given(raw.calls, &given, &raw.parameters)?;
+                let native = self.native(name, calls)?;
                 let only = self.only(&native.calls, std::mem::take(&mut raw.only))?;
                 Body::Native(Native { only, copies, ..native })
             }
@@ -634,12 +638,14 @@ impl Source<'_> {
                 )?))
             }
         };
-        if !raw.only.is_empty() {
-            return Err(self.invalid(
-                &["only"],
-                "goes with `native` only",
-                "drop it: what a runbook calls by itself is limited by its resource",
-            ));
+        for (field, is_there) in [("only", !raw.only.is_empty()), ("given", !raw.given.is_empty())] {
+            if is_there {
+                return Err(self.invalid(
+                    &[field],
+                    "goes with `native` only",
+                    "drop it: what a runbook calls by itself is limited by its resource",
+                ));
+            }
         }
         let workflow = raw.workflow.map(|raw| Workflow { snapshot: raw.snapshot, roll_back: raw.roll_back });
         let copies = matches!(&body, Body::Native(native) if !native.copies.is_empty());
@@ -751,6 +757,40 @@ impl Source<'_> {
             return Err(self.invalid(&["calls"], "is missing", "list the IAM actions that the function needs"));
         }
         Ok(Native { name, calls: self.grants(calls)?, only: BTreeMap::new(), copies: Vec::new() })
+    }
+
+    /// The calls without those for a parameter that is empty; in the resources of the others `{Parameter}` is its value.
+    fn given(
+        &self,
+        mut calls: BTreeMap<String, OneOrMany>,
+        given: &BTreeMap<String, String>,
+        parameters: &BTreeMap<String, Parameter>,
+    ) -> Result<BTreeMap<String, OneOrMany>, ControlError> {
+        for (action, name) in given {
+            let path = ["given", action.as_str()];
+            let Some(resources) = calls.remove(action) else {
+                return Err(self.invalid(&path, "is not among the calls", "list it under `calls`, too"));
+            };
+            // It stands in an ARN.
+            let fits = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+            let Some(value) = parameters.get(name).and_then(|one| one.default.as_str()).filter(fits) else {
+                return Err(self.invalid(
+                    &path,
+                    format!("is for `{name}`, which is no parameter that is a plain word"),
+                    "name a parameter whose default is empty, or letters, digits and `_.-`",
+                ));
+            };
+            if value.is_empty() {
+                continue;
+            }
+            let filled = |resource: String| resource.replace(&format!("{{{name}}}"), value);
+            let resources = match resources {
+                OneOrMany::One(one) => OneOrMany::One(filled(one)),
+                OneOrMany::Many(many) => OneOrMany::Many(many.into_iter().map(filled).collect()),
+            };
+            calls.insert(action.clone(), resources);
+        }
+        Ok(calls)
     }
 
     /// The conditions of actions that are granted.

@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
-use redress_runbooks::control::parse;
-use redress_runbooks::{compile_all, load_controls};
+use redress_runbooks::control::{Control, ControlError, parse};
+use redress_runbooks::{compile_all, iam, load_controls};
 
 fn text(id: &str) -> String {
     std::fs::read_to_string(support::root().join(format!("ssm-documents/controls/{id}.yaml"))).unwrap()
@@ -112,6 +114,42 @@ fn a_condition_is_of_an_action_that_is_granted_and_says_something() {
     }
     let error = refused("S3.8", "inspect:", "only: { s3:PutBucketPublicAccessBlock: { aws:a: b } }\ninspect:");
     assert!(error.contains("goes with `native` only"), "{error}");
+}
+
+/// The playbook that captures memory, whose document's name is `default`, with `from` replaced by `to`.
+fn playbook(default: &str, from: &str, to: &str) -> Result<Control, ControlError> {
+    let file = "Contain.EC2Instance.yaml";
+    let text = std::fs::read_to_string(support::root().join(format!("ssm-documents/playbooks/{file}"))).unwrap();
+    let named = text.replacen("default: \"\"", &format!("default: \"{default}\""), 1);
+    assert!(named.contains(from) && (default.is_empty() || named != text), "{from}");
+    parse(file, &named.replacen(from, to, 1))
+}
+
+#[test]
+fn what_is_for_a_parameter_is_granted_where_it_is_given_and_on_what_it_names() {
+    let granted = |default: &str| {
+        let actions = iam::actions(&playbook(default, "given:", "given:").unwrap());
+        ["ssm:GetCommandInvocation", "ssm:SendCommand"].map(|action| actions.get(action).cloned().unwrap_or_default())
+    };
+    assert_eq!(granted(""), [BTreeSet::new(), BTreeSet::new()]);
+    let document = "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:document/Memory-Linux".to_owned();
+    let instances = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:instance/*".to_owned();
+    assert_eq!(granted("Memory-Linux"), [BTreeSet::from(["*".to_owned()]), BTreeSet::from([instances, document])]);
+}
+
+#[test]
+fn what_is_for_a_parameter_is_among_the_calls_and_its_value_fits_an_arn() {
+    let wrong = |default: &str, from: &str, to: &str| playbook(default, from, to).unwrap_err().to_string();
+    let error = wrong("", "  ssm:SendCommand: MemoryCaptureDocument", "  ssm:SendCommands: MemoryCaptureDocument");
+    assert!(error.contains("`given.ssm:SendCommands` is not among the calls"), "{error}");
+    let error = wrong("", "  ssm:SendCommand: MemoryCaptureDocument", "  ssm:SendCommand: Document");
+    assert!(error.contains("is for `Document`, which is no parameter"), "{error}");
+    let error = wrong("", "  ssm:SendCommand: MemoryCaptureDocument", "  ssm:SendCommand: MemoryCaptureSeconds");
+    assert!(error.contains("is for `MemoryCaptureSeconds`, which is no parameter that is a plain word"), "{error}");
+    let error = wrong("*", "given:", "given:");
+    assert!(error.contains("is for `MemoryCaptureDocument`, which is no parameter that is a plain word"), "{error}");
+    let error = refused("S3.8", "inspect:", "given: { s3:PutBucketPublicAccessBlock: Bucket }\ninspect:");
+    assert!(error.contains("`given` goes with `native` only"), "{error}");
 }
 
 #[test]

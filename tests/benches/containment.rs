@@ -16,7 +16,9 @@ use jiff::Timestamp;
 use redress_common::names;
 use redress_lab::bed::BedOptions;
 use redress_lab::record::Call;
+use redress_lab::services::eks::Seen;
 use redress_tests::ask::Target;
+use redress_tests::cluster::{pod, said, seen};
 use redress_tests::grants::role_of;
 use redress_tests::incident::{
     Cost, answered, between, bucket, calls_of, database, done, finding, function, instance, lone_instance,
@@ -45,13 +47,15 @@ enum Kind {
     Role,
     Function,
     Database,
-    // An EKS cluster goes here, when the lab has one: its name, its maker in `incident`, its event and its last call below.
+    Pod,
+    // With `Contain.EKSPrincipal` a principal of EKS goes here: `cluster::principal` makes one, and
+    // `Isolation::Call("UpdateAccessEntry")` isolates it.
     /// An instance with a critical tag: people are asked.
     Asked,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Instance,
         Self::WideInstance,
         Self::Bucket,
@@ -59,6 +63,7 @@ impl Kind {
         Self::Role,
         Self::Function,
         Self::Database,
+        Self::Pod,
         Self::Asked,
     ];
 
@@ -71,6 +76,7 @@ impl Kind {
             Self::Role => "IAM role",
             Self::Function => "Lambda function",
             Self::Database => "RDS instance",
+            Self::Pod => "EKS pod",
             Self::Asked => "critical EC2 instance: people are asked",
         }
     }
@@ -80,21 +86,21 @@ impl Kind {
             Self::Instance | Self::WideInstance | Self::Asked => "EC2",
             Self::Bucket | Self::Database => "Data",
             Self::User | Self::Role => "IAM",
-            Self::Function => "Compute",
+            Self::Function | Self::Pod => "Compute",
         }
     }
 
-    /// The operation that isolates, the last time that it is called; of what is asked about, the one that tells people.
-    const fn last(self) -> &'static str {
-        match self {
+    const fn isolation(self) -> Isolation {
+        Isolation::Call(match self {
             Self::Instance | Self::WideInstance => "ModifyNetworkInterfaceAttribute",
             Self::Bucket => "PutPublicAccessBlock",
             Self::User => "PutUserPolicy",
             Self::Role => "PutRolePolicy",
             Self::Function => "PutFunctionConcurrency",
             Self::Database => "ModifyDBInstance",
+            Self::Pod => return Isolation::Request("create", "networkpolicies"),
             Self::Asked => "Publish",
-        }
+        })
     }
 
     const fn calls_budget(self) -> Option<f64> {
@@ -107,7 +113,7 @@ impl Kind {
     const fn member(self) -> &'static str {
         match self {
             Self::Instance | Self::WideInstance | Self::Asked => MEMBERS[0],
-            Self::Bucket | Self::User | Self::Role | Self::Function | Self::Database => MEMBERS[1],
+            Self::Bucket | Self::User | Self::Role | Self::Function | Self::Database | Self::Pod => MEMBERS[1],
         }
     }
 
@@ -121,6 +127,7 @@ impl Kind {
             Self::Role => role(world, account).await,
             Self::Function => function(world, account).await,
             Self::Database => database(world, account).await,
+            Self::Pod => pod(world, account).await,
             Self::Asked => lone_instance(world, account, json!([{ "Key": "Criticality", "Value": "critical" }])).await,
         }
     }
@@ -136,6 +143,7 @@ impl Kind {
             Self::Role => of_principal(world, target, TOR, "AssumedRole"),
             Self::Function => finding(world, target, "Backdoor:Lambda/C&CActivity.B", 8.0),
             Self::Database => finding(world, target, "CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin", 8.0),
+            Self::Pod => finding(world, target, "Execution:Runtime/ReverseShell", 8.0),
         }
     }
 
@@ -151,6 +159,30 @@ impl Kind {
             functions.push((admin, names::WORKFLOW_FUNCTION.to_owned()));
         }
         functions
+    }
+}
+
+/// What isolates.
+#[derive(Debug, Clone, Copy)]
+enum Isolation {
+    /// A call of AWS, the last time that it is made; of what is asked about, the one that tells people.
+    Call(&'static str),
+    /// A request to the API of the target's cluster: verb and resource.
+    Request(&'static str, &'static str),
+}
+
+impl Isolation {
+    /// Whether this is it: a call of AWS by this role.
+    fn is(self, call: &Call, by: &str) -> bool {
+        matches!(self, Self::Call(operation) if call.operation == operation)
+            && role_of(&call.principal).is_some_and(|(_, role)| role == by)
+    }
+
+    /// The request that is it, once it was answered.
+    fn request(self, world: &World, target: &Target) -> Option<Seen> {
+        let Self::Request(verb, resource) = self else { return None };
+        let is_it = |seen: &Seen| (seen.verb, seen.resource) == (verb, resource) && seen.status < 300;
+        seen(world, target).into_iter().rfind(is_it)
     }
 }
 
@@ -189,6 +221,8 @@ struct Run {
     admin: f64,
     guard: f64,
     operations: Vec<String>,
+    /// What its cluster was asked until then.
+    requests: Vec<String>,
 }
 
 fn main() {
@@ -282,10 +316,11 @@ async fn run(world: &World, kind: Kind) -> Run {
     world.send_raw(&kind.event(world, &target).to_string()).await;
     // The lab's memory is looked at, and not its emulator: that has to answer others now.
     let by = if kind == Kind::Asked { names::WORKFLOW_ROLE.to_owned() } else { names::contain_role(kind.family()) };
-    let is_last =
-        |call: &Call| call.operation == kind.last() && role_of(&call.principal).is_some_and(|(_, role)| role == by);
-    let what = format!("{} {}", kind.last(), target.arn);
-    world.eventually(&what, async || world.bed.lab.record().has_since(mark, is_last).then_some(())).await;
+    let isolation = kind.isolation();
+    let is_last = |call: &Call| isolation.is(call, &by);
+    let what = format!("{isolation:?} {}", target.arn);
+    let is_isolated = || world.bed.lab.record().has_since(mark, is_last) || isolation.request(world, &target).is_some();
+    world.eventually(&what, async || is_isolated().then_some(())).await;
     if kind == Kind::Asked {
         done(world, &target, "AwaitingApproval").await;
     } else {
@@ -294,12 +329,20 @@ async fn run(world: &World, kind: Kind) -> Run {
     }
     world.drained(names::FINDINGS_QUEUE).await;
     world.drained(names::COMPLETIONS_QUEUE).await;
-    let cost = if kind == Kind::Asked { asked(world, mark, is_last) } else { cost(world, kind, mark) };
+    let cost = if kind == Kind::Asked { asked(world, mark, is_last) } else { cost(world, kind, &target, mark) };
     Run { processes: processes(world, kind, from), ..cost }
 }
 
-fn cost(world: &World, kind: Kind, mark: u64) -> Run {
-    let cost = Cost::of(world, kind.family(), mark, kind.last());
+fn cost(world: &World, kind: Kind, target: &Target, mark: u64) -> Run {
+    let (cost, requests) = match kind.isolation() {
+        Isolation::Call(last) => (Cost::of(world, kind.family(), mark, last), Vec::new()),
+        isolation @ Isolation::Request(..) => {
+            let isolates = isolation.request(world, target).expect("the request that isolates");
+            // The cluster is new: nobody else has asked it anything.
+            let asked: Vec<Seen> = seen(world, target).into_iter().filter(|seen| seen.at <= isolates.at).collect();
+            (Cost::of_request(world, kind.family(), mark, &isolates), said(&asked))
+        }
+    };
     Run {
         kind,
         processes: Processes::Mixed,
@@ -310,6 +353,7 @@ fn cost(world: &World, kind: Kind, mark: u64) -> Run {
         admin: cost.admin as f64,
         guard: cost.guard as f64,
         operations: cost.calls.into_iter().map(|call| call.operation).collect(),
+        requests,
     }
 }
 
@@ -339,6 +383,7 @@ fn asked(world: &World, mark: u64, is_last: impl Fn(&Call) -> bool) -> Run {
         admin: ours.len() as f64,
         guard: calls_of(world, names::GUARD_ROLE, mark).len() as f64,
         operations: plan.into_iter().map(|call| call.operation).collect(),
+        requests: Vec::new(),
     }
 }
 
@@ -373,9 +418,10 @@ fn row(kind: Kind, processes: Processes, runs: &[&Run]) -> Option<Value> {
         "Resource": kind.shown(), "Processes": processes.shown(), "Runs": runs.len(),
         "MillisSinceEvent": spread(&since_event), "MillisSinceCall": spread(&of(|run| run.since_call)),
         "Calls": spread(&until), "CallsInAll": spread(&of(|run| run.all)),
+        "RequestsToCluster": spread(&of(|run| run.requests.len() as f64)),
         "CallsOfAdministrator": spread(&of(|run| run.admin)), "ReadsOfGuard": spread(&of(|run| run.guard)),
         "BudgetMillis": BUDGET_MS, "BudgetCalls": kind.calls_budget(), "Verdict": if within { "ok" } else { "over" },
-        "Operations": last.operations,
+        "Operations": last.operations, "Requests": last.requests,
     }))
 }
 
@@ -403,7 +449,9 @@ fn print(rows: &[Value]) {
         "reads",
     );
     for row in rows {
-        let calls = format!("{} ({})", number(&row["Calls"]["Max"]), number(&row["CallsInAll"]["Max"]));
+        let requests = &row["RequestsToCluster"]["Max"];
+        let also = if requests.as_f64() > Some(0.0) { format!("+{}", number(requests)) } else { String::new() };
+        let calls = format!("{}{also} ({})", number(&row["Calls"]["Max"]), number(&row["CallsInAll"]["Max"]));
         let said = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
         println!(
             "{:<width$} {:<6} {:>4} {:>22} {:>22} {calls:>9} {:>6} {:>6} {}",
@@ -418,6 +466,9 @@ fn print(rows: &[Value]) {
         );
     }
     println!(
-        "\nbudget: {BUDGET_MS:.0} ms from the event (95 of 100), {BUDGET_CALLS:.0} calls for an instance with one interface"
+        "\ncalls: of AWS; after a + the requests to the Kubernetes API of a cluster, the one that isolates included"
+    );
+    println!(
+        "budget: {BUDGET_MS:.0} ms from the event (95 of 100), {BUDGET_CALLS:.0} calls for an instance with one interface"
     );
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use redress_common::names;
 use redress_lab::record::Call;
+use redress_lab::services::eks::Seen;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -256,6 +257,24 @@ impl Cost {
         let calls = calls_of(world, &names::contain_role(family), mark);
         let until = calls.iter().rposition(|call| call.operation == last).expect("the call that isolates") + 1;
         let (begun, contained) = (calls[until - 1].at, answered(&calls[until - 1]));
+        Self::measured(world, mark, calls, until, (begun, contained))
+    }
+
+    /// The same, where a request to a cluster's API isolates: that is no call of AWS, and none of those here.
+    #[must_use]
+    pub fn of_request(world: &World, family: &str, mark: u64, isolates: &Seen) -> Self {
+        let calls = calls_of(world, &names::contain_role(family), mark);
+        let until = calls.iter().filter(|call| call.at <= isolates.at).count();
+        Self::measured(world, mark, calls, until, (isolates.at, after(isolates.at, isolates.micros)))
+    }
+
+    fn measured(
+        world: &World,
+        mark: u64,
+        calls: Vec<Call>,
+        until: usize,
+        (begun, contained): (Timestamp, Timestamp),
+    ) -> Self {
         let ours = [names::ORCHESTRATOR_ROLE, names::CROSS_ACCOUNT_ROLE];
         let ours: Vec<Call> = ours.iter().flat_map(|role| calls_of(world, role, mark)).collect();
         let ours: Vec<&Call> =
@@ -282,7 +301,11 @@ pub fn sent(world: &World, mark: u64) -> Option<Timestamp> {
 /// When a call had its answer.
 #[must_use]
 pub fn answered(call: &Call) -> Timestamp {
-    call.at.checked_add(Duration::from_micros(call.micros)).unwrap_or(call.at)
+    after(call.at, call.micros)
+}
+
+fn after(at: Timestamp, micros: u64) -> Timestamp {
+    at.checked_add(Duration::from_micros(micros)).unwrap_or(at)
 }
 
 /// How long it is from one moment to a later one.

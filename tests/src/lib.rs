@@ -5,6 +5,7 @@
 pub mod again;
 pub mod ask;
 pub mod bench;
+pub mod cluster;
 pub mod coverage;
 pub mod grants;
 pub mod guarded;

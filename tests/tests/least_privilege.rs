@@ -164,8 +164,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     // People's: `approvals` does with them what they are for, and uses every line.
     (names::APPROVER_ROLE, ""),
     (names::AUDITOR_ROLE, ""),
-    // What is kept of incidents: `contain` exports a case.
+    // What is kept of incidents: `contain` shows and exports a case.
     (names::EVIDENCE_READER_ROLE, "s3:ListBucket"),
+    (names::EVIDENCE_READER_ROLE, "s3:GetObjectRetention"),
     // Who can reach a database or a function: `guard` asks that of each.
     (names::GUARD_ROLE, "rds:DescribeDBInstances"),
     (names::GUARD_ROLE, "lambda:"),

@@ -199,6 +199,10 @@ impl Place<'_> {
             ("IncidentLockDays", settings.incident_lock_days.to_string()),
             ("IncidentLockMode", settings.incident_lock_mode.parameter().to_owned()),
             ("LogRetentionDays", settings.log_retention_days.to_string()),
+            (
+                "MemoryCaptureDocument",
+                settings.memory_capture_document.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ),
             ("NestedTemplates", self.key(&format!("templates/{}", release::NESTED))),
             ("OrganizationId", settings.organization.clone()),
             ("PermissionsBoundary", settings.permissions_boundary.clone().unwrap_or_default()),
@@ -263,6 +267,7 @@ pub(crate) mod tests {
         for keeps in [member, region] {
             assert_eq!(keeps.parameters["IncidentLockDays"], "365");
             assert_eq!(keeps.parameters["IncidentLockMode"], "GOVERNANCE");
+            assert_eq!(keeps.parameters["MemoryCaptureDocument"], "Redress-Memory-Linux");
         }
         assert_eq!(member.parameters["ExternalIdPrefix"], "0123456789abcdef");
         assert!(member.parameters["RecorderKey"].ends_with("/functions/redress-recorder.zip"));

@@ -65,6 +65,7 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
         log_retention_days: given.log_retention_days,
         incident_lock_days: a_year(),
         incident_lock_mode: LockMode::default(),
+        memory_capture_document: None,
         deletion_protection: !given.no_deletion_protection,
         notify_email: some(email),
         config_aggregator: given.config_aggregator,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use redress_common::aws::state_table::PolicySetName;
+use redress_common::command_document::CommandDocument;
 use redress_common::external_id::ExternalIdPrefix;
 use redress_common::ids::{AccountId, Region};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -44,6 +45,9 @@ pub(crate) struct Settings {
     pub(crate) incident_lock_days: u16,
     #[serde(default)]
     pub(crate) incident_lock_mode: LockMode,
+    /// What captures the memory of instances, in every account and Region.
+    #[serde(default, deserialize_with = "command_document")]
+    pub(crate) memory_capture_document: Option<CommandDocument>,
     #[serde(default = "protected")]
     pub(crate) deletion_protection: bool,
     pub(crate) notify_email: Option<String>,
@@ -198,6 +202,10 @@ fn lock_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error
     if (1..=3650).contains(&days) { Ok(days) } else { Err(de::Error::custom("incident_lock_days is 1 to 3650")) }
 }
 
+fn command_document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CommandDocument>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
 /// For how many days what is taken of incidents is locked, where nobody says.
 pub(crate) const fn a_year() -> u16 {
     365
@@ -335,6 +343,8 @@ impl Settings {
              # sooner: governance (whoever may bypass it, as `destroy --delete-evidence` does) or compliance (nobody).\n\
              incident_lock_days = {}\n\
              incident_lock_mode = {}\n\n\
+             # An SSM Command document, by its name, that every account has in each of these Regions: it captures the memory of a\n\
+             # compromised instance before that is isolated. It and no other may be sent.\n{}\n\
              # Whether the tables refuse to be deleted.\n\
              deletion_protection = {}\n\n\
              # Who is told by e-mail. They have to confirm the subscription.\n{}\n\
@@ -350,6 +360,11 @@ impl Settings {
             self.log_retention_days,
             self.incident_lock_days,
             quoted(self.incident_lock_mode.as_str()),
+            maybe(
+                "memory_capture_document",
+                self.memory_capture_document.as_ref().map(CommandDocument::as_str),
+                "Redress-Memory-Linux",
+            ),
             self.deletion_protection,
             maybe("notify_email", self.notify_email.as_deref(), "security@example.com"),
             maybe("config_aggregator", self.config_aggregator.as_deref(), "redress"),
@@ -396,6 +411,7 @@ pub(crate) mod tests {
             log_retention_days: 90,
             incident_lock_days: 365,
             incident_lock_mode: LockMode::Governance,
+            memory_capture_document: Some("Redress-Memory-Linux".parse().unwrap()),
             deletion_protection: true,
             notify_email: Some("security@example.com".to_owned()),
             config_aggregator: None,
@@ -421,6 +437,7 @@ pub(crate) mod tests {
             administration_role: Some("arn:aws:iam::111111111111:role/Sets".to_owned()),
             execution_role: Some("Deploys".to_owned()),
             pilot_unit: None,
+            memory_capture_document: None,
             ..given
         };
         assert_eq!(Settings::parse(&own.render(), Path::new("x")).unwrap(), own);
@@ -443,6 +460,8 @@ pub(crate) mod tests {
             ("log_retention_days = 90", "log_retention_days = 91", "log_retention_days"),
             ("incident_lock_days = 365", "incident_lock_days = 0", "incident_lock_days"),
             ("\"governance\"", "\"none\"", "incident_lock_mode"),
+            ("\"Redress-Memory-Linux\"", "\"AWS-RunShellScript\"", "memory_capture_document"),
+            ("\"Redress-Memory-Linux\"", "\"\"", "memory_capture_document"),
             ("\"eu-west-1\"", "\"us-east-1\"", "further_regions"),
             ("\"eu-west-1\"", "\"cn-north-1\"", "further_regions"),
             ("\"ou-abcd-11111111\"", "\"workloads\"", "target_units"),

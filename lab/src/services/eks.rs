@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use redress_common::arn::Partition;
 use redress_common::ids::Region;
 use serde_json::{Value, json};
@@ -71,6 +72,10 @@ pub struct Cluster {
 /// A request that somebody made to a cluster's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    /// When it arrived.
+    pub at: Timestamp,
+    /// From arrival to answer, in microseconds.
+    pub micros: u64,
     /// By Kubernetes' name; empty for somebody who was not let in.
     pub user: String,
     /// `get`, `patch`, …
@@ -190,7 +195,7 @@ impl Service for Eks {
         let begin = self.resources(&request).pop().unwrap_or_default();
         let mut access = locked(&cluster.access);
         let (principal, body) = (principal.unwrap_or_default(), &request.body);
-        let now = jiff::Timestamp::now().as_second();
+        let now = Timestamp::now().as_second();
         let told = match request.operation.as_str() {
             "CreateAccessEntry" => access.create(name, &begin, body, now),
             "DescribeAccessEntry" => access.describe(principal),

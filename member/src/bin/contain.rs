@@ -11,7 +11,7 @@ use redress_member::{remediate, start};
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let (config, evidence) = start::keeper_from_environment()?;
-    let clients = Clients::new(&config);
+    let clients = Clients::new(&config).with_memory_capture(start::memory_capture_from_environment()?);
     let (evidence, clients) = (&evidence, &clients);
     run(service_fn(|event: LambdaEvent<ContainRequest>| async move {
         let remediation = event.payload.request.job.remediation_id;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_ec2::types::{CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Tag, TagSpecification};
 use redress_common::aws::failure::AwsFailure;
+use redress_common::command_document::CommandDocument;
 use redress_common::contract::RemediateRequest;
 use redress_common::custody::{Item, ItemKind};
 use redress_common::ids::RemediationId;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use super::ec2_instance::CONTAINED;
 use crate::custody::item;
-use crate::native::{NativeError, number};
+use crate::native::{Clients, NativeError, number};
 use crate::wire::{Operation, Protocol, Service, Wire};
 
 static SSM: Service = Service {
@@ -43,8 +44,6 @@ const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { D
 const SENDING: Duration = Duration::from_secs(3);
 /// Between two looks at a command.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(1) };
-/// What the names of documents that capture memory begin with: a right to send any command would be one to run anything.
-const DOCUMENTS: &str = "Redress-Memory-";
 /// In these states a command is not over.
 const AT_IT: [&str; 4] = ["Pending", "InProgress", "Delayed", "Cancelling"];
 /// Longest that isolation waits for memory.
@@ -69,8 +68,7 @@ impl Taken {
 /// How memory is captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Memory {
-    /// A Command document of the account.
-    document: String,
+    document: CommandDocument,
     seconds: u64,
 }
 
@@ -91,32 +89,33 @@ pub(super) struct Acquisition {
 type Begun = JoinHandle<Result<Vec<Item>, NativeError>>;
 
 impl Acquisition {
-    /// Parameters `MemoryCaptureDocument` (none when it is empty) and `MemoryCaptureSeconds`.
+    /// Parameters `MemoryCaptureDocument` (the stack's when it is empty, which may be none) and `MemoryCaptureSeconds`.
     ///
     /// # Errors
     /// When one is not what it may be.
-    pub(super) fn new(ec2: aws_sdk_ec2::Client, wire: Wire, request: &RemediateRequest) -> Result<Self, NativeError> {
+    pub(super) fn new(clients: &Clients, request: &RemediateRequest) -> Result<Self, NativeError> {
         let wrong = |name: &str, expected| NativeError::Parameter { name: name.to_owned(), expected };
         let parameter = |name: &str| request.parameters.get(name);
-        let document = match parameter("MemoryCaptureDocument").map(Value::as_str) {
-            None => "",
-            Some(Some(name)) if name.is_empty() || is_document(name) => name,
-            Some(_) => {
-                return Err(wrong(
-                    "MemoryCaptureDocument",
-                    "empty, or a document's name that begins with `Redress-Memory-`",
-                ));
+        let own = match parameter("MemoryCaptureDocument").map(Value::as_str) {
+            None | Some(Some("")) => None,
+            Some(name) => {
+                let document = name.and_then(|name| name.parse::<CommandDocument>().ok());
+                let expected = "empty, or the name of a document of the account's own, not AWS's and no ARN";
+                Some(document.ok_or_else(|| wrong("MemoryCaptureDocument", expected))?)
             }
         };
         let seconds = parameter("MemoryCaptureSeconds").map_or(Some(10), number);
         let seconds = seconds.filter(|seconds| (0..=LONGEST).contains(seconds)).and_then(|one| u64::try_from(one).ok());
         let seconds = seconds.ok_or_else(|| wrong("MemoryCaptureSeconds", "a number of seconds, 0 to 30"))?;
-        let memory = (!document.is_empty()).then(|| Memory { document: document.to_owned(), seconds });
-        let camera =
-            Camera { ec2, instance: request.job.resource_name.clone(), remediation: request.job.remediation_id };
+        let memory = own.or_else(|| clients.memory_capture.clone()).map(|document| Memory { document, seconds });
+        let camera = Camera {
+            ec2: clients.ec2.clone(),
+            instance: request.job.resource_name.clone(),
+            remediation: request.job.remediation_id,
+        };
         Ok(Self {
             camera,
-            wire,
+            wire: clients.wire.clone(),
             memory,
             again: AtomicBool::new(false),
             before: Mutex::default(),
@@ -129,7 +128,7 @@ impl Acquisition {
     pub(super) fn command(&self) -> Option<Value> {
         let memory = self.memory.as_ref()?;
         Some(json!({
-            "DocumentName": memory.document, "InstanceIds": [self.camera.instance],
+            "DocumentName": memory.document.as_str(), "InstanceIds": [self.camera.instance],
             "Comment": format!("Redress {}", self.camera.remediation),
         }))
     }
@@ -232,13 +231,6 @@ impl Acquisition {
             items.extend(taken);
         }
     }
-}
-
-/// Whether a name is one that the rights of the function are for.
-fn is_document(name: &str) -> bool {
-    name.strip_prefix(DOCUMENTS).is_some_and(|rest| {
-        (1..=100).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-    })
 }
 
 fn put<T>(place: &Mutex<T>, value: T) {

@@ -137,7 +137,7 @@ impl Instance {
             remediation: job.remediation_id,
             mode: job.mode,
             sessions,
-            acquisition: Acquisition::new(clients.ec2.clone(), clients.wire.clone(), request)?,
+            acquisition: Acquisition::new(clients, request)?,
             groups: Mutex::default(),
         })
     }

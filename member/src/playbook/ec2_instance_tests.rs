@@ -217,9 +217,39 @@ async fn an_instance_that_is_gone_is_said_to_be_and_the_same_again_is_the_record
 }
 
 fn with(parameters: Value) -> Result<Instance, NativeError> {
+    of_stack("", parameters)
+}
+
+/// The playbook where the stack names a document, or none.
+fn of_stack(document: &str, parameters: Value) -> Result<Instance, NativeError> {
     let mut request = request(Mode::Apply, "Instance");
     request.parameters.extend(serde_json::from_value::<crate::native::Parameters>(parameters).unwrap());
-    Instance::new(&Clients::new(&FakeAws::default().config()), &request)
+    let clients = Clients::new(&FakeAws::default().config()).with_memory_capture(document.parse().ok());
+    Instance::new(&clients, &request)
+}
+
+/// The document that is sent.
+fn sent(playbook: &Instance) -> Option<String> {
+    let calls = playbook.plan(&state().image().unwrap()).unwrap().0;
+    let call = calls.iter().find(|call| call.operation == "SendCommand")?;
+    Some(call.parameters["DocumentName"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_playbooks_document_is_sent_before_the_stacks_and_the_stacks_where_the_playbook_names_none() {
+    for (stack, playbook, expected) in [
+        ("", json!({}), None),
+        ("", json!({ "MemoryCaptureDocument": "" }), None),
+        ("Memory-Linux", json!({}), Some("Memory-Linux")),
+        ("Memory-Linux", json!({ "MemoryCaptureDocument": "" }), Some("Memory-Linux")),
+        ("Memory-Linux", json!({ "MemoryCaptureDocument": "Memory-Own" }), Some("Memory-Own")),
+        ("", json!({ "MemoryCaptureDocument": "Memory-Own" }), Some("Memory-Own")),
+    ] {
+        let told = sent(&of_stack(stack, playbook.clone()).unwrap());
+        assert_eq!(told.as_deref(), expected, "{stack} {playbook}");
+    }
+    // What is wrong in the playbook's file is told, and not replaced by the stack's.
+    assert!(of_stack("Memory-Linux", json!({ "MemoryCaptureDocument": "a b" })).is_err());
 }
 
 #[test]
@@ -236,8 +266,9 @@ fn memory_is_captured_before_isolation_where_a_document_is_named_and_by_no_other
     assert!(!shown(&none.plan(&state().image().unwrap()).unwrap()).contains(&"SendCommand".to_owned()));
     for wrong in [
         json!({ "MemoryCaptureDocument": "AWS-RunShellScript" }),
-        json!({ "MemoryCaptureDocument": "Redress-Memory-" }),
         json!({ "MemoryCaptureDocument": "Redress-Memory-a/b" }),
+        json!({ "MemoryCaptureDocument": "arn:aws:ssm:eu-central-1:111122223333:document/Redress-Memory-a" }),
+        json!({ "MemoryCaptureDocument": 7 }),
         json!({ "MemoryCaptureSeconds": 31 }),
         json!({ "MemoryCaptureSeconds": -1 }),
     ] {

@@ -112,7 +112,14 @@ const TARGETS: &[Target] = &[
     target("buckets", "s3", Text("arn:${AWS::Partition}:s3:::*")),
     target("databases", "rds", Text("arn:${AWS::Partition}:rds:*:${AWS::AccountId}:db:*")),
     target("functions", "lambda", Text("arn:${AWS::Partition}:lambda:*:${AWS::AccountId}:function:*")),
+    // Systems Manager sends them commands.
+    target("instances", "ssm", Text("arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:instance/*")),
     target("keys", "kms", Text("arn:${AWS::Partition}:kms:*:${AWS::AccountId}:key/*")),
+    target(
+        "memory-capture-document",
+        "ssm",
+        Text("arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:document/${MemoryCaptureDocument}"),
+    ),
     target("stacks", "cloudformation", Text("arn:${AWS::Partition}:cloudformation:*:${AWS::AccountId}:stack/*")),
     target("policies", "iam", Text("arn:${AWS::Partition}:iam::${AWS::AccountId}:policy/*")),
     target("roles", "iam", Text("arn:${AWS::Partition}:iam::${AWS::AccountId}:role/*")),
@@ -182,8 +189,12 @@ mod tests {
             let Text(text) = target.arn else { continue };
             let Some(rest) = text.strip_prefix("arn:") else { continue };
             let parts: Vec<&str> = rest.splitn(3, ':').collect();
-            // Roles are assumed by STS.
-            let service = if target.service == Some("sts") { Some("iam") } else { target.service };
+            let service = match (target.name, target.service) {
+                // Roles are assumed by STS.
+                (_, Some("sts")) => Some("iam"),
+                ("instances", Some("ssm")) => Some("ec2"),
+                (_, service) => service,
+            };
             assert_eq!(parts.first(), Some(&"${AWS"), "{}", target.name);
             assert!(
                 rest.starts_with(&format!("${{AWS::Partition}}:{}:", service.unwrap_or_default())),
@@ -199,6 +210,7 @@ mod tests {
         assert_eq!(of("evidence-key"), Some(vec!["Key"]));
         assert_eq!(of("state-table-open-index"), Some(vec!["StateTableArn"]));
         assert_eq!(of("threat-list"), Some(vec!["AdministratorAccountId"]));
+        assert_eq!(of("memory-capture-document"), Some(vec!["MemoryCaptureDocument"]));
         assert_eq!(of("evidence"), Some(Vec::new()));
     }
 }

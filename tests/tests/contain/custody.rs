@@ -95,6 +95,22 @@ fn what_was_taken_of_an_instance_is_kept_with_its_custody() {
         assert!(when.contains(&"before") && when.contains(&"after"), "{taken:?}");
         is_locked(world, &account, &key(&contained.id, CUSTODY)).await;
 
+        let show = ["case", "show", contained.id.as_str(), "--json"];
+        let shown = redress(world, &show).await;
+        let held = shown["Custody"].as_array().unwrap();
+        assert_eq!((held.len(), &shown["CustodyUnread"], &held[0]["Altered"]), (1, &Value::Null, &json!([])));
+        assert_eq!(serde_json::from_value::<Custody>(held[0]["Document"].clone()).unwrap(), custody);
+        let lock = s3(world, &account, "GetObjectRetention", &key(&contained.id, CUSTODY), json!({})).await.unwrap();
+        let until: Timestamp = lock["Retention"]["RetainUntilDate"].as_str().unwrap().parse().unwrap();
+        let told: Timestamp = held[0]["LockedUntil"][CUSTODY].as_str().unwrap().parse().unwrap();
+        assert_eq!(told.as_second(), until.as_second());
+        // Who may not read it is shown the case all the same.
+        let denied = world.redress(&show.map(str::to_owned), &[]).await;
+        assert!(denied.status.success(), "{}", String::from_utf8_lossy(&denied.stderr));
+        let denied: Value = serde_json::from_slice(&denied.stdout).unwrap();
+        assert_eq!((&denied["Case"], &denied["Custody"]), (&shown["Case"], &Value::Null));
+        assert!(denied["CustodyUnread"].as_str().unwrap().starts_with("not readable as you; "), "{denied:#}");
+
         let undone = world.undo(&target, &contained.id).await;
         assert_eq!((undone.outcome(), undone.error()), ("Restored", ""));
         let given_back = custody_of(world, &account, &undone.id).await;
@@ -133,6 +149,10 @@ fn what_a_bucket_held_is_listed_sealed_and_exported_with_the_case() {
         let listing = body(world, &account, &key(&contained.id, OBJECTS), json!({})).await;
         assert!(!String::from_utf8_lossy(&listing).contains("merger"), "names of objects may be secret");
         is_locked(world, &account, &key(&contained.id, OBJECTS)).await;
+
+        let shown = redress(world, &["case", "show", &contained.id, "--json"]).await;
+        let held = &shown["Custody"][0];
+        assert_eq!((&held["Altered"], held["LockedUntil"].as_object().unwrap().len()), (&json!([]), 2), "{held:#}");
 
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("case");

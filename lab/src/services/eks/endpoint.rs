@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -120,6 +121,7 @@ async fn answered(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Answer {
+    let (at, arrived) = (Timestamp::now(), Instant::now());
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Some(asked) = Asked::of(method, path) else {
         return status(404, "NotFound", "the lab's clusters serve nothing there");
@@ -145,6 +147,8 @@ async fn answered(
         }
     };
     locked(&cluster.seen).push(Seen {
+        at,
+        micros: u64::try_from(arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
         user: name,
         verb: wanted.verb,
         group: wanted.group,

@@ -97,6 +97,7 @@ async fn whom_an_entry_lets_in_is_asked_by_its_cluster_and_nobody_else() {
 {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: nodes}, roleRef: {kind: ClusterRole, name: nodes}, subjects: [{kind: Group, name: nodes}]}";
     let inside = eks.cluster(ACCOUNT, "us-east-1", "prod").unwrap();
     inside.apply(manifest).unwrap();
+    let began = Timestamp::now();
     for (token, line, wanted) in [
         ("deploy@prod", "GET /api/v1/nodes/node-1", "HTTP/1.1 200"),
         ("deploy@prod", "GET /api/v1/nodes/gone", "HTTP/1.1 404"),
@@ -108,7 +109,9 @@ async fn whom_an_entry_lets_in_is_asked_by_its_cluster_and_nobody_else() {
         assert!(answer.starts_with(wanted), "{token} {line}: {answer}");
         assert!(answer.contains(r#""apiVersion":"v1""#), "an object, or a Status: {answer}");
     }
-    let seen: Vec<(&str, u16)> = inside.seen().iter().map(|seen| (seen.verb, seen.status)).collect();
+    let noted = inside.seen();
+    assert!(noted.is_sorted_by_key(|seen| seen.at) && noted.iter().all(|seen| seen.at >= began), "{noted:?}");
+    let seen: Vec<(&str, u16)> = noted.iter().map(|seen| (seen.verb, seen.status)).collect();
     assert_eq!(seen, [("get", 200), ("get", 404), ("list", 403), ("get", 401), ("get", 401)]);
 
     let of_it = format!("{entries}/{ROLE}");
