@@ -1,9 +1,9 @@
 //! Checkpoints: what the ledger's chains ended with at a time, signed, so that nobody rewrites them afterwards unseen.
 //!
-//! A [`Statement`] holds a Merkle root (RFC 6962) over the heads of all chains, and the hash of the statement before it. It is
-//! signed by a key that whoever writes the ledger may not use. With an [`Extract`] the auditor of one account checks that
-//! account's head against the root, and learns nothing of the others. This module signs nothing, checks no signature and reads
-//! nothing: it says what the signature is over, and what fits together.
+//! A [`Statement`] holds a Merkle root (RFC 6962) over the heads of all chains, and the hash of the statement before it. It
+//! is signed by a key that whoever writes the ledger may not use. With an [`Extract`] the auditor of one account checks that
+//! account's head against the root, and learns nothing of the others. This module signs nothing, checks no signature and
+//! reads nothing: it says what the signature is over, and what fits together.
 
 use std::collections::BTreeMap;
 
