@@ -26,6 +26,8 @@ use crate::problem::{Exit, Problem};
 
 /// Checkpoints of so many days are read of the connected account.
 const DAYS: i64 = 30;
+/// No record is forgotten sooner (`RetentionDays` of the administrator stack), less a day for clocks.
+const KEPT_MS: i64 = 89 * 24 * 3_600_000;
 /// A clock may be so far ahead.
 const AHEAD_MS: i64 = 5 * 60_000;
 
@@ -275,7 +277,7 @@ impl Checkpoints {
         for (number, group) in &numbered {
             let mut group_last = last;
             for &seen in group {
-                let faults = told.faults_of(seen, before, last, &places, &material.account, keys);
+                let faults = told.faults_of(seen, before, last, &places, material, keys);
                 if faults.is_empty() {
                     newest = Some(&seen.extract);
                 }
@@ -303,7 +305,7 @@ impl Checkpoints {
         before: &[&Seen],
         last: Option<&Head>,
         places: &Places<'_>,
-        account: &AccountId,
+        material: &Material,
         keys: &Keys,
     ) -> Vec<String> {
         let Extract { statement, signature, entry } = &seen.extract;
@@ -311,7 +313,7 @@ impl Checkpoints {
         if !keys.keys.iter().any(|key| key.signed(statement, signature)) {
             faults.push("is not signed with the key".to_owned());
         }
-        let fault = seen.fault.clone().or_else(|| seen.extract.fault(account));
+        let fault = seen.fault.clone().or_else(|| seen.extract.fault(&material.account));
         faults.extend(fault.map(|fault| fault.to_string()));
         let links = before.iter().map(|before| follows(&before.extract.statement, statement));
         let links: Vec<Result<(), CheckpointFault>> = links.collect();
@@ -331,6 +333,15 @@ impl Checkpoints {
         }
         match head.map(|head| (head, places.of_head(head))) {
             None => self.without_chain += 1,
+            // What followed it was written after the checkpoint, and is gone, too: by its age it cannot have been forgotten.
+            Some((head, Place::Forgotten))
+                if material.taken.as_millisecond().saturating_sub(statement.at) < KEPT_MS =>
+            {
+                faults.push(format!(
+                    "says Seq {}, and what followed is gone before its time: records were removed",
+                    head.seq
+                ));
+            }
             Some((_, Place::Forgotten)) => self.forgotten += 1,
             Some((_, Place::Same)) => self.compared += 1,
             Some((head, Place::Other)) => {
@@ -703,12 +714,21 @@ pub(super) mod tests {
     #[test]
     fn forgotten_records_cannot_be_checked_and_break_nothing() {
         let records = fixture::verified();
-        let verdicts = judged(&records[2..], &fixture::checkpoints(&records, &[1, 2, 3]));
+        let mut material = material(&records[2..], &fixture::checkpoints(&records, &[1, 2, 3]));
+        material.taken = Timestamp::from_millisecond(NOW + 90 * 24 * 3_600_000).unwrap();
+        let verdicts = judged_at(&material, &keys(7), NOW + QUARTER_MS);
         assert!(verdicts.hold(), "{verdicts:?}");
         // Of the second, the hash is left in the third.
         assert_eq!((verdicts.checkpoints.forgotten, verdicts.checkpoints.compared), (1, 2));
         let other = judged(&rewritten()[2..], &fixture::checkpoints(&records, &[1, 2]));
         is_broken(&other, "checkpoint 2 says another hash at Seq 2");
+    }
+
+    #[test]
+    fn records_that_are_gone_before_their_time_were_removed() {
+        let records = fixture::verified();
+        assert!(verdict_of(&records[2..], &Head::of(&records[2])).intact, "the chain alone does not tell");
+        is_broken(&judged(&records[2..], &fixture::checkpoints(&records, &[1, 3])), "records were removed");
     }
 
     #[test]
