@@ -223,13 +223,13 @@ impl Completeness {
             None if material.head.seq > 0 => i64::MAX,
             _ => i64::MIN,
         };
-        let spans = spans(records);
+        let (spans, told_until) = (spans(records), material.told_until());
         let (mut older, mut later, mut unexplained) = (0, 0, Vec::new());
         for event in &events.changes {
             let explained = spans.iter().any(|span| span.has(event.at));
             if !explained && event.at < begin {
                 older += 1;
-            } else if !explained && event.at > material.taken.as_millisecond() {
+            } else if !explained && event.at > told_until {
                 later += 1;
             } else if !explained {
                 unexplained.push(event.clone());
@@ -391,6 +391,17 @@ mod tests {
         // The record `Claimed` was forgotten, too: what is left is the end of a remediation.
         let judged = judged(&[event(-3 * SLACK_MS), event(800), event(100 * SLACK_MS)], &records[2..]);
         assert_eq!((judged.result, judged.older, judged.later), (Checked::Holds, 1, 1));
+    }
+
+    #[test]
+    fn what_a_checkpoint_is_newer_than_is_judged_whatever_the_folder_says_of_itself() {
+        let records = fixture::verified();
+        let mut material = material(&records, &fixture::checkpoints(&records, &[3]));
+        material.taken = Timestamp::UNIX_EPOCH;
+        let mut read = Events::default();
+        [500, SLACK_MS * 10, SLACK_MS * 20].iter().for_each(|at| read.add(&event(*at), &fixture::account()));
+        let judged = Completeness::of(Some(&read), &material);
+        assert_eq!((judged.unexplained.len(), judged.later), (1, 1));
     }
 
     #[test]

@@ -165,6 +165,17 @@ pub(super) struct Material {
     pub(super) checkpoints: Result<Found, String>,
 }
 
+impl Material {
+    /// Until when the chain is told, Unix milliseconds. That it was read before its own records and checkpoints is not
+    /// believed.
+    pub(super) fn told_until(&self) -> i64 {
+        let records = self.records.iter().map(|record| record.draft.timestamp);
+        let checkpoints = self.checkpoints.iter().flat_map(|found| &found.seen);
+        let told = records.chain(checkpoints.map(|seen| seen.extract.statement.at)).max();
+        told.map_or(self.taken.as_millisecond(), |told| told.max(self.taken.as_millisecond()))
+    }
+}
+
 /// The keys that checkpoints may be signed with.
 #[derive(Debug)]
 struct Keys {
@@ -333,7 +344,7 @@ impl Checkpoints {
         }
         match head.map(|head| (head, places.of_head(head))) {
             None => self.without_chain += 1,
-            // What followed it was written after the checkpoint, and is gone, too: by its age it cannot have been forgotten.
+            // What followed it was written after the checkpoint, and is gone, too: it is too young to have been forgotten.
             Some((head, Place::Forgotten))
                 if material.taken.as_millisecond().saturating_sub(statement.at) < KEPT_MS =>
             {
@@ -504,7 +515,8 @@ impl Verdicts {
 
 pub(super) async fn run(asked: &Verify, global: &Global, output: Output) -> Result<Answer, Problem> {
     let given: Vec<Key> = asked.public_key.iter().map(|path| Key::read(path)).collect::<Result<_, _>>()?;
-    let (material, keys) = match (&asked.from, &asked.account) {
+    let now = asked.now.unwrap_or_else(Timestamp::now);
+    let (mut material, keys) = match (&asked.from, &asked.account) {
         (Some(folder), _) => {
             let from = vouched(&asked.public_key, folder);
             (export::read(folder)?, Keys { keys: given, from, given: true })
@@ -525,13 +537,15 @@ pub(super) async fn run(asked: &Verify, global: &Global, output: Output) -> Resu
         None => None,
         Some(folder) => Some(Events::read(folder, &material.account)?),
     };
-    let now = asked.now.unwrap_or_else(Timestamp::now);
+    // A folder may say that it is of the future, where all that is gone would have been forgotten.
+    material.taken = material.taken.min(now);
     let verdicts = Verdicts::of(&material, &keys, events.as_ref(), now, asked.max_age);
     let exit = if verdicts.hold() { Exit::Done } else { Exit::Failed };
     Ok(Answer::new(&verdicts, verdicts.render(output.style()))?.exit(exit))
 }
 
-/// What the connected account has: the chain, and the checkpoints since then, or of the last 30 days for which there are records.
+/// What the connected account has: the chain, and the checkpoints since then, or of the last 30 days for which there are
+/// records.
 pub(super) async fn connected(
     account: &AccountId,
     since: Option<Timestamp>,
@@ -542,7 +556,9 @@ pub(super) async fn connected(
     let mut taken = Timestamp::now();
     let (mut records, mut head) = ledger.chain(account).await?;
     let since = since.unwrap_or_else(|| {
-        let oldest = records.first().and_then(|first| Timestamp::from_millisecond(first.draft.timestamp).ok());
+        // Of a chain whose beginning is gone, older checkpoints say whether it was time.
+        let oldest = records.first().filter(|first| first.seq == 1);
+        let oldest = oldest.and_then(|first| Timestamp::from_millisecond(first.draft.timestamp).ok());
         let most = taken.saturating_sub(SignedDuration::from_hours(24 * DAYS)).unwrap_or(Timestamp::MIN);
         oldest.map_or(most, |oldest| oldest.max(most))
     });
