@@ -1,7 +1,7 @@
 //! The checkpoints of the connected administrator account, and the key that KMS says they are signed with.
 //!
-//! An older installation has neither, and not everybody may read them: that is told, and no failure. What an object under
-//! the prefix is worth is judged elsewhere.
+//! An older installation has neither, and not everybody may read them: that is told, and no failure. What an object
+//! under the prefix is worth is judged elsewhere.
 
 use jiff::Timestamp;
 use redress_common::arn::Arn;

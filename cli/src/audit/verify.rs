@@ -344,7 +344,7 @@ impl Checkpoints {
         }
         match head.map(|head| (head, places.of_head(head))) {
             None => self.without_chain += 1,
-            // What followed it was written after the checkpoint, and is gone, too: it is too young to have been forgotten.
+            // What followed it was written after the checkpoint, and is gone, too: too young to have been forgotten.
             Some((head, Place::Forgotten))
                 if material.taken.as_millisecond().saturating_sub(statement.at) < KEPT_MS =>
             {
