@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use redress_common::arn::Arn;
 use redress_common::ids::{AccountId, ControlId, Region, RemediationId};
 use serde::Serialize;
@@ -468,13 +468,57 @@ pub(crate) enum Audit {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
     },
-    /// Recomputes the hash chain of an account and says whether it holds.
-    #[command(after_help = "Example:\n  redress audit verify --account 111122223333")]
-    Verify {
+    /// Writes a folder with which anybody checks an account's records without AWS: the chain, its checkpoints, the key.
+    #[command(after_help = "Examples:
+  redress audit export --account 111122223333 --to audit-2026-11
+  redress audit export --account 111122223333 --to audit-2026-11 --since 90d
+  redress audit verify --from audit-2026-11 --public-key checkpoints.pem
+
+Of other accounts nothing is written. Give the auditor the public key another way than the folder (docs/audit.md).")]
+    Export {
         /// The account.
         #[arg(long)]
         account: AccountId,
+        /// The folder, which must be empty or not exist.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// Only checkpoints since then: `24h`, `90d`, or a time such as `2026-03-01T00:00:00Z`; by default those of the last 30 days
+        /// for which there are records. The records are always all that there are.
+        #[arg(long, value_parser = since)]
+        since: Option<Timestamp>,
     },
+    /// Whether the records of an account are as they were written, all that was done, and new: three verdicts.
+    #[command(after_help = "Examples:
+  redress audit verify --account 111122223333
+  redress audit verify --account 111122223333 --public-key checkpoints.pem --cloudtrail AWSLogs/111122223333/CloudTrail
+  redress audit verify --from audit-2026-11 --public-key checkpoints.pem     without AWS
+  redress audit verify --from audit-2026-11 --public-key checkpoints.pem --now 2026-11-30T12:00:00Z --json | jq .Freshness
+
+Ends with 0 when all that was checked holds, and with 1 when something does not. What is not checked says so (docs/audit.md).")]
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The account, in the ledger of the administrator account that you are connected to.
+    #[arg(long, required_unless_present = "from")]
+    pub(crate) account: Option<AccountId>,
+    /// A folder that `redress audit export` wrote: AWS is not asked.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "account", requires = "public_key")]
+    pub(crate) from: Option<PathBuf>,
+    /// The key that checkpoints are signed with, as PEM, from somewhere that you trust; may be given again for an earlier one.
+    /// With --account, KMS is asked for it when none is given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) public_key: Vec<PathBuf>,
+    /// CloudTrail's log files of the account (`.json`, `.json.gz`), also in folders below: is there a change that the ledger does not know?
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) cloudtrail: Option<PathBuf>,
+    /// How old the newest checkpoint may be; there is one every 15 minutes.
+    #[arg(long, value_name = "SPAN", default_value = "45m", value_parser = span)]
+    pub(crate) max_age: SignedDuration,
+    /// The time to compare with; by default the clock's.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) now: Option<Timestamp>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -1142,17 +1186,26 @@ pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
     }
     let expected =
         || format!("`{text}` is neither a time such as 2026-03-01T00:00:00Z nor a span such as 90m, 24h or 7d");
-    let unit = text.chars().last().ok_or_else(expected)?;
-    let number: i64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| expected())?;
+    let ago = duration(text).ok_or_else(expected)?;
+    Timestamp::now().checked_sub(ago).map_err(|_| expected())
+}
+
+/// How long.
+fn span(text: &str) -> Result<SignedDuration, String> {
+    duration(text).ok_or_else(|| format!("`{text}` is no span such as 45m, 24h or 7d"))
+}
+
+fn duration(text: &str) -> Option<SignedDuration> {
+    let unit = text.chars().last()?;
+    let number: i64 = text.get(..text.len() - unit.len_utf8())?.parse().ok()?;
     let seconds = match unit {
         's' => 1,
         'm' => 60,
         'h' => 3_600,
         'd' => 86_400,
-        _ => return Err(expected()),
+        _ => return None,
     };
-    let ago = number.checked_mul(seconds).filter(|ago| *ago >= 0).ok_or_else(expected)?;
-    Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(ago)).map_err(|_| expected())
+    number.checked_mul(seconds).filter(|span| *span >= 0).map(SignedDuration::from_secs)
 }
 
 #[cfg(test)]
@@ -1215,5 +1268,16 @@ mod tests {
         for wrong in ["", "d", "7", "7x", "-7d", "99999999999999999d", "7é"] {
             assert!(since(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_audit_is_of_an_account_or_of_files_with_a_key_of_ones_own() {
+        let parse = |more: &[&str]| Arguments::try_parse_from([&["redress", "audit", "verify"][..], more].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--account", "111122223333"]).is_ok());
+        assert!(parse(&["--from", "folder"]).is_err(), "a folder vouches for itself");
+        assert!(parse(&["--from", "folder", "--public-key", "key.pem", "--max-age", "2h"]).is_ok());
+        assert!(parse(&["--from", "folder", "--public-key", "key.pem", "--account", "111122223333"]).is_err());
+        assert!(parse(&["--account", "111122223333", "--max-age", "2026-03-01T00:00:00Z"]).is_err());
     }
 }

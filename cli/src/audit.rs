@@ -1,27 +1,40 @@
 //! `redress audit`: what the ledger says, what the evidence says, and whether the chain holds.
 
+mod bucket;
+mod cloudtrail;
+mod export;
+mod key;
+mod verify;
+
 use jiff::Timestamp;
 use redress_common::arn::Arn;
 use redress_common::ids::{AccountId, RemediationId};
-use redress_common::ledger::{self, Head, Record};
-use serde::Serialize;
+use redress_common::ledger::{self, Record};
 use serde_json::{Value, json};
 
-use crate::args::{Audit, Reader};
+use crate::args::{Audit, Global, Reader};
 use crate::aws::Connection;
 use crate::evidence;
 use crate::ledger::{Ledger, unknown};
-use crate::output::{Answer, Style, Text, Tone};
-use crate::problem::{Exit, Problem};
+use crate::output::{Answer, Output, Style, Text, Tone};
+use crate::problem::Problem;
 use crate::timeline::{Sources, Timeline, tone};
 
-pub(crate) async fn run(command: Audit, connection: &Connection, style: Style) -> Result<Answer, Problem> {
+pub(crate) use verify::{Verdict, verdict};
+
+pub(crate) async fn run(command: Audit, global: &Global, output: Output) -> Result<Answer, Problem> {
+    let style = output.style();
     match command {
-        Audit::Show { id, evidence, reader } => show(id, evidence.then_some(reader), connection, style).await,
-        Audit::List { account, resource, since, limit } => {
-            list(account.as_ref(), resource.as_ref(), since, limit, connection, style).await
+        Audit::Show { id, evidence, reader } => {
+            show(id, evidence.then_some(reader), &Connection::new(global).await?, style).await
         }
-        Audit::Verify { account } => verify(&account, connection, style).await,
+        Audit::List { account, resource, since, limit } => {
+            list(account.as_ref(), resource.as_ref(), since, limit, &Connection::new(global).await?, style).await
+        }
+        Audit::Export { account, to, since } => {
+            export::run(&account, &to, since, &Connection::new(global).await?, output).await
+        }
+        Audit::Verify(asked) => verify::run(&asked, global, output).await,
     }
 }
 
@@ -105,83 +118,6 @@ fn render_list(records: &[Record], style: Style) -> String {
     style.table(["Time", "State", "Control", "Account", "Resource", "RemediationId"], rows)
 }
 
-/// What `redress audit verify` found.
-#[derive(Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Verdict {
-    account_id: String,
-    /// Whether every record is as it was written, and none is missing.
-    intact: bool,
-    records: usize,
-    /// `Seq` of the first record that the table still has: older ones were forgotten after their time.
-    first_seq: Option<u64>,
-    last_seq: Option<u64>,
-    head: Head,
-    /// What is wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fault: Option<String>,
-}
-
-impl Verdict {
-    fn of(account: &AccountId, records: &[Record], head: &Head) -> Self {
-        // What was forgotten after its time cannot be checked; what follows hangs on the hash that it left.
-        let start = match records.first() {
-            Some(first) if first.seq > 1 => Head { seq: first.seq - 1, hash: first.prev_hash.clone() },
-            _ => Head::default(),
-        };
-        let fault = match ledger::verify_from(&start, records) {
-            Err(error) => Some(error.to_string()),
-            Ok(end) if end == *head => None,
-            Ok(end) if end.seq == head.seq => {
-                Some(format!("the last record (Seq {}) is not the one that the chain's head names", end.seq))
-            }
-            Ok(end) => Some(ledger::ChainError::End { found: end.seq, expected: head.seq }.to_string()),
-        };
-        Self {
-            account_id: account.to_string(),
-            intact: fault.is_none(),
-            records: records.len(),
-            first_seq: records.first().map(|record| record.seq),
-            last_seq: records.last().map(|record| record.seq),
-            head: head.clone(),
-            fault,
-        }
-    }
-
-    pub(crate) const fn is_intact(&self) -> bool {
-        self.intact
-    }
-
-    pub(crate) fn render(&self, style: Style) -> String {
-        let verdict = match &self.fault {
-            None => style.paint(Tone::Good, "intact"),
-            Some(_) => style.paint(Tone::Bad, "BROKEN"),
-        };
-        let range = match (self.first_seq, self.last_seq) {
-            (Some(first), Some(last)) => format!("{} records, Seq {first} to {last}", self.records),
-            _ => "no records".to_owned(),
-        };
-        let fields = [
-            ("Checked", range),
-            ("Head", format!("Seq {} {}", self.head.seq, self.head.hash)),
-            ("Fault", self.fault.clone().unwrap_or_default()),
-        ];
-        format!("Integrity of the chain of account {}: {verdict}\n{}", self.account_id, style.fields(&fields))
-    }
-}
-
-async fn verify(account: &AccountId, connection: &Connection, style: Style) -> Result<Answer, Problem> {
-    let verdict = verdict(&Ledger::new(connection), account).await?;
-    let exit = if verdict.is_intact() { Exit::Done } else { Exit::Failed };
-    Ok(Answer::new(&verdict, verdict.render(style))?.exit(exit))
-}
-
-/// Checks the chain of an account.
-pub(crate) async fn verdict(ledger: &Ledger, account: &AccountId) -> Result<Verdict, Problem> {
-    let (records, head) = ledger.chain(account).await?;
-    Ok(Verdict::of(account, &records, &head))
-}
-
 /// A ledger time, in UTC to the millisecond.
 pub(crate) fn time(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).map_or_else(|_| milliseconds.to_string(), |time| format!("{time:.3}"))
@@ -196,39 +132,6 @@ pub(crate) fn indented(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::fixture;
-
-    fn verdict_of(records: &[Record], head: &Head) -> Verdict {
-        Verdict::of(&fixture::account(), records, head)
-    }
-
-    #[test]
-    fn a_chain_that_holds_is_intact() {
-        let records = fixture::verified();
-        let verdict = verdict_of(&records, &Head::of(&records[2]));
-        assert!(verdict.intact, "{verdict:?}");
-        insta::assert_snapshot!(verdict.render(Style::PLAIN));
-    }
-
-    #[test]
-    fn an_altered_record_is_named() {
-        let mut records = fixture::verified();
-        let head = Head::of(&records[2]);
-        records[1].draft.remediation_action = "nothing at all".to_owned();
-        insta::assert_snapshot!(verdict_of(&records, &head).render(Style::PLAIN));
-    }
-
-    #[test]
-    fn a_cut_off_end_is_seen_by_the_head() {
-        let records = fixture::verified();
-        assert!(!verdict_of(&records[..2], &Head::of(&records[2])).intact);
-        assert!(!verdict_of(&[], &Head::of(&records[2])).intact);
-    }
-
-    #[test]
-    fn a_chain_whose_oldest_records_were_forgotten_still_verifies() {
-        let records = fixture::verified();
-        assert!(verdict_of(&records[1..], &Head::of(&records[2])).intact);
-    }
 
     #[test]
     fn the_records_show_what_chains_them() {

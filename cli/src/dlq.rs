@@ -88,7 +88,8 @@ fn render(messages: &[Message], now: Timestamp, style: Style) -> String {
     text
 }
 
-fn age(ms: i64) -> String {
+/// How long ago that is.
+pub(crate) fn age(ms: i64) -> String {
     match ms / 1_000 {
         seconds @ ..120 => format!("{} s", seconds.max(0)),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),

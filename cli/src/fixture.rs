@@ -1,6 +1,14 @@
 //! One remediation as the ledger tells it, for tests of what people see.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+use p256::ecdsa::{Signature, SigningKey};
+use redress_common::checkpoint::{Checkpoint, Statement};
 use redress_common::ids::AccountId;
 use redress_common::ledger::{Head, Record, RecordDraft, RemediationType, chain, detail};
 use redress_common::state::State;
@@ -11,7 +19,7 @@ use crate::timeline::Step;
 
 pub(crate) const ID: &str = "3f2b6c1e-8a57-5d0c-9f5e-1d2c3b4a5968";
 /// 2026-03-01T09:00:00Z.
-const START: i64 = 1_772_355_600_000;
+pub(crate) const START: i64 = 1_772_355_600_000;
 
 pub(crate) fn account() -> AccountId {
     "222222222222".parse().unwrap()
@@ -88,6 +96,39 @@ pub(crate) fn failed() -> Vec<Record> {
 
 pub(crate) fn sealed(drafts: Vec<RecordDraft>) -> Vec<Record> {
     chain(&account(), &Head::default(), drafts).0
+}
+
+/// A key that signs checkpoints; another seed, another key.
+pub(crate) fn signing_key(seed: u8) -> SigningKey {
+    SigningKey::from_slice(&[seed; 32]).unwrap()
+}
+
+/// A statement as key 7 signs it, in Base64.
+pub(crate) fn signature(statement: &Statement) -> String {
+    let signature: Signature = signing_key(7).sign_prehash(&statement.sha256()).unwrap();
+    STANDARD.encode(signature.to_der().as_bytes())
+}
+
+/// A checkpoint every quarter of an hour, from a quarter past nine: the first when the chain had so many records, and so on.
+/// Two other accounts have chains, too.
+pub(crate) fn checkpoints(records: &[Record], lengths: &[usize]) -> Vec<Checkpoint> {
+    let mut checkpoints: Vec<Checkpoint> = Vec::new();
+    for (at, length) in lengths.iter().enumerate() {
+        let others = ["111111111111", "333333333333"].map(|other| (other.parse().unwrap(), Head::of(&records[0])));
+        let own = (account(), length.checked_sub(1).map_or_else(Head::default, |last| Head::of(&records[last])));
+        let heads: BTreeMap<AccountId, Head> = others.into_iter().chain([own]).collect();
+        let before = checkpoints.last().map(|before| before.statement.link());
+        let statement = Statement::of(
+            "111111111111".parse().unwrap(),
+            "eu-central-1".parse().unwrap(),
+            "arn:aws:kms:eu-central-1:111111111111:key/1b2c".to_owned(),
+            before.as_ref(),
+            &heads,
+            Timestamp::from_millisecond(START + (at as i64 + 1) * 900_000).unwrap(),
+        );
+        checkpoints.push(Checkpoint { signature: signature(&statement), statement, heads });
+    }
+    checkpoints
 }
 
 /// What a lab saw beside it.

@@ -70,7 +70,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Answer, Problem> {
         Command::Approvals(command) => approvals::run(command, &Connection::new(global).await?, output).await,
         Command::Controls(command) => controls::run(&command, style),
         Command::Completion { shell } => completion(shell),
-        Command::Audit(command) => audit::run(command, &Connection::new(global).await?, style).await,
+        Command::Audit(command) => audit::run(command, global, output).await,
         Command::Case(command) => case::run(command, &Connection::new(global).await?, output).await,
         Command::Report(asked) => report::run(*asked, global, output).await,
         Command::Why { id } => why::run(id, &Connection::new(global).await?, style).await,

@@ -68,6 +68,14 @@ const OWN_FUNCTIONS: &[&str] = &[
     names::WORKFLOW_FUNCTION,
 ];
 
+/// Whether a role of this name, in a member account, is one with which Redress changes resources: that of a family's runbooks,
+/// of the native controls, or of playbooks.
+#[must_use]
+pub fn changes_resources(role: &str) -> bool {
+    let is_of = |family: &str| role.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    OWN_ROLES.contains(&role) && (is_of(names::REMEDIATE_ROLE) || is_of("Redress-Contain"))
+}
+
 /// Why the resource with this ARN is not contained, and what to do instead; `None` when nothing forbids it.
 #[must_use]
 pub fn refusal(arn: &Arn) -> Option<&'static str> {
@@ -156,6 +164,18 @@ mod tests {
         ] {
             assert!(!refused(arn), "{arn}");
         }
+    }
+
+    #[test]
+    fn the_roles_that_change_resources_are_known_by_their_whole_names() {
+        for role in ["Redress-Remediate", "Redress-Remediate-Native", "Redress-Remediate-S3", "Redress-Contain-EC2"] {
+            assert!(changes_resources(role), "{role}");
+        }
+        for role in ["Redress-Recorder", "Redress-Control", "Redress-Remediate-Mine", "redress-remediate", "Admin", ""]
+        {
+            assert!(!changes_resources(role), "{role}");
+        }
+        assert!(names::CONTAIN.iter().all(|(family, _)| changes_resources(&names::contain_role(family))));
     }
 
     /// The templates are read as text: a role that one of them makes and that is missing above fails this.

@@ -10,6 +10,7 @@ pub mod arn;
 pub mod automation_rules;
 pub mod aws;
 pub mod catalogue;
+pub mod checkpoint;
 pub mod command_document;
 pub mod containable;
 pub mod contract;

@@ -115,6 +115,8 @@ pub const DESTROY_POLICY: &str = "Redress-Destroy-";
 pub const ADMINISTRATOR_KEY_ALIAS: &str = "alias/redress";
 /// Alias of the member's key.
 pub const MEMBER_KEY_ALIAS: &str = "alias/redress-member";
+/// Alias of the key that signs checkpoints of the ledger, in the administrator account.
+pub const CHECKPOINT_KEY_ALIAS: &str = "alias/redress-checkpoints";
 /// The `source` of every event that Redress itself puts on a bus.
 pub const EVENT_SOURCE: &str = "redress";
 /// The `detail-type` with which the command line asks for an undo.
@@ -265,6 +267,12 @@ pub fn artifact_bucket(administrator: &AccountId, region: &Region) -> String {
 #[must_use]
 pub fn threat_bucket(administrator: &AccountId, home: &Region) -> String {
     format!("redress-threat-intelligence-{administrator}-{home}")
+}
+
+/// The bucket of the ledger's checkpoints, in the administrator account and the hub's Region.
+#[must_use]
+pub fn checkpoint_bucket(administrator: &AccountId, region: &Region) -> String {
+    format!("redress-checkpoints-{administrator}-{region}")
 }
 
 /// Where a remediation's evidence lies in that bucket; the day is the day of the claim (UTC).

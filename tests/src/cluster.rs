@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use redress_common::arn::Arn;
+use redress_common::eks::{EntryName, PodName};
 use redress_common::names;
-use redress_common::pod::PodName;
 use redress_lab::services::eks::{Cluster, Seen};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -102,8 +102,16 @@ pub async fn principal(world: &World, account: &str) -> Target {
     inside.apply(&rbac()).unwrap();
     let_in(world, account, &name).await;
     let who = format!("arn:aws:iam::{account}:role/deploy-{}", Uuid::new_v4().simple());
-    let arn = entry(world, account, &name, &who).await["accessEntryArn"].as_str().unwrap().to_owned();
-    Target { account: account.to_owned(), control: "Contain.EKSPrincipal".to_owned(), arn }
+    entry(world, account, &name, &who).await;
+    access_target(world, account, &name, &who)
+}
+
+/// The access of a principal, which it has by whatever entry there is.
+#[must_use]
+pub fn access_target(world: &World, account: &str, cluster: &str, principal: &str) -> Target {
+    let target = cluster_target(world, account, cluster);
+    let arn = EntryName::arn(&target.arn.parse().unwrap(), &principal.parse().unwrap()).unwrap().to_string();
+    Target { control: "Contain.EKSPrincipal".to_owned(), arn, ..target }
 }
 
 /// What the cluster of a pod was asked so far, in order.

@@ -2,82 +2,18 @@
 //! are given back.
 
 use redress_common::contract::{ContainRequest, ContainResponse, Job, RemediateRequest};
-use redress_common::eks::{EntryName, PodName};
 use redress_common::ids::RemediationId;
 use redress_lab::service::Caller;
-use redress_lab::services::eks::{Cluster, Seen};
-use redress_tests::world::root;
+use redress_lab::services::eks::Cluster;
+use redress_tests::cluster::{
+    GROUP, NAMESPACE, WORKLOADS, access_target, cluster, cluster_target, let_in, pod_target, rbac, said,
+};
 
 use super::*;
 
-const NAMESPACE: &str = "shop";
-const GROUP: &str = "redress-contain";
 const NODE: &str = "/api/v1/nodes/node-1";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies";
 const VIEW: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy";
-
-/// A namespace with two pods of a node, one of which is the intruder's.
-const WORKLOADS: &str = "\
-{apiVersion: v1, kind: Namespace, metadata: {name: shop}}
----
-{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {kubernetes.io/os: linux}}, spec: {providerID: 'aws:///a/i-1'}}
----
-{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: shop, labels: {app: web}}, spec: {nodeName: node-1}}
----
-{apiVersion: v1, kind: Pod, metadata: {name: api-1, namespace: shop, labels: {app: api}}, spec: {nodeName: node-1}}";
-
-/// What is shipped for a cluster.
-fn rbac() -> String {
-    std::fs::read_to_string(root().join("ssm-documents/playbooks/kubernetes/eks-rbac.yaml")).unwrap()
-}
-
-/// A cluster of an account that everybody reaches; its name is new.
-async fn cluster(world: &World, account: &str) -> (String, std::sync::Arc<Cluster>) {
-    let name = format!("prod-{}", Uuid::new_v4().simple());
-    let trust = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();
-    let role = json!({ "RoleName": name, "AssumeRolePolicyDocument": trust });
-    let role = call(world, account, "iam", "CreateRole", role).await["Role"]["Arn"].clone();
-    let subnets = call(world, account, "ec2", "DescribeSubnets", json!({})).await["Subnets"].clone();
-    let made = json!({
-        "name": name, "roleArn": role, "accessConfig": { "authenticationMode": "API" },
-        "resourcesVpcConfig": {
-            "subnetIds": [subnets[0]["SubnetId"], subnets[1]["SubnetId"]], "endpointPublicAccess": true,
-            "endpointPrivateAccess": false, "publicAccessCidrs": ["0.0.0.0/0"],
-        },
-    });
-    call(world, account, "eks", "CreateCluster", made).await;
-    let inside = world.bed.eks.cluster(account, world.region(), &name).unwrap();
-    inside.apply(WORKLOADS).unwrap();
-    (name, inside)
-}
-
-/// Lets the role of the function in, as `eks-rbac.yaml` says.
-async fn let_in(world: &World, account: &str, cluster: &str) {
-    let role = format!("arn:aws:iam::{account}:role/{}", names::contain_role("Compute"));
-    let entry = json!({ "clusterName": cluster, "principalArn": role, "kubernetesGroups": [GROUP] });
-    call(world, account, "eks", "CreateAccessEntry", entry).await;
-}
-
-fn cluster_target(world: &World, account: &str, cluster: &str) -> Target {
-    Target {
-        account: account.to_owned(),
-        control: "Contain.EKSCluster".to_owned(),
-        arn: format!("arn:aws:eks:{}:{account}:cluster/{cluster}", world.region()),
-    }
-}
-
-fn pod_target(world: &World, account: &str, cluster: &str, pod: &str) -> Target {
-    let target = cluster_target(world, account, cluster);
-    let arn = PodName::arn(&target.arn.parse().unwrap(), NAMESPACE, pod).unwrap().to_string();
-    Target { control: "Contain.EKSPod".to_owned(), arn, ..target }
-}
-
-/// The access of a principal, which it has by whatever entry there is.
-fn access_target(world: &World, account: &str, cluster: &str, principal: &str) -> Target {
-    let target = cluster_target(world, account, cluster);
-    let arn = EntryName::arn(&target.arn.parse().unwrap(), &principal.parse().unwrap()).unwrap().to_string();
-    Target { control: "Contain.EKSPrincipal".to_owned(), arn, ..target }
-}
 
 /// The network policy of a pod, and what its node is like but for its version.
 fn state(cluster: &Cluster, pod: &str) -> (Option<Value>, Value) {
@@ -94,10 +30,6 @@ fn selected(cluster: &Cluster, policy: &Value) -> Vec<&'static str> {
         wanted.iter().all(|(label, value)| pod["metadata"]["labels"][label] == *value)
     };
     ["web-1", "api-1"].into_iter().filter(is_selected).collect()
-}
-
-fn said(seen: &[Seen]) -> Vec<String> {
-    seen.iter().map(|seen| format!("{} {}", seen.verb, seen.resource)).collect()
 }
 
 /// Each verb that the shipped rights list, with its resource.
