@@ -18,6 +18,16 @@ pub const FINDINGS_DLQ: &str = "redress-findings-dlq";
 pub const COMPLETIONS_QUEUE: &str = "redress-completions";
 /// Outcomes that could not be handled.
 pub const COMPLETIONS_DLQ: &str = "redress-completions-dlq";
+/// The function that signs, on a schedule, where all chains of the ledger end.
+pub const CHECKPOINT_FUNCTION: &str = "redress-checkpoint";
+/// The role of [`CHECKPOINT_FUNCTION`], and the only one that may sign.
+pub const CHECKPOINT_ROLE: &str = "Redress-Checkpoint";
+/// Alias of the key that signs checkpoints.
+pub const CHECKPOINT_KEY_ALIAS: &str = "alias/redress-checkpoints";
+/// The rule that runs [`CHECKPOINT_FUNCTION`].
+pub const CHECKPOINT_RULE: &str = "redress-checkpoint";
+/// Runs of [`CHECKPOINT_FUNCTION`] that failed.
+pub const CHECKPOINT_DLQ: &str = "redress-checkpoint-dlq";
 /// Where people hear of remediations.
 pub const NOTIFICATIONS_TOPIC: &str = "SecurityRemediationNotifications";
 /// The role that the administrator account assumes in a member account, with an ExternalId.
@@ -226,7 +236,13 @@ pub fn threat_bucket(administrator: &AccountId, home: &Region) -> String {
     format!("redress-threat-intelligence-{administrator}-{home}")
 }
 
-/// Where a remediation's evidence lies in that bucket; the day is the day of the claim (UTC).
+/// The bucket of the ledger's checkpoints, in the administrator account and the hub's Region.
+#[must_use]
+pub fn checkpoint_bucket(administrator: &AccountId, region: &Region) -> String {
+    format!("redress-checkpoints-{administrator}-{region}")
+}
+
+/// Where a remediation's evidence lies in the bucket of its account; the day is the day of the claim (UTC).
 #[must_use]
 pub fn evidence_key(id: RemediationId, claimed: jiff::Timestamp) -> String {
     let day = claimed.to_zoned(jiff::tz::TimeZone::UTC);
@@ -264,6 +280,8 @@ mod tests {
         let bucket = evidence_bucket(&"111122223333".parse().unwrap(), &"ap-southeast-3".parse().unwrap());
         assert_eq!(bucket, "security-remediation-logs-111122223333-ap-southeast-3");
         assert!(bucket.len() <= 63);
+        let bucket = checkpoint_bucket(&"111122223333".parse().unwrap(), &"ap-southeast-3".parse().unwrap());
+        assert_eq!(bucket, "redress-checkpoints-111122223333-ap-southeast-3");
     }
 
     #[test]
