@@ -327,14 +327,7 @@ impl<O: Outside> Checkpoints<O> {
         }
     }
 
-    fn tell(
-        &self,
-        key: &str,
-        made: &Checkpoint,
-        before: Option<&Checkpoint>,
-        gone_back: &[AccountId],
-        now: Timestamp,
-    ) {
+    fn tell(&self, key: &str, made: &Checkpoint, before: Option<&Checkpoint>, gone_back: &[AccountId], now: Timestamp) {
         let seq = |of: Option<&Checkpoint>, account: &AccountId| Some(of?.heads.get(account)?.seq);
         for account in gone_back {
             let (was, is) = (seq(before, account), seq(Some(made), account));

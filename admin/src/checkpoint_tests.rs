@@ -222,7 +222,7 @@ async fn a_chain_that_was_in_a_checkpoint_is_asked_for_though_no_index_has_it() 
 
 #[tokio::test]
 async fn a_run_that_dies_before_it_writes_down_what_it_stored_is_gone_on_after() {
-    for morning in [EVENING, MORNING] {
+    for later in [EVENING, MORNING] {
         let world = World::of(1);
         run(&world).await;
         world.0.lock().unwrap().unwritable = 1;
@@ -231,7 +231,7 @@ async fn a_run_that_dies_before_it_writes_down_what_it_stored_is_gone_on_after()
         assert_eq!((world.keys().len(), world.item().unwrap().number), (2, 1));
         let orphan = world.checkpoint(&world.keys()[1]);
         world.append(&account(0), 1);
-        assert_eq!(run_at(&world, morning).await.unwrap().number, 3);
+        assert_eq!(run_at(&world, later).await.unwrap().number, 3);
         assert_eq!(world.checkpoint(&world.keys()[1]), orphan, "it stays as it was");
         is_whole(&world, 3);
     }
@@ -305,13 +305,9 @@ async fn a_follower_that_lies_elsewhere_is_none() {
 #[tokio::test]
 async fn a_chain_that_was_rewritten_cut_off_or_taken_away_is_told_and_the_checkpoint_is_made() {
     let other = Head { seq: 5, hash: "f".repeat(64) };
-    for (now, is_told) in [
-        (Some(head(5)), false),
-        (Some(head(6)), false),
-        (Some(head(4)), true),
-        (Some(other), true),
-        (None, true),
-    ] {
+    for (now, is_told) in
+        [(Some(head(5)), false), (Some(head(6)), false), (Some(head(4)), true), (Some(other), true), (None, true)]
+    {
         let world = World::of(3);
         world.put(&account(1), Some(head(5)));
         run(&world).await;

@@ -19,13 +19,14 @@ use crate::services::stacksets::StackSets;
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 13] = [
+const FUNCTIONS: [(&str, &str); 14] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::API_FUNCTION, "api"),
     (names::WORKFLOW_FUNCTION, "workflow"),
     (names::RECONCILER_FUNCTION, "reconciler"),
     (names::NOTIFIER_FUNCTION, "notifier"),
+    (names::CHECKPOINT_FUNCTION, "checkpoint"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),
     (names::GUARD_FUNCTION, "guard"),

@@ -6,7 +6,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use redress_common::arn::Arn;
+use redress_common::arn::{Arn, ArnError};
 use redress_common::aws::config;
 use redress_common::aws::evidence::s3_client;
 use redress_common::aws::failure::AwsFailure;
@@ -44,18 +44,14 @@ pub fn from_environment() -> Result<Checkpoints<Bucket>, SetupError> {
     let malformed = |reason: String| SetupError::Malformed { name: "CHECKPOINT_KEY_ARN", reason };
     let base = config::from_environment()?;
     let key_arn = config::variable("CHECKPOINT_KEY_ARN")?;
-    let arn: Arn = key_arn.parse().map_err(|error: redress_common::arn::InvalidArn| malformed(error.to_string()))?;
+    let arn: Arn = key_arn.parse().map_err(|error: ArnError| malformed(error.to_string()))?;
     // The key lies in our own account and Region.
     let (Some(account), Some(region)) = (arn.account(), arn.region()) else {
         return Err(malformed("it names no account or Region".to_owned()));
     };
     let outside = Bucket {
         // It has no business in the ledger, and no right there.
-        store: Dynamo::new(
-            aws_sdk_dynamodb::Client::new(&base),
-            config::variable("STATE_TABLE")?,
-            names::AUDIT_TABLE,
-        ),
+        store: Dynamo::new(aws_sdk_dynamodb::Client::new(&base), config::variable("STATE_TABLE")?, names::AUDIT_TABLE),
         s3: s3_client(&base, region),
         kms: aws_sdk_kms::Client::new(&base),
         name: config::variable("CHECKPOINT_BUCKET")?,

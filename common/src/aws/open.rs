@@ -36,8 +36,7 @@ pub enum Open {
 
 impl Open {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Work, Self::Approval, Self::Flight, Self::Campaign, Self::Account, Self::Chain];
+    pub const ALL: [Self; 6] = [Self::Work, Self::Approval, Self::Flight, Self::Campaign, Self::Account, Self::Chain];
 
     /// As the index writes it.
     #[must_use]
@@ -117,11 +116,7 @@ pub async fn query(
 ///
 /// # Errors
 /// When DynamoDB does not answer.
-pub async fn every(
-    client: &aws_sdk_dynamodb::Client,
-    table: &str,
-    open: Open,
-) -> Result<Vec<StateKey>, AwsFailure> {
+pub async fn every(client: &aws_sdk_dynamodb::Client, table: &str, open: Open) -> Result<Vec<StateKey>, AwsFailure> {
     let mut pages = client
         .query()
         .table_name(table)

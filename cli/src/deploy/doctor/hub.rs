@@ -37,7 +37,7 @@ static RULE_MISSING: Fault = Fault {
     code: "hub-rule-missing",
     severity: Severity::Error,
     about: "a rule of the hub, or of the administrator's default bus, is not there",
-    why: "what it passes on (findings of one source, outcomes, requests of people, the reconciler's schedule) gets to nobody",
+    why: "what it passes on (findings of one source, outcomes, requests of people, the schedules of the reconciler and of checkpoints) gets to nobody",
     todo: "update stack redress-administrator with its own template",
 };
 
@@ -69,7 +69,7 @@ const ON_HUB: [&str; 8] = [
     "redress-organizations",
 ];
 /// Rules on the default bus.
-const ON_DEFAULT: [&str; 2] = ["redress-forward-findings", "redress-reconcile"];
+const ON_DEFAULT: [&str; 3] = ["redress-forward-findings", "redress-reconcile", names::CHECKPOINT_RULE];
 
 pub(super) async fn look(site: &Site, deployment: &Deployment) -> Result<Vec<Finding>, Blind> {
     let Some(bus) = site.ask(&DESCRIBE_BUS, json!({ "Name": names::HUB_BUS })).await? else {
