@@ -236,8 +236,8 @@ impl Site {
         let until = until.and_then(|until| Timestamp::from_second(until.secs()).ok());
         let until = until.map(|until| format!(", which is locked until {until}")).unwrap_or_default();
         Problem::refused(format!("evidence in bucket {bucket} cannot be deleted: {key}{until}: {why}")).help(
-            "a lock in compliance mode (ObjectLockDays, or IncidentLockMode, of the member stack) ends by itself and nobody can \
-             end it sooner; one in governance mode is ended by a role that has s3:BypassGovernanceRetention (--member-role)",
+            "a lock in compliance mode (ObjectLockDays, or IncidentLockMode, of the member stack; CheckpointLockMode of the \
+             administrator's) ends by itself and nobody can end it sooner; one in governance mode is ended by a role that has s3:BypassGovernanceRetention (--member-role)",
         )
     }
 }
