@@ -44,6 +44,11 @@ pub(crate) struct Settings {
     pub(crate) incident_lock_days: u16,
     #[serde(default)]
     pub(crate) incident_lock_mode: LockMode,
+    /// For how many days checkpoints of the ledger are locked.
+    #[serde(default = "checkpoint_days", deserialize_with = "lock_days")]
+    pub(crate) checkpoint_lock_days: u16,
+    #[serde(default)]
+    pub(crate) checkpoint_lock_mode: LockMode,
     #[serde(default = "protected")]
     pub(crate) deletion_protection: bool,
     pub(crate) notify_email: Option<String>,
@@ -135,7 +140,7 @@ impl Permissions {
     }
 }
 
-/// Who may end the lock of what is taken of incidents.
+/// Who may end a lock: of what is taken of incidents, or of checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LockMode {
@@ -195,12 +200,17 @@ fn retention<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error
 
 fn lock_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     let days = u16::deserialize(deserializer)?;
-    if (1..=3650).contains(&days) { Ok(days) } else { Err(de::Error::custom("incident_lock_days is 1 to 3650")) }
+    if (1..=3650).contains(&days) { Ok(days) } else { Err(de::Error::custom("a lock is for 1 to 3650 days")) }
 }
 
 /// For how many days what is taken of incidents is locked, where nobody says.
 pub(crate) const fn a_year() -> u16 {
     365
+}
+
+/// For how many days checkpoints are locked, where nobody says.
+pub(crate) const fn checkpoint_days() -> u16 {
+    400
 }
 
 const fn ninety() -> u16 {
@@ -335,6 +345,9 @@ impl Settings {
              # sooner: governance (whoever may bypass it, as `destroy --delete-evidence` does) or compliance (nobody).\n\
              incident_lock_days = {}\n\
              incident_lock_mode = {}\n\n\
+             # The same of the checkpoints that prove the ledger: no fewer days than its records are kept.\n\
+             checkpoint_lock_days = {}\n\
+             checkpoint_lock_mode = {}\n\n\
              # Whether the tables refuse to be deleted.\n\
              deletion_protection = {}\n\n\
              # Who is told by e-mail. They have to confirm the subscription.\n{}\n\
@@ -350,6 +363,8 @@ impl Settings {
             self.log_retention_days,
             self.incident_lock_days,
             quoted(self.incident_lock_mode.as_str()),
+            self.checkpoint_lock_days,
+            quoted(self.checkpoint_lock_mode.as_str()),
             self.deletion_protection,
             maybe("notify_email", self.notify_email.as_deref(), "security@example.com"),
             maybe("config_aggregator", self.config_aggregator.as_deref(), "redress"),
@@ -396,6 +411,8 @@ pub(crate) mod tests {
             log_retention_days: 90,
             incident_lock_days: 365,
             incident_lock_mode: LockMode::Governance,
+            checkpoint_lock_days: 400,
+            checkpoint_lock_mode: LockMode::Governance,
             deletion_protection: true,
             notify_email: Some("security@example.com".to_owned()),
             config_aggregator: None,
@@ -443,6 +460,7 @@ pub(crate) mod tests {
             ("log_retention_days = 90", "log_retention_days = 91", "log_retention_days"),
             ("incident_lock_days = 365", "incident_lock_days = 0", "incident_lock_days"),
             ("\"governance\"", "\"none\"", "incident_lock_mode"),
+            ("checkpoint_lock_days = 400", "checkpoint_lock_days = 3651", "checkpoint_lock_days"),
             ("\"eu-west-1\"", "\"us-east-1\"", "further_regions"),
             ("\"eu-west-1\"", "\"cn-north-1\"", "further_regions"),
             ("\"ou-abcd-11111111\"", "\"workloads\"", "target_units"),
