@@ -1,8 +1,9 @@
 //! `redress-checkpoint`: on a schedule, a signed statement of where all chains of the ledger end.
 //!
-//! Each run reads the heads of all chains, signs a Merkle root over them with a key that nobody who writes the ledger may use,
-//! and stores that under a lock, also when nothing happened: that there is none is then told by itself. What a checkpoint is and
-//! what fits together in it is in [`redress_common::checkpoint`]; here is only when one is made and after which.
+//! Each run reads the heads of all chains, signs a Merkle root over them with a key that nobody who writes the ledger
+//! may use, and stores that under a lock, also when nothing happened: that there is none is then told by itself. What a
+//! checkpoint is and what fits together in it is in [`redress_common::checkpoint`]; here is only when one is made and
+//! after which.
 //!
 //! | a run | calls |
 //! |---|---|
@@ -11,14 +12,14 @@
 //! | the next one | `Sign`, `PutObject` (create-only), `PutItem` |
 //!
 //! # What counts
-//! The bucket does. Item `checkpoint` of the state table only says where in it to go on; whoever writes the ledger may write that
-//! item, too, so it is believed as far as the bucket has what it names. A run that dies between the two writes leaves a
-//! checkpoint that the item does not know: the next run finds it behind the one that is known, sees that it follows, and goes on
-//! after it. Of two runs that meet, the create-only write lets one through; the other does the same. What does not follow is
-//! somebody else's: the run fails, nothing is overwritten, and an alarm rings.
+//! The bucket does. Item `checkpoint` of the state table only says where in it to go on; whoever writes the ledger may
+//! write that item, too, so it is believed as far as the bucket has what it names. A run that dies between the two
+//! writes leaves a checkpoint that the item does not know: the next run finds it behind the one that is known, sees
+//! that it follows, and goes on after it. Of two runs that meet, the create-only write lets one through; the other does
+//! the same. What does not follow is somebody else's: the run fails, nothing is overwritten, and an alarm rings.
 //!
-//! A chain that ended further on in the checkpoint before than it does now was rewritten or cut off. That is told, and the next
-//! checkpoint is made all the same: it is evidence.
+//! A chain that ended further on in the checkpoint before than it does now was rewritten or cut off. That is told, and
+//! the next checkpoint is made all the same: it is evidence.
 //!
 //! This module does not write the ledger, and its role cannot.
 
@@ -57,8 +58,8 @@ pub enum Found {
     Other(String),
 }
 
-/// What is needed of the world. [`crate::aws::checkpoint`] is the real one. No decision is made behind these: each is one call,
-/// or one list.
+/// What is needed of the world. [`crate::aws::checkpoint`] is the real one. No decision is made behind these: each is
+/// one call, or one list.
 pub trait Outside: Sync {
     /// The newest checkpoint that the state table knows.
     fn newest(&self) -> impl Future<Output = Result<Option<Newest>, StoreError>> + Send;
@@ -113,8 +114,8 @@ pub enum CheckpointError {
     Transact(#[from] TransactError),
     /// The state table names a checkpoint that the bucket does not have so.
     #[error(
-        "item `checkpoint` names checkpoint {number}, and `{key}` {problem}; find out who changed one of them. Without the item \
-         the next run goes on after the newest checkpoint of the bucket"
+        "item `checkpoint` names checkpoint {number}, and `{key}` {problem}; find out who changed one of them. Without \
+         the item the next run goes on after the newest checkpoint of the bucket"
     )]
     Astray {
         /// The checkpoint's number.
@@ -253,7 +254,8 @@ impl<O: Outside> Checkpoints<O> {
         }
     }
 
-    /// What lies at a key, which must be the next checkpoint after this one; when there is no such one, any of this ledger.
+    /// What lies at a key, which must be the next checkpoint after this one; when there is no such one, any of this
+    /// ledger.
     async fn follower(&self, key: &str, before: Option<&Last>) -> Result<Checkpoint, CheckpointError> {
         let foreign = |problem: String| CheckpointError::Foreign { key: key.to_owned(), problem };
         let checkpoint = match self.outside.read(key).await? {

@@ -198,7 +198,8 @@ const HUB_RULES: [&str; 8] = [
 /// Rules of the account's default bus.
 const OWN_RULES: [&str; 3] = ["redress-forward-findings", "redress-reconcile", names::CHECKPOINT_RULE];
 
-/// Functions that tell people nothing through the topic: the notifier hears of it, and who signs the ledger does nothing else.
+/// Functions that tell people nothing through the topic: the notifier hears of it, and who signs the ledger does
+/// nothing else.
 const SILENT: [&str; 2] = [names::NOTIFIER_FUNCTION, names::CHECKPOINT_FUNCTION];
 
 /// Functions that enter member accounts.

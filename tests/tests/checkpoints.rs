@@ -100,8 +100,8 @@ async fn put(world: &World, table: &str, value: &Value) {
     world.admin_call("dynamodb", "PutItem", asked).await;
 }
 
-/// What the administrator of the administrator account can do: all records of a chain and its head, as if something else had
-/// happened. Every hash fits.
+/// What the administrator of the administrator account can do: all records of a chain and its head, as if something
+/// else had happened. Every hash fits.
 async fn rewrite(world: &World, account: &str) -> Vec<Record> {
     let before = chain(world, account).await;
     let mut drafts: Vec<RecordDraft> = before.iter().map(|record| record.draft.clone()).collect();

@@ -1,7 +1,7 @@
 //! The sparse index of table `RedressState`: what is not at its end, by kind, what has waited longest first.
 //!
 //! An item is in it exactly while somebody may have to look after it: [`mark`] decides that from the item itself, whoever
-//! writes it. Heads of chains are in it for good: checkpoints are of all of them. The index gives keys only and may lag;
+//! writes it. Heads of chains are in it for good: checkpoints are of them all. The index gives keys only and may lag;
 //! whoever acts reads the item again.
 
 use aws_sdk_dynamodb::types::AttributeValue;

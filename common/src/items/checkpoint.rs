@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Item `checkpoint`. When it is lost, the function that signs finds the newest one in the bucket again, which is what counts.
+/// Item `checkpoint`. When it is lost, the function that signs finds the newest one in the bucket again, which is what
+/// counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Newest {
