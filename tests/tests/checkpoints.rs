@@ -282,12 +282,12 @@ fn only_its_role_signs_and_writes_checkpoints_and_nobody_writes_over_or_deletes_
             assert!(is_denied(&answer), "{service}:{operation} {parameters}: {answer:?}");
         }
         // The account's root is above every policy in the lab: the lock alone holds it.
-        let deleted = world.call(&world.administrator(), "s3", "DeleteObject", place(json!({ "VersionId": version })));
-        assert!(is_denied(&deleted.await), "the lock");
+        let admin = world.administrator();
+        let deleted = world.call(&admin, "s3", "DeleteObject", place(json!({ "VersionId": version }))).await;
+        assert!(is_denied(&deleted), "the lock: {deleted:?}");
         assert_eq!(read(world, &key).await, checkpoint);
 
         // Roles that only their functions can take on.
-        let admin = world.administrator();
         let policy = |answer: &Value| answer["Policy"].as_str().map(str::to_owned);
         let key_arn = checkpoint.statement.key_arn.clone();
         let asked = json!({ "KeyId": key_arn, "PolicyName": "default" });
