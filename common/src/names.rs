@@ -22,8 +22,6 @@ pub const COMPLETIONS_DLQ: &str = "redress-completions-dlq";
 pub const CHECKPOINT_FUNCTION: &str = "redress-checkpoint";
 /// The role of [`CHECKPOINT_FUNCTION`], and the only one that may sign.
 pub const CHECKPOINT_ROLE: &str = "Redress-Checkpoint";
-/// Alias of the key that signs checkpoints.
-pub const CHECKPOINT_KEY_ALIAS: &str = "alias/redress-checkpoints";
 /// The rule that runs [`CHECKPOINT_FUNCTION`].
 pub const CHECKPOINT_RULE: &str = "redress-checkpoint";
 /// Runs of [`CHECKPOINT_FUNCTION`] that failed.
@@ -104,6 +102,8 @@ pub const NATIVE_POLICY: &str = "Redress-Native-";
 pub const ADMINISTRATOR_KEY_ALIAS: &str = "alias/redress";
 /// Alias of the member's key.
 pub const MEMBER_KEY_ALIAS: &str = "alias/redress-member";
+/// Alias of the key that signs checkpoints of the ledger, in the administrator account.
+pub const CHECKPOINT_KEY_ALIAS: &str = "alias/redress-checkpoints";
 /// The `source` of every event that Redress itself puts on a bus.
 pub const EVENT_SOURCE: &str = "redress";
 /// The `detail-type` with which the command line asks for an undo.
@@ -242,7 +242,7 @@ pub fn checkpoint_bucket(administrator: &AccountId, region: &Region) -> String {
     format!("redress-checkpoints-{administrator}-{region}")
 }
 
-/// Where a remediation's evidence lies in the bucket of its account; the day is the day of the claim (UTC).
+/// Where a remediation's evidence lies in that bucket; the day is the day of the claim (UTC).
 #[must_use]
 pub fn evidence_key(id: RemediationId, claimed: jiff::Timestamp) -> String {
     let day = claimed.to_zoned(jiff::tz::TimeZone::UTC);
