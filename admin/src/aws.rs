@@ -3,6 +3,7 @@
 //! One call each; what an answer means is decided elsewhere.
 
 mod backlog;
+pub mod checkpoint;
 mod desk;
 mod organization;
 mod watch;

@@ -3,7 +3,8 @@
 //! `orchestrator`: [`intake`] (what is it about) → [`decide`] ([`policy`], [`guard`], [`claim`]) → [`orchestrate`].
 //! `completion`: [`outcome`] (what does it mean) → [`completion`].
 //! `workflow`: [`workflow`], step by step; people answer by [`approval`]. All of them drive [`ports::Outside`], which is all
-//! that they see of AWS; [`aws`] is the real one. `notifier`: [`notify`], which hears of the topic only. Nothing here knows what a control does to a resource.
+//! that they see of AWS; [`aws`] is the real one. `notifier`: [`notify`], which hears of the topic only.
+//! `checkpoint`: [`checkpoint`], which signs where the ledger ends and cannot write it. Nothing here knows what a control does to a resource.
 
 pub mod api;
 pub mod approval;
@@ -11,6 +12,7 @@ pub mod aws;
 mod backlog;
 pub mod batch;
 pub mod breaker;
+pub mod checkpoint;
 pub mod claim;
 pub mod completion;
 mod context;

@@ -7,6 +7,7 @@ pub mod account;
 pub mod approval;
 pub mod breaker;
 pub mod campaign;
+pub mod checkpoint;
 pub mod deployment;
 pub mod destination;
 pub mod exemption;

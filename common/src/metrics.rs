@@ -60,8 +60,13 @@ pub const RECONCILER_RUNS: Metric = Metric::count("ReconcilerRuns", &[&["Functio
 /// The reconciler made something good.
 pub const REPAIRS: Metric = Metric::count("Repairs", &[&["Repair"]]);
 
+/// A checkpoint of the ledger was signed and stored.
+pub const CHECKPOINTS: Metric = Metric::count("Checkpoints", &[&["Function"]]);
+/// A chain of the ledger does not go on from where the checkpoint before says that it ended.
+pub const CHAINS_GONE_BACK: Metric = Metric::count("ChainsGoneBack", &[&["Function"]]);
+
 /// Every metric.
-pub const ALL: [&Metric; 15] = [
+pub const ALL: [&Metric; 17] = [
     &REMEDIATIONS,
     &DURATION,
     &DECISIONS,
@@ -77,6 +82,8 @@ pub const ALL: [&Metric; 15] = [
     &DELIVERY_FAILURES,
     &RECONCILER_RUNS,
     &REPAIRS,
+    &CHECKPOINTS,
+    &CHAINS_GONE_BACK,
 ];
 
 #[cfg(test)]

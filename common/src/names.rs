@@ -22,7 +22,7 @@ pub const HUB_RULES: [&str; 8] = [
     "redress-organizations",
 ];
 /// The rules of the administrator account's default bus.
-pub const DEFAULT_BUS_RULES: [&str; 2] = ["redress-forward-findings", "redress-reconcile"];
+pub const DEFAULT_BUS_RULES: [&str; 3] = ["redress-forward-findings", "redress-reconcile", CHECKPOINT_RULE];
 /// What the orchestrator reads.
 pub const FINDINGS_QUEUE: &str = "redress-findings";
 /// Findings that could not be handled, each with its reason.
@@ -31,6 +31,14 @@ pub const FINDINGS_DLQ: &str = "redress-findings-dlq";
 pub const COMPLETIONS_QUEUE: &str = "redress-completions";
 /// Outcomes that could not be handled.
 pub const COMPLETIONS_DLQ: &str = "redress-completions-dlq";
+/// The function that signs, on a schedule, where all chains of the ledger end.
+pub const CHECKPOINT_FUNCTION: &str = "redress-checkpoint";
+/// The role of [`CHECKPOINT_FUNCTION`], and the only one that may sign.
+pub const CHECKPOINT_ROLE: &str = "Redress-Checkpoint";
+/// The rule that runs [`CHECKPOINT_FUNCTION`].
+pub const CHECKPOINT_RULE: &str = "redress-checkpoint";
+/// Runs of [`CHECKPOINT_FUNCTION`] that failed.
+pub const CHECKPOINT_DLQ: &str = "redress-checkpoint-dlq";
 /// Where people hear of remediations.
 pub const NOTIFICATIONS_TOPIC: &str = "SecurityRemediationNotifications";
 /// The role that the administrator account assumes in a member account, with an ExternalId.
@@ -313,6 +321,8 @@ mod tests {
         let bucket = evidence_bucket(&"111122223333".parse().unwrap(), &"ap-southeast-3".parse().unwrap());
         assert_eq!(bucket, "security-remediation-logs-111122223333-ap-southeast-3");
         assert!(bucket.len() <= 63);
+        let bucket = checkpoint_bucket(&"111122223333".parse().unwrap(), &"ap-southeast-3".parse().unwrap());
+        assert_eq!(bucket, "redress-checkpoints-111122223333-ap-southeast-3");
     }
 
     #[test]

@@ -48,6 +48,7 @@ def all_of_it():
     ask_s3_before_tagging_its_buckets()
     tell_policies_the_key_of_an_upload()
     ask_for_the_lock_of_an_upload()
+    tell_policies_the_condition_of_an_upload()
     lock_buckets_of_stacks()
     tell_buckets_of_others_who_asks()
     answer_whether_a_bucket_policy_is_public()
@@ -609,6 +610,20 @@ def ask_for_the_lock_of_an_upload():
     iam_actions._s3_object_context, iam_actions.s3_additional_checks = named, asked
 
 
+def tell_policies_the_condition_of_an_upload():
+    """`s3:if-none-match` is a condition key of `s3:PutObject`: by it a bucket lets nobody write over what is there."""
+    context_of = iam_actions._s3_object_context
+
+    def named(iam_action, query_params, path, headers):
+        context = context_of(iam_action, query_params, path, headers)
+        condition = headers.get("if-none-match")
+        if iam_action == "s3:PutObject" and condition:
+            context["s3:if-none-match"] = condition
+        return context
+
+    iam_actions._s3_object_context = named
+
+
 def lock_buckets_of_stacks():
     """MiniStack's CloudFormation leaves out `ObjectLockEnabled` and a bucket's default retention."""
     configure = provisioners._s3_apply_configurations
@@ -818,7 +833,8 @@ def judge_aliases_by_their_keys():
 
     def named(service, resource, headers, _):
         place, found, _ = resource.partition(":alias/")
-        of_key = headers.get("x-amz-target", "").rpartition(".")[2] in ("DescribeKey", "GenerateDataKey", "Decrypt")
+        operations = ("DescribeKey", "GenerateDataKey", "Decrypt", "GetPublicKey", "Sign")
+        of_key = headers.get("x-amz-target", "").rpartition(".")[2] in operations
         if service != "kms" or not found or not of_key:
             return resource
         # AWS looks for the alias first, whoever asks.

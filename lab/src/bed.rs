@@ -26,6 +26,7 @@ const FUNCTIONS: [(&str, &str); 14] = [
     (names::WORKFLOW_FUNCTION, "workflow"),
     (names::RECONCILER_FUNCTION, "reconciler"),
     (names::NOTIFIER_FUNCTION, "notifier"),
+    (names::CHECKPOINT_FUNCTION, "checkpoint"),
     (names::RECORDER_FUNCTION, "recorder"),
     (names::REMEDIATE_FUNCTION, "remediate"),
     (names::DESTROY_FUNCTION, "remediate"),

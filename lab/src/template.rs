@@ -232,7 +232,12 @@ mod tests {
             sorted(&[&names::HUB_RULES[..], &names::DEFAULT_BUS_RULES].concat())
         );
         assert_eq!(named(&template, "AWS::SNS::Topic", "TopicName"), [names::NOTIFICATIONS_TOPIC]);
-        assert_eq!(named(&template, "AWS::KMS::Alias", "AliasName"), [names::ADMINISTRATOR_KEY_ALIAS]);
+        assert_eq!(
+            named(&template, "AWS::KMS::Alias", "AliasName"),
+            [names::ADMINISTRATOR_KEY_ALIAS, names::CHECKPOINT_KEY_ALIAS]
+        );
+        let rules = named(&template, "AWS::Events::Rule", "Name");
+        assert!(rules.iter().any(|rule| rule == names::CHECKPOINT_RULE), "{rules:?}");
         assert_eq!(
             named(&template, "AWS::SQS::Queue", "QueueName"),
             sorted(&[
@@ -242,6 +247,7 @@ mod tests {
                 names::COMPLETIONS_DLQ,
                 names::PARKED_QUEUE,
                 names::RECONCILER_DLQ,
+                names::CHECKPOINT_DLQ,
                 names::NOTIFICATIONS_QUEUE,
                 names::NOTIFICATIONS_DLQ,
             ])
@@ -255,6 +261,7 @@ mod tests {
                 names::WORKFLOW_FUNCTION,
                 names::RECONCILER_FUNCTION,
                 names::NOTIFIER_FUNCTION,
+                names::CHECKPOINT_FUNCTION,
             ])
         );
         assert_eq!(
@@ -267,12 +274,59 @@ mod tests {
                 names::STATE_MACHINE_ROLE,
                 names::RECONCILER_ROLE,
                 names::NOTIFIER_ROLE,
+                names::CHECKPOINT_ROLE,
                 names::OPERATOR_ROLE,
                 names::APPROVER_ROLE,
                 names::AUDITOR_ROLE,
                 names::EVENT_FORWARDER_ROLE
             ])
         );
+    }
+
+    #[test]
+    fn checkpoints_are_locked_written_by_one_role_and_deleted_by_none() {
+        let template = administrator();
+        let place = [("AWS::AccountId", "111111111111"), ("AWS::Region", "eu-central-1"), ("AWS::Partition", "aws")];
+        let parameters = place.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let stack = Stack { parameters, ..Stack::default() };
+        let of = |kind: &'static str, part: &str| {
+            let mut all = template.resources().filter(|(id, given, _)| *given == kind && id.ends_with(part));
+            all.next().unwrap().2
+        };
+        let bucket = of("AWS::S3::Bucket", "CheckpointBucket");
+        assert_eq!(
+            template.resolve(&bucket["BucketName"], &stack).unwrap().unwrap(),
+            names::checkpoint_bucket(&"111111111111".parse().unwrap(), &"eu-central-1".parse().unwrap())
+        );
+        let lock = &bucket["ObjectLockConfiguration"]["Rule"]["DefaultRetention"];
+        let days = json!({ "Ref": "CheckpointLockDays" });
+        assert_eq!((&bucket["ObjectLockEnabled"], &lock["Days"]), (&json!(true), &days));
+        let rules = bucket["LifecycleConfiguration"]["Rules"].as_array().unwrap().iter();
+        let expiring: Vec<&Value> = rules.filter_map(|rule| rule.get("ExpirationInDays")).collect();
+        assert_eq!(expiring, [&days], "not before the lock ends");
+        let signer = json!(names::role_arn(
+            redress_common::arn::Partition::Aws,
+            &"111111111111".parse().unwrap(),
+            names::CHECKPOINT_ROLE
+        ));
+        let key = of("AWS::KMS::Key", "CheckpointKey");
+        let policy = of("AWS::S3::BucketPolicy", "CheckpointBucketPolicy");
+        for (statements, sid, action) in [
+            (&key["KeyPolicy"]["Statement"], "OneSigner", "kms:Sign"),
+            (&policy["PolicyDocument"]["Statement"], "OneWriter", "s3:PutObject"),
+        ] {
+            let one = statements.as_array().unwrap().iter().find(|one| one["Sid"] == sid).unwrap();
+            let but = &one["Condition"]["ArnNotEquals"]["aws:PrincipalArn"];
+            assert_eq!((&one["Effect"], &one["Action"]), (&json!("Deny"), &json!(action)));
+            assert_eq!(template.resolve(but, &stack).unwrap().unwrap(), signer);
+        }
+        // Whoever signs cannot write the ledger, and whoever writes it cannot sign.
+        for (id, _, role) in template.resources().filter(|(_, kind, _)| *kind == "AWS::IAM::Role") {
+            let may = role["Policies"].to_string();
+            let signs = may.contains("kms:Sign");
+            assert_eq!(signs, role["RoleName"] == names::CHECKPOINT_ROLE, "{id}");
+            assert!(!signs || !may.contains("AuditTable"), "{id} signs and has to do with the ledger");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ struct Function {
     meanwhile: &'static str,
 }
 
-const FUNCTIONS: [Function; 6] = [
+const FUNCTIONS: [Function; 7] = [
     Function {
         id: "Orchestrator",
         name: names::ORCHESTRATOR_FUNCTION,
@@ -63,6 +63,12 @@ const FUNCTIONS: [Function; 6] = [
         meanwhile: "What is stuck or was missed waits for the next run",
     },
     Function {
+        id: "Checkpoint",
+        name: names::CHECKPOINT_FUNCTION,
+        seconds: 60,
+        meanwhile: "What the ledger's chains end with is not signed; the next run tries again",
+    },
+    Function {
         id: "Notifier",
         name: names::NOTIFIER_FUNCTION,
         seconds: 60,
@@ -87,7 +93,7 @@ enum Watch {
     Age,
 }
 
-const QUEUES: [Queue; 8] = [
+const QUEUES: [Queue; 9] = [
     Queue {
         id: "FindingsDeadLetters",
         name: names::FINDINGS_DLQ,
@@ -115,6 +121,13 @@ const QUEUES: [Queue; 8] = [
         alarm: "redress-reconciler-dlq",
         watch: Watch::Empty,
         says: "Runs of the reconciler that failed three times. Its log says why",
+    },
+    Queue {
+        id: "CheckpointDeadLetters",
+        name: names::CHECKPOINT_DLQ,
+        alarm: "redress-checkpoint-dlq",
+        watch: Watch::Empty,
+        says: "Runs of redress-checkpoint that failed three times. Its log says why",
     },
     Queue {
         id: "FindingsAge",
@@ -170,6 +183,10 @@ const TABLES: [Table; 3] = [
     },
     Table { id: "BacklogTable", name: names::BACKLOG_TABLE, alarm: "redress-backlog-throttled", indexes: &[] },
 ];
+
+/// Functions that tell people nothing through the topic: the notifier hears of it, and who signs the ledger does
+/// nothing else.
+const SILENT: [&str; 2] = [names::NOTIFIER_FUNCTION, names::CHECKPOINT_FUNCTION];
 
 /// Functions that enter member accounts.
 const ENTERING: [&str; 4] =

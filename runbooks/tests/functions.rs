@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::root;
 
 /// What may be written by hand in the templates that have functions: who has it, and why.
-const BY_HAND: [(&str, &str); 19] = [
+const BY_HAND: [(&str, &str); 21] = [
     ("StateMachineRole", "the state machine's: it invokes the one function"),
     ("OperatorRole", "people's"),
     ("ApproverRole", "people's"),
@@ -28,10 +28,12 @@ const BY_HAND: [(&str, &str); 19] = [
     ("ManagedInstanceRole", "given to a resource of the account's owner"),
     ("BuildParametersPolicy", "given to a resource of the account's owner"),
     ("ReconcilerDeadLettersPolicy", "a queue's: it lets EventBridge write"),
+    ("CheckpointDeadLettersPolicy", "a queue's: it lets EventBridge write"),
     ("ForwardDeadLettersPolicy", "a queue's: it lets EventBridge write"),
     ("EvidenceBucketPolicy", "a bucket's: it denies"),
     ("Key", "a key's"),
     ("ReconcileScheduleMayInvoke", "a function's: it lets EventBridge invoke"),
+    ("CheckpointScheduleMayInvoke", "a function's: it lets EventBridge invoke"),
     ("HubOrganizationsMayInvoke", "a function's: it lets EventBridge invoke"),
 ];
 

@@ -18,7 +18,7 @@ use redress_lab::bed::BedOptions;
 use redress_lab::record::Call;
 use redress_lab::services::eks::Seen;
 use redress_tests::ask::Target;
-use redress_tests::cluster::{pod, said, seen};
+use redress_tests::cluster::{pod, principal, said, seen};
 use redress_tests::grants::role_of;
 use redress_tests::incident::{
     Cost, answered, between, bucket, calls_of, database, done, finding, function, instance, lone_instance,
@@ -48,14 +48,13 @@ enum Kind {
     Function,
     Database,
     Pod,
-    // With `Contain.EKSPrincipal` a principal of EKS goes here: `cluster::principal` makes one, and
-    // `Isolation::Call("UpdateAccessEntry")` isolates it.
+    Principal,
     /// An instance with a critical tag: people are asked.
     Asked,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Instance,
         Self::WideInstance,
         Self::Bucket,
@@ -64,6 +63,7 @@ impl Kind {
         Self::Function,
         Self::Database,
         Self::Pod,
+        Self::Principal,
         Self::Asked,
     ];
 
@@ -77,6 +77,7 @@ impl Kind {
             Self::Function => "Lambda function",
             Self::Database => "RDS instance",
             Self::Pod => "EKS pod",
+            Self::Principal => "EKS principal, a group and no policies",
             Self::Asked => "critical EC2 instance: people are asked",
         }
     }
@@ -86,7 +87,7 @@ impl Kind {
             Self::Instance | Self::WideInstance | Self::Asked => "EC2",
             Self::Bucket | Self::Database => "Data",
             Self::User | Self::Role => "IAM",
-            Self::Function | Self::Pod => "Compute",
+            Self::Function | Self::Pod | Self::Principal => "Compute",
         }
     }
 
@@ -98,6 +99,7 @@ impl Kind {
             Self::Role => "PutRolePolicy",
             Self::Function => "PutFunctionConcurrency",
             Self::Database => "ModifyDBInstance",
+            Self::Principal => "UpdateAccessEntry",
             Self::Pod => return Isolation::Request("create", "networkpolicies"),
             Self::Asked => "Publish",
         })
@@ -113,7 +115,9 @@ impl Kind {
     const fn member(self) -> &'static str {
         match self {
             Self::Instance | Self::WideInstance | Self::Asked => MEMBERS[0],
-            Self::Bucket | Self::User | Self::Role | Self::Function | Self::Database | Self::Pod => MEMBERS[1],
+            Self::Bucket | Self::User | Self::Role | Self::Function | Self::Database | Self::Pod | Self::Principal => {
+                MEMBERS[1]
+            }
         }
     }
 
@@ -128,6 +132,7 @@ impl Kind {
             Self::Function => function(world, account).await,
             Self::Database => database(world, account).await,
             Self::Pod => pod(world, account).await,
+            Self::Principal => principal(world, account).await,
             Self::Asked => lone_instance(world, account, json!([{ "Key": "Criticality", "Value": "critical" }])).await,
         }
     }
@@ -144,6 +149,7 @@ impl Kind {
             Self::Function => finding(world, target, "Backdoor:Lambda/C&CActivity.B", 8.0),
             Self::Database => finding(world, target, "CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin", 8.0),
             Self::Pod => finding(world, target, "Execution:Runtime/ReverseShell", 8.0),
+            Self::Principal => finding(world, target, "CredentialAccess:Kubernetes/TorIPCaller", 8.0),
         }
     }
 

@@ -360,6 +360,7 @@ impl World {
             "redress-contain-data",
             "redress-contain-ec2",
             "redress-workflow",
+            "redress-checkpoint",
         ];
         let logs = functions
             .iter()

@@ -394,7 +394,9 @@ fn each_role_of_people_does_its_own_duty_by_the_command_and_no_other() {
         };
         assert_eq!(chain.iter().find(is_theirs), None, "what was refused left no change");
 
-        let lines = world.grants(&admin, |role| people.contains(&role)).await;
+        let mut lines = world.grants(&admin, |role| people.contains(&role)).await;
+        // Checkpoints and their key: `checkpoints` has some.
+        lines.retain(|line| !["s3:", "kms:"].iter().any(|service| line.action.starts_with(service)));
         let used: BTreeSet<Used> = world.checks(mark, true).into_iter().collect();
         assert_eq!(unused(&lines, &used), Vec::<&Grant>::new(), "granted, and used by nothing");
     });

@@ -89,6 +89,10 @@ impl Clinic {
         self.play(&self.recorder()).await;
         self.call(&self.administrator, "sqs", "CreateQueue", json!({ "QueueName": LISTENER })).await;
         self.play(&[self.subscription()]).await;
+        // The lab's schedules fire when they are asked to.
+        self.world.bed.lab.fire_schedule(&self.administrator, names::CHECKPOINT_RULE).await.unwrap();
+        let signed = async || self.world.state_value("checkpoint").await;
+        self.world.eventually("the first checkpoint is made", signed).await;
     }
 
     fn recorder(&self) -> Vec<Step> {
@@ -254,6 +258,17 @@ impl Clinic {
         let other =
             |one: &mut Value| one["Condition"]["StringEquals"]["sts:ExternalId"] = json!("somebody-elses-external-id");
         fault("roles", "external-id-other", member, with(other), trusting(&trust));
+
+        // Checkpoints.
+        let signs = names::CHECKPOINT_KEY_ALIAS;
+        let found = self.call(administrator, "kms", "DescribeKey", json!({ "KeyId": signs })).await;
+        let id = found["KeyMetadata"]["KeyId"].clone();
+        let of_key = |operation: &'static str| vec![self.at_the_top("kms", operation, json!({ "KeyId": id }))];
+        fault("checkpoints", "checkpoint-key-unusable", administrator, of_key("DisableKey"), of_key("EnableKey"));
+        let without = vec![self.at_the_top("kms", "DeleteAlias", json!({ "AliasName": signs }))];
+        let with = json!({ "AliasName": signs, "TargetKeyId": id });
+        let with = vec![self.at_the_top("kms", "CreateAlias", with)];
+        fault("checkpoints", "checkpoint-key-missing", administrator, without, with);
 
         // Evidence.
         let alias = names::MEMBER_KEY_ALIAS;

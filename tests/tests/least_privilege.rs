@@ -164,6 +164,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     // People's: `approvals` does with them what they are for, and uses every line.
     (names::APPROVER_ROLE, ""),
     (names::AUDITOR_ROLE, ""),
+    // `checkpoints` has some, and uses every line that is for them.
+    (names::CHECKPOINT_ROLE, ""),
+    (names::OPERATOR_ROLE, "s3:"),
+    (names::OPERATOR_ROLE, "kms:"),
     // What is kept of incidents: `contain` shows and exports a case.
     (names::EVIDENCE_READER_ROLE, "s3:ListBucket"),
     (names::EVIDENCE_READER_ROLE, "s3:GetObjectRetention"),

@@ -191,6 +191,8 @@ impl Place<'_> {
             ("ArtifactBucket", names::artifact_bucket(administrator, home)),
             ("ArtifactBucketPrefix", names::artifact_bucket_prefix(administrator)),
             ("AutomationRules", if self.rules { "Enabled" } else { "Disabled" }.to_owned()),
+            ("CheckpointLockDays", settings.checkpoint_lock_days.to_string()),
+            ("CheckpointLockMode", settings.checkpoint_lock_mode.parameter().to_owned()),
             ("ConfigAggregator", settings.config_aggregator.clone().unwrap_or_default()),
             ("DeletionProtection", settings.deletion_protection.to_string()),
             ("ExternalId", settings.external_id_prefix.reveal().to_owned()),
@@ -259,6 +261,8 @@ pub(crate) mod tests {
         for bound in [&blueprint.stack.parameters, &blueprint.sets[4].parameters, &blueprint.sets[5].parameters] {
             assert_eq!(bound["PermissionsBoundary"], "Boundary");
         }
+        assert_eq!(blueprint.stack.parameters["CheckpointLockDays"], "400");
+        assert_eq!(blueprint.stack.parameters["CheckpointLockMode"], "GOVERNANCE");
         let region = &blueprint.sets[6];
         assert_eq!(region.parameters["ArtifactBucketPrefix"], "redress-artifacts-111111111111");
         assert_eq!(region.parameters["HomeRegion"], "us-east-1");

@@ -1,5 +1,5 @@
 //! `redress deploy destroy`: takes Redress from every account and from the administrator account, and keeps what proves
-//! what it did: the ledger, the members' evidence, and the keys that both are read with.
+//! what it did: the ledger, its checkpoints, the members' evidence, and the keys that these are read and checked with.
 //!
 //! With `--delete-evidence`, and a whole sentence typed out, that goes too, and with it the logs and dead letters: all that would
 //! be in the way of another deployment.
@@ -95,8 +95,10 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
         let fate = site.delete(&bucket).await?;
         done.note(bucket.to_string(), fate, MEANWHILE);
     }
+    let checkpoints = names::checkpoint_bucket(&rollout.settings.administrator, home);
     if given.delete_evidence {
-        for one in rollout.remains(release::ADMINISTRATOR, &rollout.settings.administrator, home)? {
+        let remains = rollout.remains(release::ADMINISTRATOR, &rollout.settings.administrator, home)?;
+        for one in remains.into_iter().filter(|one| one.name != checkpoints) {
             let fate = administrator.delete(&one).await?;
             done.note(one.to_string(), fate, "a list of your own");
         }
@@ -104,9 +106,15 @@ pub(crate) async fn run(rollout: &Rollout, given: &DeployDestroy, output: Output
             progress(&format!("account {account}: deleting evidence, logs and dead letters"));
             evidence(rollout, account, &given.member_role, &mut done).await?;
         }
+        // Last: a lock that nobody can end should keep nothing else.
+        administrator.empty(&checkpoints, Locks::End).await?;
+        let checkpoints = Remain::bucket(&checkpoints);
+        let fate = administrator.delete(&checkpoints).await?;
+        done.note(checkpoints.to_string(), fate, MEANWHILE);
         done.kept.push("KMS keys: CloudFormation kept them; schedule their deletion yourself when nothing is sealed under them any more".to_owned());
     } else {
         done.kept.push(format!("table {}, with its key", names::AUDIT_TABLE));
+        done.kept.push(format!("bucket {checkpoints}, with the key that signed what is in it"));
         done.kept.extend(
             accounts.iter().map(|account| format!("bucket {}, with its key", names::evidence_bucket(account, home))),
         );

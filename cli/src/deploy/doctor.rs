@@ -10,6 +10,7 @@ mod alarms;
 mod automation_rules;
 mod bucket;
 mod catalogue;
+mod checkpoints;
 mod config;
 mod deployment;
 mod documents;
@@ -52,10 +53,11 @@ use crate::output::{Answer, Output};
 use crate::problem::Problem;
 
 /// Every kind of check, in the order in which it is listed.
-static CHECKS: [&Check; 18] = [
+static CHECKS: [&Check; 19] = [
     &functions::CHECK,
     &queues::CHECK,
     &tables::CHECK,
+    &checkpoints::CHECK,
     &catalogue::CHECK,
     &settings::CHECK,
     &hub::CHECK,
@@ -79,6 +81,7 @@ async fn look(check: CheckId, site: &Site, deployment: &Deployment, regions: &[R
         CheckId::Functions => functions::look(site).await,
         CheckId::Queues => queues::look(site).await,
         CheckId::Tables => tables::look(site).await,
+        CheckId::Checkpoints => checkpoints::look(site).await,
         CheckId::Catalogue => catalogue::look(site).await,
         CheckId::Settings => settings::look(site).await,
         CheckId::Hub => hub::look(site, deployment).await,

@@ -6,7 +6,7 @@ use std::path::Path;
 use rand::RngExt as _;
 use redress_common::aws::state_table::PolicySetName;
 
-use super::settings::{LockMode, Permissions, PolicySet, Settings, a_year};
+use super::settings::{LockMode, Permissions, PolicySet, Settings, a_year, checkpoint_days};
 use crate::args::DeployInit;
 use crate::output::{Answer, Output};
 use crate::problem::Problem;
@@ -66,6 +66,8 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
         incident_lock_days: a_year(),
         incident_lock_mode: LockMode::default(),
         memory_capture_document: None,
+        checkpoint_lock_days: checkpoint_days(),
+        checkpoint_lock_mode: LockMode::default(),
         deletion_protection: !given.no_deletion_protection,
         notify_email: some(email),
         config_aggregator: given.config_aggregator,

@@ -249,8 +249,8 @@ impl Site {
 fn not_empty(bucket: &str, key: &str, until: Option<Timestamp>, why: &str) -> Problem {
     let locked = until.map(|until| format!(", which is locked until {until}")).unwrap_or_default();
     Problem::refused(format!("bucket {bucket} cannot be emptied: {key}{locked}: {why}")).help(
-        "is it locked? A lock in compliance mode (of evidence: ObjectLockDays, or IncidentLockMode, of the member stack) ends \
-         by itself and nobody can end it sooner; one in governance mode is ended by a role that has \
+        "is it locked? A lock in compliance mode (of evidence: ObjectLockDays, or IncidentLockMode, of the member stack; of \
+         checkpoints: CheckpointLockMode of the administrator's) ends by itself and nobody can end it sooner; one in governance mode is ended by a role that has \
          s3:BypassGovernanceRetention (of evidence: --member-role)",
     )
 }

@@ -48,6 +48,11 @@ pub(crate) struct Settings {
     /// What captures the memory of instances, in every account and Region.
     #[serde(default, deserialize_with = "command_document")]
     pub(crate) memory_capture_document: Option<CommandDocument>,
+    /// For how many days checkpoints of the ledger are locked.
+    #[serde(default = "checkpoint_days", deserialize_with = "lock_days")]
+    pub(crate) checkpoint_lock_days: u16,
+    #[serde(default)]
+    pub(crate) checkpoint_lock_mode: LockMode,
     #[serde(default = "protected")]
     pub(crate) deletion_protection: bool,
     pub(crate) notify_email: Option<String>,
@@ -139,7 +144,7 @@ impl Permissions {
     }
 }
 
-/// Who may end the lock of what is taken of incidents.
+/// Who may end a lock: of what is taken of incidents, or of checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LockMode {
@@ -199,7 +204,7 @@ fn retention<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error
 
 fn lock_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     let days = u16::deserialize(deserializer)?;
-    if (1..=3650).contains(&days) { Ok(days) } else { Err(de::Error::custom("incident_lock_days is 1 to 3650")) }
+    if (1..=3650).contains(&days) { Ok(days) } else { Err(de::Error::custom("a lock is for 1 to 3650 days")) }
 }
 
 fn command_document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CommandDocument>, D::Error> {
@@ -209,6 +214,11 @@ fn command_document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 /// For how many days what is taken of incidents is locked, where nobody says.
 pub(crate) const fn a_year() -> u16 {
     365
+}
+
+/// For how many days checkpoints are locked, where nobody says.
+pub(crate) const fn checkpoint_days() -> u16 {
+    400
 }
 
 const fn ninety() -> u16 {
@@ -345,6 +355,9 @@ impl Settings {
              incident_lock_mode = {}\n\n\
              # An SSM Command document, by its name, that every account has in each of these Regions: it captures the memory of a\n\
              # compromised instance before that is isolated. It and no other may be sent.\n{}\n\
+             # The same of the checkpoints that prove the ledger: no fewer days than its records are kept.\n\
+             checkpoint_lock_days = {}\n\
+             checkpoint_lock_mode = {}\n\n\
              # Whether the tables refuse to be deleted.\n\
              deletion_protection = {}\n\n\
              # Who is told by e-mail. They have to confirm the subscription.\n{}\n\
@@ -365,6 +378,8 @@ impl Settings {
                 self.memory_capture_document.as_ref().map(CommandDocument::as_str),
                 "Redress-Memory-Linux",
             ),
+            self.checkpoint_lock_days,
+            quoted(self.checkpoint_lock_mode.as_str()),
             self.deletion_protection,
             maybe("notify_email", self.notify_email.as_deref(), "security@example.com"),
             maybe("config_aggregator", self.config_aggregator.as_deref(), "redress"),
@@ -412,6 +427,8 @@ pub(crate) mod tests {
             incident_lock_days: 365,
             incident_lock_mode: LockMode::Governance,
             memory_capture_document: Some("Redress-Memory-Linux".parse().unwrap()),
+            checkpoint_lock_days: 400,
+            checkpoint_lock_mode: LockMode::Governance,
             deletion_protection: true,
             notify_email: Some("security@example.com".to_owned()),
             config_aggregator: None,
@@ -462,6 +479,7 @@ pub(crate) mod tests {
             ("\"governance\"", "\"none\"", "incident_lock_mode"),
             ("\"Redress-Memory-Linux\"", "\"AWS-RunShellScript\"", "memory_capture_document"),
             ("\"Redress-Memory-Linux\"", "\"\"", "memory_capture_document"),
+            ("checkpoint_lock_days = 400", "checkpoint_lock_days = 3651", "checkpoint_lock_days"),
             ("\"eu-west-1\"", "\"us-east-1\"", "further_regions"),
             ("\"eu-west-1\"", "\"cn-north-1\"", "further_regions"),
             ("\"ou-abcd-11111111\"", "\"workloads\"", "target_units"),

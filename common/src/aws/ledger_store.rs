@@ -306,6 +306,14 @@ impl Dynamo {
         super::open::query(&self.client, &self.state_table, open, from_ms, before_ms, limit).await
     }
 
+    /// Everything that is open of a kind, however much it is ([`super::open`]).
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn every_open(&self, open: Open) -> Result<Vec<StateKey>, AwsFailure> {
+        super::open::every(&self.client, &self.state_table, open).await
+    }
+
     /// The records of an account since then, newest first, at most `limit`.
     ///
     /// # Errors

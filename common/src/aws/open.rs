@@ -1,7 +1,8 @@
 //! The sparse index of table `RedressState`: what is not at its end, by kind, what has waited longest first.
 //!
 //! An item is in it exactly while somebody may have to look after it: [`mark`] decides that from the item itself, whoever
-//! writes it. The index gives keys only and may lag; whoever acts reads the item again.
+//! writes it. Heads of chains are in it for good: checkpoints are of them all. The index gives keys only and may lag;
+//! whoever acts reads the item again.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -29,11 +30,13 @@ pub enum Open {
     Campaign,
     /// What is known of an account; by when it was read.
     Account,
+    /// Where the chain of an account ends: at no time and always, so that its writes touch the index once.
+    Chain,
 }
 
 impl Open {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Work, Self::Approval, Self::Flight, Self::Campaign, Self::Account];
+    pub const ALL: [Self; 6] = [Self::Work, Self::Approval, Self::Flight, Self::Campaign, Self::Account, Self::Chain];
 
     /// As the index writes it.
     #[must_use]
@@ -44,6 +47,7 @@ impl Open {
             Self::Flight => "flight",
             Self::Campaign => "campaign",
             Self::Account => "account",
+            Self::Chain => "chain",
         }
     }
 
@@ -59,6 +63,7 @@ impl Open {
             StateKey::Flight(..) if item.get("Waiting") == Some(&AttributeValue::Bool(true)) => Some((Self::Flight, 0)),
             StateKey::Campaign(_) if text("Status") == Some("Running") => Some((Self::Campaign, number("ReleasedAt"))),
             StateKey::Account(_) => Some((Self::Account, number("ReadAt"))),
+            StateKey::Chain(_) => Some((Self::Chain, 0)),
             _ => None,
         }
     }
@@ -107,6 +112,29 @@ pub async fn query(
     Ok(keys.iter().filter_map(of).collect())
 }
 
+/// Everything of a kind, whose key is one of ours, however much it is.
+///
+/// # Errors
+/// When DynamoDB does not answer.
+pub async fn every(client: &aws_sdk_dynamodb::Client, table: &str, open: Open) -> Result<Vec<StateKey>, AwsFailure> {
+    let mut pages = client
+        .query()
+        .table_name(table)
+        .index_name(INDEX)
+        .key_condition_expression("#open = :open")
+        .expression_attribute_names("#open", OPEN)
+        .expression_attribute_values(":open", AttributeValue::S(open.as_str().to_owned()))
+        .into_paginator()
+        .items()
+        .send();
+    let mut keys = Vec::new();
+    while let Some(item) = pages.next().await {
+        let item = item.map_err(|error| AwsFailure::of("dynamodb:Query", &error))?;
+        keys.extend(item.get(KEY).and_then(|key| key.as_s().ok()).and_then(|key| StateKey::parse(key)));
+    }
+    Ok(keys)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -127,6 +155,7 @@ mod tests {
         let flight = StateKey::Flight("111122223333".parse().unwrap(), "eu-west-1".parse().unwrap());
         let campaign = StateKey::Campaign("c".to_owned());
         let account = StateKey::Account("111122223333".parse().unwrap());
+        let chain = StateKey::Chain("111122223333".parse().unwrap());
         for (key, value, expected) in [
             (&claim, json!({"Status": "Leased", "State": "Claimed", "LeaseUntil": 7}), Some(("work", "7"))),
             (
@@ -141,6 +170,8 @@ mod tests {
             (&campaign, json!({"Status": CampaignStatus::Running, "ReleasedAt": 3}), Some(("campaign", "3"))),
             (&campaign, json!({"Status": CampaignStatus::Paused, "ReleasedAt": 3}), None),
             (&account, json!({"ReadAt": 9}), Some(("account", "9"))),
+            (&chain, json!({"Seq": 1, "Hash": "ab"}), Some(("chain", "0"))),
+            (&chain, json!({"Seq": 2, "Hash": "cd"}), Some(("chain", "0"))),
             (&StateKey::Settings, json!({"Status": "Leased"}), None),
         ] {
             let (open, since) = item(key, &value);
@@ -161,11 +192,12 @@ mod tests {
             StateKey::Request(crate::ids::RemediationId::of_rejected(b"x")),
             StateKey::Flight(account.clone(), region),
             StateKey::Campaign("old-buckets".to_owned()),
-            StateKey::Account(account),
+            StateKey::Account(account.clone()),
+            StateKey::Chain(account),
         ] {
             assert_eq!(StateKey::parse(&key.to_string()), Some(key));
         }
-        for other in ["settings", "claim#xyz", "flight#111122223333", "account#1", "", "chain#111122223333"] {
+        for other in ["settings", "claim#xyz", "flight#111122223333", "account#1", "", "chain#1", "checkpoint"] {
             assert_eq!(StateKey::parse(other), None, "{other}");
         }
     }

@@ -21,6 +21,7 @@ use crate::items::account::AccountFacts;
 use crate::items::approval::{Approval, Task};
 use crate::items::breaker::{Breaker, BreakerScope, Count};
 use crate::items::campaign::Campaign;
+use crate::items::checkpoint::Newest;
 use crate::items::destination::{Case, Delivery, Destinations};
 use crate::items::exemption::Exemptions;
 use crate::items::flight::Flight;
@@ -76,6 +77,8 @@ pub enum StateKey {
     Case(String, String),
     /// Which waves of `redress deploy` have come up whole.
     Deployment,
+    /// The newest checkpoint of the ledger.
+    Checkpoint,
 }
 
 impl fmt::Display for StateKey {
@@ -101,6 +104,7 @@ impl fmt::Display for StateKey {
             Self::Delivery(destination, message) => write!(f, "delivery#{destination}#{message}"),
             Self::Case(destination, problem) => write!(f, "case#{destination}#{problem}"),
             Self::Deployment => f.write_str("deployment"),
+            Self::Checkpoint => f.write_str("checkpoint"),
         }
     }
 }
@@ -119,6 +123,7 @@ impl StateKey {
             }
             "campaign" => Some(Self::Campaign(rest.to_owned())),
             "account" => Some(Self::Account(rest.parse().ok()?)),
+            "chain" => Some(Self::Chain(rest.parse().ok()?)),
             _ => None,
         }
     }
@@ -603,6 +608,14 @@ impl Snapshot {
     /// When it is not readable.
     pub fn progress(&self) -> Result<Progress, ItemError> {
         Ok(self.get("the reconciler's progress", &StateKey::Reconciler)?.unwrap_or_default())
+    }
+
+    /// The newest checkpoint of the ledger.
+    ///
+    /// # Errors
+    /// When it is not readable.
+    pub fn newest_checkpoint(&self) -> Result<Option<Newest>, ItemError> {
+        self.get("the newest checkpoint", &StateKey::Checkpoint)
     }
 
     /// Where people are told; nowhere when there is no such item.

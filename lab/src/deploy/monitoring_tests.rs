@@ -166,11 +166,11 @@ fn every_alarm_tells_somebody_what_to_do_and_counts_for_the_health() {
 
 fn redress_functions() -> Vec<&'static str> {
     use redress_common::names::{
-        API_FUNCTION, COMPLETION_FUNCTION, NOTIFIER_FUNCTION, ORCHESTRATOR_FUNCTION, RECONCILER_FUNCTION,
-        WORKFLOW_FUNCTION,
+        API_FUNCTION, CHECKPOINT_FUNCTION, COMPLETION_FUNCTION, NOTIFIER_FUNCTION, ORCHESTRATOR_FUNCTION,
+        RECONCILER_FUNCTION, WORKFLOW_FUNCTION,
     };
     let own = [API_FUNCTION, COMPLETION_FUNCTION, NOTIFIER_FUNCTION, ORCHESTRATOR_FUNCTION];
-    own.into_iter().chain([RECONCILER_FUNCTION, WORKFLOW_FUNCTION]).collect()
+    own.into_iter().chain([CHECKPOINT_FUNCTION, RECONCILER_FUNCTION, WORKFLOW_FUNCTION]).collect()
 }
 
 /// Metrics of ours, with the set of their dimensions.

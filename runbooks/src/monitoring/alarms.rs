@@ -4,7 +4,7 @@ use redress_common::metrics::{self, Metric};
 use redress_common::names;
 use serde_json::{Value, json};
 
-use super::{ENTERING, FUNCTIONS, Function, QUEUES, Queue, TABLES, Table, Watch, state_machine, topic};
+use super::{ENTERING, FUNCTIONS, Function, QUEUES, Queue, SILENT, TABLES, Table, Watch, state_machine, topic};
 
 /// A metric of AWS's or of our own, of one thing.
 pub(super) struct Series {
@@ -290,26 +290,25 @@ fn rules() -> [Alarm; 4] {
         Alarm::any(
             "OwnRulesFailed",
             "redress-own-rules-failed",
-            "Rule redress-forward-findings or redress-reconcile could not deliver. Their events are in redress-findings-dlq and \
-             redress-reconciler-dlq, with the reason",
+            "Rule redress-forward-findings, redress-reconcile or redress-checkpoint could not deliver. Their events are in \
+             redress-findings-dlq, redress-reconciler-dlq and redress-checkpoint-dlq, with the reason",
             sum(own(failed)),
         )
         .critical(),
         Alarm::any(
             "OwnRulesLost",
             "redress-own-rules-lost",
-            "Events of rule redress-forward-findings or redress-reconcile were lost: not even a dead-letter queue took them. Look \
-             at the queues' policies",
+            "Events of rule redress-forward-findings, redress-reconcile or redress-checkpoint were lost: not even a dead-letter \
+             queue took them. Look at the queues' policies",
             sum(own(lost)),
         )
         .critical(),
     ]
 }
 
-fn ours() -> [Alarm; 5] {
+fn ours() -> [Alarm; 7] {
     let entering = ENTERING.map(|function| Series::own(&metrics::ASSUME_ROLE_FAILURES, function));
-    // The notifier hears of the topic, and says nothing to it.
-    let publishing = FUNCTIONS.iter().filter(|function| function.name != names::NOTIFIER_FUNCTION);
+    let publishing = FUNCTIONS.iter().filter(|function| !SILENT.contains(&function.name));
     let publishing = publishing.map(|function| Series::own(&metrics::PUBLISH_FAILURES, function.name));
     let own = |metric| Series::own(metric, names::NOTIFIER_FUNCTION);
     let told =
@@ -320,6 +319,7 @@ fn ours() -> [Alarm; 5] {
         ("delivered".to_owned(), topic("NumberOfNotificationsDelivered")),
     ];
     let runs = Series::own(&metrics::RECONCILER_RUNS, names::RECONCILER_FUNCTION);
+    let signing = |metric| Watched::One(Series::own(metric, names::CHECKPOINT_FUNCTION));
     [
         Alarm::any(
             "AssumeRole",
@@ -358,6 +358,28 @@ fn ours() -> [Alarm; 5] {
                 "redress-reconciler-heartbeat",
                 "The reconciler has not run to its end for an hour. Its rule is redress-reconcile, and its log says how far it came",
                 Watched::One(runs),
+            )
+            .above(1)
+            .during(1800, 2)
+            .critical()
+        },
+        Alarm::any(
+            "ChainsGoneBack",
+            "redress-chains-gone-back",
+            "A chain of the ledger ends before, or otherwise than, the checkpoint before said: it was rewritten or cut off. The \
+             log of redress-checkpoint says which. \"redress audit verify\" shows where; CloudTrail shows who wrote to RedressState \
+             and RedressAuditLog",
+            signing(&metrics::CHAINS_GONE_BACK),
+        )
+        .critical(),
+        Alarm {
+            below: true,
+            ..Alarm::any(
+                "CheckpointHeartbeat",
+                "redress-checkpoint-heartbeat",
+                "No checkpoint of the ledger was made for an hour: what is written since can be rewritten unseen. Its rule is \
+                 redress-checkpoint, and its log says why",
+                signing(&metrics::CHECKPOINTS),
             )
             .above(1)
             .during(1800, 2)

@@ -196,13 +196,17 @@ fn administrator() -> Vec<Widget> {
     let by_destination = |metric: &Metric| expression(&search(metric, &["Destination"], "", "Sum"), "");
     let refused = search(&metrics::ASSUME_ROLE_FAILURES, &["AccountId"], "", "Sum");
     let runs = json!([[metrics::NAMESPACE, metrics::RECONCILER_RUNS.name, "Function", names::RECONCILER_FUNCTION]]);
+    let signed = [&metrics::CHECKPOINTS, &metrics::CHAINS_GONE_BACK]
+        .map(|metric| json!([metrics::NAMESPACE, metric.name, "Function", names::CHECKPOINT_FUNCTION]));
+    let signed = json!(signed);
     vec![
         graph(8, "Functions: invocations", functions("Invocations", "Sum"), json!({})),
         graph(8, "Functions: errors", functions("Errors", "Sum"), json!({})),
         graph(8, "Functions: longest run, milliseconds", functions("Duration", "Maximum"), json!({})),
         graph(8, "Functions: throttles", functions("Throttles", "Sum"), json!({})),
         graph(8, "Approvals and long remediations", json!(executions), json!({})),
-        graph(8, "Runs of the reconciler", runs, json!({ "period": 900 })),
+        graph(4, "Runs of the reconciler", runs, json!({ "period": 900 })),
+        graph(4, "Checkpoints of the ledger", signed, json!({ "period": 900 })),
         graph(
             12,
             "Tables: capacity used",

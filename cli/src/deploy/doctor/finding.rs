@@ -14,6 +14,7 @@ pub(crate) enum CheckId {
     Functions,
     Queues,
     Tables,
+    Checkpoints,
     Catalogue,
     Settings,
     Hub,

@@ -47,12 +47,13 @@ pub(super) static CHECK: Check = Check {
 };
 
 /// Of the administrator account, each with the queue that it reads.
-const ADMINISTRATOR: [(&str, Option<&str>); 5] = [
+const ADMINISTRATOR: [(&str, Option<&str>); 6] = [
     (names::ORCHESTRATOR_FUNCTION, Some(names::FINDINGS_QUEUE)),
     (names::COMPLETION_FUNCTION, Some(names::COMPLETIONS_QUEUE)),
     (names::WORKFLOW_FUNCTION, None),
     (names::API_FUNCTION, None),
     (names::RECONCILER_FUNCTION, None),
+    (names::CHECKPOINT_FUNCTION, None),
 ];
 /// Of each Region of a member.
 const MEMBER: [(&str, Option<&str>); 4] = [

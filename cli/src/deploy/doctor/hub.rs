@@ -37,7 +37,7 @@ static RULE_MISSING: Fault = Fault {
     code: "hub-rule-missing",
     severity: Severity::Error,
     about: "a rule of the hub, or of the administrator's default bus, is not there",
-    why: "what it passes on (findings of one source, outcomes, requests of people, the reconciler's schedule) gets to nobody",
+    why: "what it passes on (findings of one source, outcomes, requests of people, the schedules of the reconciler and of checkpoints) gets to nobody",
     todo: "update stack redress-administrator with its own template",
 };
 

@@ -27,7 +27,7 @@ static WAITING: Fault = Fault {
     severity: Severity::Warning,
     about: "messages that could not be handled wait in a dead-letter queue",
     why: "each is a finding or an outcome that nobody acted on; after 14 days it is gone",
-    todo: "`redress dlq list` says what and why; when that is mended, `redress dlq redrive --reason \"…\"`. What is in redress-reconciler-dlq is a run of the reconciler: its log says why, and `aws sqs purge-queue --queue-url {thing} --region {home}` forgets it",
+    todo: "`redress dlq list` says what and why; when that is mended, `redress dlq redrive --reason \"…\"`. What is in redress-reconciler-dlq or redress-checkpoint-dlq is a run of that function: its log says why, and `aws sqs purge-queue --queue-url {thing} --region {home}` forgets it",
 };
 
 static PARKED: Fault = Fault {
@@ -47,12 +47,13 @@ pub(super) static CHECK: Check = Check {
 };
 
 /// Each queue, and where what cannot be handled goes.
-const QUEUES: [(&str, Option<&str>); 6] = [
+const QUEUES: [(&str, Option<&str>); 7] = [
     (names::FINDINGS_QUEUE, Some(names::FINDINGS_DLQ)),
     (names::COMPLETIONS_QUEUE, Some(names::COMPLETIONS_DLQ)),
     (names::FINDINGS_DLQ, None),
     (names::COMPLETIONS_DLQ, None),
     (names::RECONCILER_DLQ, None),
+    (names::CHECKPOINT_DLQ, None),
     (names::PARKED_QUEUE, None),
 ];
 
