@@ -19,7 +19,7 @@ use crate::services::stacksets::StackSets;
 use crate::{Lab, LabError, LabOptions, Progress};
 
 /// Each function and the binary that is its code.
-const FUNCTIONS: [(&str, &str); 14] = [
+const FUNCTIONS: [(&str, &str); 15] = [
     (names::ORCHESTRATOR_FUNCTION, "orchestrator"),
     (names::COMPLETION_FUNCTION, "completion"),
     (names::API_FUNCTION, "api"),

@@ -120,7 +120,7 @@ fn its_rights_are_attached_to_its_role_alone() {
         let Some(policy) = properties.get("PolicyDocument") else { continue };
         let held = actions(policy["Statement"].as_array().unwrap());
         if ALLOWED.iter().any(|(action, _)| held.contains(*action)) {
-            roles.extend(properties["Roles"].as_array().unwrap().iter().cloned().map(|role| role.to_string()));
+            roles.extend(properties["Roles"].as_array().unwrap().iter().map(ToString::to_string));
             assert!(properties["ManagedPolicyName"].as_str().unwrap().starts_with(names::DESTROY_POLICY), "{name}");
         }
     }
