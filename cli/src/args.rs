@@ -174,10 +174,19 @@ pub(crate) enum Deploy {
     )]
     Init(Box<DeployInit>),
     /// What `apply` would do, where, and what it costs a month. Changes nothing.
-    #[command(after_help = "Examples:\n  redress deploy plan\n  redress deploy plan --json | jq .Changes")]
+    #[command(after_help = "Examples:
+  redress deploy plan
+  redress deploy plan --json | jq .Changes
+  redress deploy plan --json | jq .Kept      what was set on the stacks by hand, and stays
+
+A release for another processor than `architecture` names is refused.")]
     Plan(DeployPlace),
     /// Brings the release about: administrator account, pilot unit, everyone. Goes on where it stopped.
-    #[command(after_help = "Example:\n  redress deploy apply")]
+    #[command(after_help = "Example:
+  redress deploy apply
+
+A parameter that is no key of redress.toml keeps the value that the deployed stack or stack set has.
+A release for another processor than `architecture` names is refused before anything is changed.")]
     Apply(DeployPlace),
     /// Every account and Region, and whether the release is there. Ends with 1 when something is not current.
     #[command(
@@ -185,7 +194,11 @@ pub(crate) enum Deploy {
     )]
     Status(DeployPlace),
     /// The same as `apply` with another release, which the settings name then.
-    #[command(after_help = "Example:\n  redress deploy upgrade --release redress-0.2.0")]
+    #[command(after_help = "Example:
+  redress deploy upgrade --release redress-0.2.0
+
+A parameter that is no key of redress.toml keeps the value that the deployed stack or stack set has.
+A release for another processor than `architecture` names is refused before anything is changed.")]
     Upgrade {
         /// The new release's folder.
         #[arg(long)]
@@ -252,7 +265,7 @@ pub(crate) struct DeployInit {
     /// The release's folder.
     #[arg(long)]
     pub(crate) release: Option<PathBuf>,
-    /// The functions' processor.
+    /// The functions' processor. By default that of the release, or arm64 where the release is not there yet.
     #[arg(long)]
     pub(crate) architecture: Option<Processor>,
     /// What may be done at first.

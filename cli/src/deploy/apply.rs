@@ -31,6 +31,7 @@ struct Done {
 pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Problem> {
     let progress = move |text: &str| output.progress(&format!("  {text}"));
     let mut done = Done { release: rollout.blueprint.release.clone(), ..Done::default() };
+    rollout.release.suits(rollout.settings.architecture)?;
     output.progress(&format!("release {}: every file is what was released", rollout.blueprint.release));
     clear(rollout).await?;
     upload(rollout, &mut done, &progress).await?;

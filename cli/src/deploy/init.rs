@@ -1,4 +1,5 @@
-//! `redress deploy init`: asks what is not given, and writes the settings file. Calls AWS for nothing.
+//! `redress deploy init`: asks what is not given, and writes the settings file. Calls AWS for nothing, and looks into
+//! the release, when it is there, for its processor alone.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
@@ -45,6 +46,9 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
     let release =
         ask.text("--release", "The release folder", given.release.map(|path| path.display().to_string()), None)?;
     let email = ask.text("--notify-email", "Who is told by e-mail (nobody)", given.notify_email, Some(""))?;
+    // As the settings are read: beside the file, or a whole path.
+    let found = release::architecture(&file.parent().unwrap_or(Path::new("")).join(&release));
+    let architecture = given.architecture.map(crate::args::Processor::architecture).or(found).unwrap_or_default();
     let prefix = match given.external_id_prefix {
         Some(prefix) => prefix,
         None => rand::rng().random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -60,7 +64,7 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
         pilot_unit: some(pilot).map(|unit| parsed("--pilot-unit", &unit)).transpose()?,
         external_id_prefix: prefix.parse().map_err(|error| Problem::aws("use --external-id-prefix", &error))?,
         release: release.into(),
-        architecture: given.architecture.map_or_else(Default::default, crate::args::Processor::architecture),
+        architecture,
         policy_set: PolicySet(given.policy_set.map_or(PolicySetName::Observe, crate::args::PolicySet::name)),
         log_retention_days: given.log_retention_days,
         incident_lock_days: a_year(),
@@ -78,6 +82,13 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
     Settings::parse(&text, file)?;
     save(file, &text)?;
     output.progress("the file holds a secret, external_id_prefix; it is readable by you alone");
+    if let Some(found) = found.filter(|found| *found != architecture) {
+        output.progress(&format!(
+            "the release is for {}, and the settings say {}: `redress deploy apply` will refuse that",
+            found.as_str(),
+            architecture.as_str()
+        ));
+    }
     let told = serde_json::json!({ "Settings": file, "Administrator": settings.administrator });
     Answer::new(&told, format!("wrote {}\nnext: redress deploy plan\n", file.display()))
 }
@@ -148,6 +159,7 @@ mod tests {
     use super::*;
     use crate::args::{Arguments, Command, Deploy};
 
+    use crate::deploy::settings::Architecture;
     fn init(folder: &Path, more: &[&str]) -> Result<Answer, Problem> {
         let all = [
             "redress",
@@ -188,6 +200,21 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn the_processor_is_the_releases_unless_somebody_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |more: &[&str]| {
+            init(folder.path(), &[&["--overwrite"][..], more].concat()).unwrap();
+            Settings::read(&folder.path().join("redress.toml")).unwrap().architecture
+        };
+        assert_eq!(written(&[]), Architecture::Arm64, "there is no release yet");
+        std::fs::create_dir(folder.path().join("release")).unwrap();
+        let list = r#"{ "version": "0.1.0", "architecture": "x86_64", "files": {} }"#;
+        std::fs::write(folder.path().join("release/release.json"), list).unwrap();
+        assert_eq!(written(&[]), Architecture::X86);
+        assert_eq!(written(&["--architecture", "arm64"]), Architecture::Arm64);
+    }
+
     fn what_is_wrong_is_told_and_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
         for (more, said) in [

@@ -44,6 +44,7 @@ struct Planned<'a> {
 pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Problem> {
     let survey = rollout.survey().await?;
     let mut changes = changes(&rollout.blueprint, &rollout.organisation.waves, &survey);
+    rollout.release.suits(rollout.settings.architecture)?;
     let home = format!("{} {}", rollout.settings.administrator, rollout.settings.home_region);
     if changes.is_empty() || survey.stack.is_some() {
         for (name, what) in beside(rollout).await? {
