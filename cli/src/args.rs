@@ -934,6 +934,10 @@ pub(crate) struct Doctor {
     pub(crate) parallel: u8,
 }
 
+/// What the reconciler releases of a campaign in an hour (`PER_HOUR` of `admin/src/reconcile/waiting.rs`). The api
+/// refuses more than this, and more than one account's hourly budget.
+const MOST_PER_HOUR: i64 = 400;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Campaign {
     /// Lists a control's open findings and what policy would do with them, and puts them aside. Changes no resource.
@@ -947,10 +951,6 @@ pub(crate) enum Campaign {
         #[arg(long)]
         control: ControlId,
         /// Only this account; may be given more than once.
-/// What the reconciler releases of a campaign in an hour (`PER_HOUR` of `admin/src/reconcile/waiting.rs`). The api
-/// refuses more than this, and more than one account's hourly budget.
-const MOST_PER_HOUR: i64 = 400;
-
         #[arg(long = "account")]
         accounts: Vec<AccountId>,
         /// At most so many findings an hour: no more than limit AccountPerHour (200 unless it was changed), and never
@@ -1202,6 +1202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_campaign_is_not_planned_faster_than_the_api_ever_lets_it_be() {
+        let plan = |per_hour: &str| {
+            let asked =
+                ["redress", "campaign", "plan", "a", "--control", "S3.8", "--reason", "r", "--per-hour", per_hour];
+            Arguments::try_parse_from(asked).map(|_| ()).map_err(|error| error.exit_code())
+        };
+        assert_eq!((plan("1"), plan("400")), (Ok(()), Ok(())));
+        assert_eq!((plan("0"), plan("401")), (Err(2), Err(2)));
+    }
+
+    #[test]
     fn json_and_plain_exclude_each_other() {
         assert!(Arguments::try_parse_from(["redress", "controls", "list", "--json", "--plain"]).is_err());
         assert!(Arguments::try_parse_from(["redress", "controls", "list", "--json"]).is_ok());
@@ -1212,17 +1223,6 @@ mod tests {
         let error = Arguments::try_parse_from(["redress", "why", "42"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("a RemediationId (a UUID)"), "{error}");
-    }
-
-    #[test]
-    fn a_campaign_is_not_planned_faster_than_the_api_ever_lets_it_be() {
-        let plan = |per_hour: &str| {
-            let asked =
-                ["redress", "campaign", "plan", "a", "--control", "S3.8", "--reason", "r", "--per-hour", per_hour];
-            Arguments::try_parse_from(asked).map(|_| ()).map_err(|error| error.exit_code())
-        };
-        assert_eq!((plan("1"), plan("400")), (Ok(()), Ok(())));
-        assert_eq!((plan("0"), plan("401")), (Err(2), Err(2)));
     }
 
     #[test]

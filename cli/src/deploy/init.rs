@@ -7,6 +7,7 @@ use std::path::Path;
 use rand::RngExt as _;
 use redress_common::aws::state_table::PolicySetName;
 
+use super::release;
 use super::settings::{LockMode, Permissions, PolicySet, Settings, a_year};
 use crate::args::DeployInit;
 use crate::output::{Answer, Output};
@@ -45,10 +46,10 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
     let pilot = ask.text("--pilot-unit", "The unit that goes first (none)", given.pilot_unit, Some(""))?;
     let release =
         ask.text("--release", "The release folder", given.release.map(|path| path.display().to_string()), None)?;
-    let email = ask.text("--notify-email", "Who is told by e-mail (nobody)", given.notify_email, Some(""))?;
     // As the settings are read: beside the file, or a whole path.
     let found = release::architecture(&file.parent().unwrap_or(Path::new("")).join(&release));
     let architecture = given.architecture.map(crate::args::Processor::architecture).or(found).unwrap_or_default();
+    let email = ask.text("--notify-email", "Who is told by e-mail (nobody)", given.notify_email, Some(""))?;
     let prefix = match given.external_id_prefix {
         Some(prefix) => prefix,
         None => rand::rng().random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -81,7 +82,6 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
     // What cannot be read back is not written.
     Settings::parse(&text, file)?;
     save(file, &text)?;
-    output.progress("the file holds a secret, external_id_prefix; it is readable by you alone");
     if let Some(found) = found.filter(|found| *found != architecture) {
         output.progress(&format!(
             "the release is for {}, and the settings say {}: `redress deploy apply` will refuse that",
@@ -89,6 +89,7 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
             architecture.as_str()
         ));
     }
+    output.progress("the file holds a secret, external_id_prefix; it is readable by you alone");
     let told = serde_json::json!({ "Settings": file, "Administrator": settings.administrator });
     Answer::new(&told, format!("wrote {}\nnext: redress deploy plan\n", file.display()))
 }
@@ -158,8 +159,8 @@ mod tests {
 
     use super::*;
     use crate::args::{Arguments, Command, Deploy};
-
     use crate::deploy::settings::Architecture;
+
     fn init(folder: &Path, more: &[&str]) -> Result<Answer, Problem> {
         let all = [
             "redress",
@@ -200,7 +201,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn the_processor_is_the_releases_unless_somebody_says_otherwise() {
         let folder = tempfile::tempdir().unwrap();
         let written = |more: &[&str]| {
@@ -215,6 +215,7 @@ mod tests {
         assert_eq!(written(&["--architecture", "arm64"]), Architecture::Arm64);
     }
 
+    #[test]
     fn what_is_wrong_is_told_and_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
         for (more, said) in [
