@@ -408,8 +408,8 @@ async fn set_by_hand(site: &Site) {
     let set = json!({ "StackSetName": "redress-member" });
     let found = call("DescribeStackSet", &set).await;
     let parameters = with(&found["StackSet"]["Parameters"], "CriticalTags", GOLD);
-    let mut operation = call("UpdateStackSet", &update(&set, parameters)).await;
-    operation["StackSetName"] = set["StackSetName"].clone();
+    let begun = call("UpdateStackSet", &update(&set, parameters)).await;
+    let operation = json!({ "StackSetName": "redress-member", "OperationId": begun["OperationId"] });
     world
         .eventually("the stack set is updated by hand", async || {
             let found = call("DescribeStackSetOperation", &operation).await;

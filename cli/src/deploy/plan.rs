@@ -214,8 +214,8 @@ mod tests {
 
     use super::*;
     use crate::deploy::release::tests::release;
+    use crate::deploy::sets;
     use crate::deploy::settings::tests::settings;
-    use crate::deploy::{sets, stacks};
 
     #[test]
     fn what_was_set_by_hand_is_told_where_an_update_keeps_it_and_not_where_it_is_made_again() {
