@@ -174,10 +174,19 @@ pub(crate) enum Deploy {
     )]
     Init(Box<DeployInit>),
     /// What `apply` would do, where, and what it costs a month. Changes nothing.
-    #[command(after_help = "Examples:\n  redress deploy plan\n  redress deploy plan --json | jq .Changes")]
+    #[command(after_help = "Examples:
+  redress deploy plan
+  redress deploy plan --json | jq .Changes
+  redress deploy plan --json | jq .Kept      what was set on the stacks by hand, and stays
+
+A release for another processor than `architecture` names is refused.")]
     Plan(DeployPlace),
     /// Brings the release about: administrator account, pilot unit, everyone. Goes on where it stopped.
-    #[command(after_help = "Example:\n  redress deploy apply")]
+    #[command(after_help = "Example:
+  redress deploy apply
+
+A parameter that is no key of redress.toml keeps the value that the deployed stack or stack set has.
+A release for another processor than `architecture` names is refused before anything is changed.")]
     Apply(DeployPlace),
     /// Every account and Region, and whether the release is there. Ends with 1 when something is not current.
     #[command(
@@ -185,7 +194,11 @@ pub(crate) enum Deploy {
     )]
     Status(DeployPlace),
     /// The same as `apply` with another release, which the settings name then.
-    #[command(after_help = "Example:\n  redress deploy upgrade --release redress-0.2.0")]
+    #[command(after_help = "Example:
+  redress deploy upgrade --release redress-0.2.0
+
+A parameter that is no key of redress.toml keeps the value that the deployed stack or stack set has.
+A release for another processor than `architecture` names is refused before anything is changed.")]
     Upgrade {
         /// The new release's folder.
         #[arg(long)]
@@ -252,7 +265,7 @@ pub(crate) struct DeployInit {
     /// The release's folder.
     #[arg(long)]
     pub(crate) release: Option<PathBuf>,
-    /// The functions' processor.
+    /// The functions' processor. By default that of the release, or arm64 where the release is not there yet.
     #[arg(long)]
     pub(crate) architecture: Option<Processor>,
     /// What may be done at first.
@@ -969,6 +982,10 @@ pub(crate) struct Doctor {
     pub(crate) parallel: u8,
 }
 
+/// What the reconciler releases of a campaign in an hour (`PER_HOUR` of `admin/src/reconcile/waiting.rs`). The api
+/// refuses more than this, and more than one account's hourly budget.
+const MOST_PER_HOUR: i64 = 400;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Campaign {
     /// Lists a control's open findings and what policy would do with them, and puts them aside. Changes no resource.
@@ -984,8 +1001,9 @@ pub(crate) enum Campaign {
         /// Only this account; may be given more than once.
         #[arg(long = "account")]
         accounts: Vec<AccountId>,
-        /// At most so many findings an hour.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        /// At most so many findings an hour: no more than limit AccountPerHour (200 unless it was changed), and never
+        /// more than 400.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_PER_HOUR))]
         per_hour: u32,
         /// Why; goes into the ledger.
         #[arg(long)]
@@ -1238,6 +1256,17 @@ mod tests {
     #[test]
     fn the_long_help_lists_the_exit_codes() {
         assert!(Arguments::command().render_long_help().to_string().contains("3  refused"));
+    }
+
+    #[test]
+    fn a_campaign_is_not_planned_faster_than_the_api_ever_lets_it_be() {
+        let plan = |per_hour: &str| {
+            let asked =
+                ["redress", "campaign", "plan", "a", "--control", "S3.8", "--reason", "r", "--per-hour", per_hour];
+            Arguments::try_parse_from(asked).map(|_| ()).map_err(|error| error.exit_code())
+        };
+        assert_eq!((plan("1"), plan("400")), (Ok(()), Ok(())));
+        assert_eq!((plan("0"), plan("401")), (Err(2), Err(2)));
     }
 
     #[test]

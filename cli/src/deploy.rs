@@ -15,6 +15,7 @@ mod documents;
 mod gate;
 mod hub;
 mod init;
+mod kept;
 mod plan;
 mod release;
 mod remains;

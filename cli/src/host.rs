@@ -285,7 +285,7 @@ In another terminal, in a folder of your own:
 {alias}  eval "$(redress lab env --account {administrator})"
   redress deploy init --yes --organization {id} --administrator {administrator} --home-region {home} \
     --further-region {FURTHER} --target-unit {workloads}{pilot} --policy-set standard \
-    --architecture {architecture} --no-deletion-protection --release {folder}
+    --no-deletion-protection --release {folder}
   redress deploy plan
   redress deploy apply
   redress deploy status
@@ -296,7 +296,6 @@ Then it is a lab as any other: redress lab break, redress audit list. Ctrl-C end
         home = organisation.region,
         id = organisation.id,
         alias = alias(),
-        architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" },
         folder = folder.display(),
     ))
 }

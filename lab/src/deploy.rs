@@ -68,7 +68,7 @@ pub enum DeployError {
 }
 
 /// The architecture that the lab's functions run on: this machine's.
-const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+pub(crate) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
 /// One of a member's Config rules.
 struct ConfigRule {

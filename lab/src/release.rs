@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::deploy::ARCHITECTURE;
 use crate::template::{Template, TemplateError};
 
 /// The folder could not be written.
@@ -72,7 +73,7 @@ pub fn save(folder: &Path, version: &str, files: &BTreeMap<String, String>) -> R
         put(&folder.join(path), content)?;
         hashes.insert(path.clone(), hex::encode(Sha256::digest(content.as_bytes())));
     }
-    let list = json!({ "version": version, "git": "lab", "files": hashes });
+    let list = json!({ "version": version, "git": "lab", "architecture": ARCHITECTURE, "files": hashes });
     put(&folder.join("release.json"), &serde_json::to_string_pretty(&list)?)?;
     let sums: String = hashes.iter().map(|(path, hash)| format!("{hash}  {path}\n")).collect();
     put(&folder.join("SHA256SUMS"), &sums)

@@ -79,6 +79,12 @@ impl Template {
         self.0["Parameters"].get(name).is_some()
     }
 
+    /// Whether CloudFormation shows the value of this parameter to nobody (`NoEcho`).
+    #[must_use]
+    pub fn hides(&self, name: &str) -> bool {
+        scalar(&self.0["Parameters"][name]["NoEcho"]) == "true"
+    }
+
     /// A value of this template with every intrinsic function resolved. `None` is `AWS::NoValue`.
     ///
     /// # Errors

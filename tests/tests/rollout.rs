@@ -258,6 +258,7 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
         write_release(&site.path("one"), "0.1.0", false);
         write_release(&site.path("two"), "0.2.0", true);
         init(&site).await;
+        a_release_for_another_processor_is_refused(&site).await;
 
         let mark = site.mark();
         let planned = site.json(&["deploy", "plan"]).await;
@@ -293,8 +294,10 @@ fn an_empty_organisation_is_deployed_upgraded_under_load_and_left_with_its_evide
         site.say("applied again");
 
         rules_come_back(&site).await;
+        set_by_hand(&site).await;
         site.disable_a_rule().await;
         upgrade(&site, &members).await;
+        what_was_set_by_hand_is_kept(&site, &members).await;
         site.has_its_rules().await;
         destroy(&site, &members).await;
         clear(&site, &members).await;
@@ -350,6 +353,98 @@ async fn init(site: &Site) {
         "one",
     ];
     assert!(site.run(&arguments).await.status.success());
+}
+
+/// The release is for this machine's processor. Settings that name the other one would leave every function dead.
+async fn a_release_for_another_processor_is_refused(site: &Site) {
+    let settings = std::fs::read_to_string(site.path("redress.toml")).unwrap();
+    let line = |processor: &str| format!("architecture = \"{processor}\"\n");
+    let processors = ["arm64", "x86_64"];
+    let own = processors.into_iter().find(|one| settings.contains(&line(one))).unwrap();
+    let other = processors.into_iter().find(|one| *one != own).unwrap();
+    std::fs::write(site.path("other.toml"), settings.replace(&line(own), &line(other))).unwrap();
+    for command in ["plan", "apply"] {
+        let mark = site.mark();
+        let refused = site.run(&["deploy", command, "--settings", "other.toml"]).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!((refused.status.code(), site.changes_since(mark)), (Some(3), Vec::new()), "{said}");
+        assert!(said.contains(own) && said.contains(other), "{said}");
+    }
+}
+
+const GOLD: &str = "Tier=gold";
+
+/// Somebody sets parameters that are no keys of the settings: of the administrator account's stack, and of a stack set.
+async fn set_by_hand(site: &Site) {
+    let world = &site.world;
+    let call = async |operation: &str, parameters: &Value| {
+        world.call(ADMINISTRATOR, "cloudformation", operation, parameters.clone()).await.unwrap()
+    };
+    // As the console sends them: one has a value, the others keep theirs.
+    let with = |deployed: &Value, name: &str, value: &str| -> Value {
+        let others = deployed.as_array().unwrap().iter().map(|one| &one["ParameterKey"]).filter(|key| **key != name);
+        let others = others.map(|key| json!({ "ParameterKey": key, "UsePreviousValue": true }));
+        others.chain([json!({ "ParameterKey": name, "ParameterValue": value })]).collect()
+    };
+    let update = |named: &Value, parameters: Value| {
+        let mut update = named.clone();
+        update["UsePreviousTemplate"] = json!(true);
+        update["Parameters"] = parameters;
+        update["Capabilities"] = json!(["CAPABILITY_NAMED_IAM"]);
+        update
+    };
+
+    let stack = json!({ "StackName": "redress-administrator" });
+    let found = call("DescribeStacks", &stack).await;
+    let parameters = with(&found["Stacks"][0]["Parameters"], "OperatorsApprove", "false");
+    call("UpdateStack", &update(&stack, parameters)).await;
+    world
+        .eventually("the stack is updated by hand", async || {
+            let found = call("DescribeStacks", &stack).await;
+            (found["Stacks"][0]["StackStatus"] == "UPDATE_COMPLETE").then_some(())
+        })
+        .await;
+
+    let set = json!({ "StackSetName": "redress-member" });
+    let found = call("DescribeStackSet", &set).await;
+    let parameters = with(&found["StackSet"]["Parameters"], "CriticalTags", GOLD);
+    let begun = call("UpdateStackSet", &update(&set, parameters)).await;
+    let operation = json!({ "StackSetName": "redress-member", "OperationId": begun["OperationId"] });
+    world
+        .eventually("the stack set is updated by hand", async || {
+            let found = call("DescribeStackSetOperation", &operation).await;
+            (found["StackSetOperation"]["Status"] == "SUCCEEDED").then_some(())
+        })
+        .await;
+
+    let planned = site.json(&["deploy", "plan"]).await;
+    assert_eq!(planned["Changes"], json!([]), "it is not the settings' business");
+    let kept = planned["Kept"].as_array().unwrap().iter();
+    let kept: Vec<[&Value; 3]> = kept.map(|one| ["Name", "Parameter", "Value"].map(|field| &one[field])).collect();
+    assert_eq!(
+        kept,
+        [
+            ["stack redress-administrator", "OperatorsApprove", "false"],
+            ["stack set redress-member", "CriticalTags", GOLD]
+        ]
+    );
+    site.say("parameters are set by hand");
+}
+
+/// In every wave, also in the one that gets the template and the parameters that the set has already.
+async fn what_was_set_by_hand_is_kept(site: &Site, members: &[String]) {
+    let values = async |account: &str, name: &str| -> Vec<Value> {
+        let found = site.world.call(account, "cloudformation", "DescribeStacks", json!({})).await.unwrap();
+        let stacks = found["Stacks"].as_array().unwrap().iter();
+        let parameters = stacks.filter_map(|stack| stack["Parameters"].as_array()).flatten();
+        let values = parameters.filter(|one| one["ParameterKey"] == name).map(|one| one["ParameterValue"].clone());
+        values.collect()
+    };
+    let told = values(ADMINISTRATOR, "OperatorsApprove").await;
+    assert_eq!(told, ["false", "false"], "the stack, and the one that it nests");
+    for account in members {
+        assert_eq!(values(account.as_str(), "CriticalTags").await, [GOLD], "{account}");
+    }
 }
 
 /// An upgrade in the middle of remediations.

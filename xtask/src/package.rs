@@ -24,7 +24,8 @@ const PACKAGES: [&str; 2] = ["redress-admin", "redress-member"];
 /// What is asked for.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Asked {
-    /// Another target than this machine's, such as `aarch64-unknown-linux-gnu` (needs a linker for it).
+    /// Another target than this machine's, such as `aarch64-unknown-linux-gnu` (needs a linker for it). `redress
+    /// deploy` takes the release only where `architecture` of its settings names the same processor.
     #[arg(long)]
     target: Option<String>,
     /// Takes the functions' binaries from this folder, and builds nothing.
@@ -35,6 +36,8 @@ pub(crate) struct Asked {
 /// Builds, puts the release together, and says how big each function is.
 pub(crate) fn run(phases: &Phases, asked: &Asked) -> Result<(), String> {
     let functions = functions()?;
+    // Before the build, which takes half an hour.
+    release::architecture(&target(asked)?)?;
     let binaries = match &asked.binaries {
         Some(folder) => folder.clone(),
         None => build(phases, asked.target.as_deref())?,

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::time;
-use super::verify::{Checked, Material};
+use super::verify::{Material, Standing};
 use crate::output::{Style, Text, Tone};
 use crate::problem::Problem;
 
@@ -192,7 +192,7 @@ fn spans(records: &[Record]) -> Vec<Span> {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Completeness {
-    pub(super) result: Checked,
+    pub(super) result: Standing,
     /// Why it is not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -236,11 +236,11 @@ impl Completeness {
             }
         }
         let (result, why) = if !given {
-            (Checked::NotChecked, Some("give --cloudtrail".to_owned()))
+            (Standing::NotChecked, Some("give --cloudtrail".to_owned()))
         } else if events.of_account == 0 {
-            (Checked::NotChecked, Some(format!("the files hold no event of account {}", material.account)))
+            (Standing::NotChecked, Some(format!("the files hold no event of account {}", material.account)))
         } else {
-            (Checked::of(unexplained.is_empty()), None)
+            (Standing::of(unexplained.is_empty()), None)
         };
         Self {
             result,
@@ -259,7 +259,7 @@ impl Completeness {
     pub(super) fn render(&self, style: Style) -> String {
         let title = self.result.render(["complete", "INCOMPLETE"], self.why.as_deref(), style);
         let mut text = format!("Completeness against CloudTrail: {title}\n");
-        if self.result == Checked::NotChecked {
+        if self.result == Standing::NotChecked {
             return text;
         }
         let said = |count: usize, what: &str| if count == 0 { String::new() } else { format!("{count} {what}") };
@@ -336,16 +336,16 @@ mod tests {
     #[test]
     fn a_change_within_a_remediation_is_explained_and_any_other_is_listed() {
         let within = judged(&[event(500), event(42 - SLACK_MS), event(840 + SLACK_MS)], &fixture::verified());
-        assert_eq!((within.result, within.changes), (Checked::Holds, 3));
+        assert_eq!((within.result, within.changes), (Standing::Holds, 3));
         for outside in [41 - SLACK_MS, 841 + SLACK_MS] {
             let judged = judged(&[event(500), event(outside)], &fixture::verified());
-            assert_eq!(judged.result, Checked::Fails, "{outside}");
+            assert_eq!(judged.result, Standing::Fails, "{outside}");
             assert_eq!(
                 judged.unexplained.iter().map(|one| one.event_id.clone()).collect::<Vec<_>>(),
                 [format!("e{outside}")]
             );
         }
-        assert_eq!(judged(&[event(500)], &[]).result, Checked::Fails, "a ledger that knows nothing explains nothing");
+        assert_eq!(judged(&[event(500)], &[]).result, Standing::Fails, "a ledger that knows nothing explains nothing");
     }
 
     #[test]
@@ -359,12 +359,12 @@ mod tests {
             with(&outside, &format!("{issuer}/accountId"), json!("333333333333")),
             with(&outside, "/recipientAccountId", json!("333333333333")),
         ] {
-            assert_eq!(judged(&[other.clone(), event(500)], &fixture::verified()).result, Checked::Holds, "{other}");
+            assert_eq!(judged(&[other.clone(), event(500)], &fixture::verified()).result, Standing::Holds, "{other}");
         }
         let mut refused = outside.clone();
         refused.as_object_mut().unwrap().insert("errorCode".to_owned(), json!("AccessDenied"));
-        assert_eq!(judged(&[refused, event(500)], &fixture::verified()).result, Checked::Holds);
-        assert_eq!(judged(&[outside], &fixture::verified()).result, Checked::Fails);
+        assert_eq!(judged(&[refused, event(500)], &fixture::verified()).result, Standing::Holds);
+        assert_eq!(judged(&[outside], &fixture::verified()).result, Standing::Fails);
     }
 
     #[test]
@@ -375,14 +375,14 @@ mod tests {
             with(&put, "/requestParameters/bucketName", json!(bucket))
         };
         let result = |event: Value| judged(&[event], &fixture::verified()).result;
-        assert_eq!(result(put("security-remediation-logs-222222222222-eu-central-1")), Checked::Holds);
-        assert_eq!(result(put("security-remediation-logs-333333333333-eu-central-1")), Checked::Fails);
-        assert_eq!(result(put("my-bucket")), Checked::Fails);
+        assert_eq!(result(put("security-remediation-logs-222222222222-eu-central-1")), Standing::Holds);
+        assert_eq!(result(put("security-remediation-logs-333333333333-eu-central-1")), Standing::Fails);
+        assert_eq!(result(put("my-bucket")), Standing::Fails);
         let mut log = with(&outside, "/eventSource", json!("logs.amazonaws.com"));
         log = with(&log, "/eventName", json!("CreateLogStream"));
         log = with(&log, "/requestParameters", json!({ "logGroupName": "/aws/lambda/redress-remediate" }));
-        assert_eq!(result(log.clone()), Checked::Holds);
-        assert_eq!(result(with(&log, "/requestParameters/logGroupName", json!("/aws/lambda/other"))), Checked::Fails);
+        assert_eq!(result(log.clone()), Standing::Holds);
+        assert_eq!(result(with(&log, "/requestParameters/logGroupName", json!("/aws/lambda/other"))), Standing::Fails);
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
         let records = fixture::verified();
         // The record `Claimed` was forgotten, too: what is left is the end of a remediation.
         let judged = judged(&[event(-3 * SLACK_MS), event(800), event(100 * SLACK_MS)], &records[2..]);
-        assert_eq!((judged.result, judged.older, judged.later), (Checked::Holds, 1, 1));
+        assert_eq!((judged.result, judged.older, judged.later), (Standing::Holds, 1, 1));
     }
 
     #[test]
@@ -415,9 +415,9 @@ mod tests {
     fn without_files_or_without_an_event_of_the_account_nothing_is_checked() {
         let material = material(&fixture::verified(), &[]);
         let none = Completeness::of(None, &material);
-        assert_eq!(none.result, Checked::NotChecked);
+        assert_eq!(none.result, Standing::NotChecked);
         assert!(none.render(Style::PLAIN).contains("not checked: give --cloudtrail"), "{}", none.render(Style::PLAIN));
-        assert_eq!(Completeness::of(Some(&Events::default()), &material).result, Checked::NotChecked);
+        assert_eq!(Completeness::of(Some(&Events::default()), &material).result, Standing::NotChecked);
     }
 
     #[test]

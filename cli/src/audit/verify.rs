@@ -33,13 +33,13 @@ const AHEAD_MS: i64 = 5 * 60_000;
 
 /// How one of the verdicts came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) enum Checked {
+pub(super) enum Standing {
     Holds,
     Fails,
     NotChecked,
 }
 
-impl Checked {
+impl Standing {
     pub(super) const fn of(holds: bool) -> Self {
         if holds { Self::Holds } else { Self::Fails }
     }
@@ -190,7 +190,7 @@ struct Keys {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Checkpoints {
-    result: Checked,
+    result: Standing,
     /// Why they are not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -249,7 +249,7 @@ impl<'a> Places<'a> {
 }
 
 impl Checkpoints {
-    fn none(result: Checked, why: Option<String>, key: String) -> Self {
+    fn none(result: Standing, why: Option<String>, key: String) -> Self {
         Self {
             result,
             why,
@@ -269,7 +269,7 @@ impl Checkpoints {
 
     /// Judges them, and gives the newest in which nothing is wrong.
     fn of<'a>(material: &'a Material, keys: &Keys) -> (Self, Option<&'a Extract>) {
-        let not_checked = |why: String| (Self::none(Checked::NotChecked, Some(why), keys.from.clone()), None);
+        let not_checked = |why: String| (Self::none(Standing::NotChecked, Some(why), keys.from.clone()), None);
         let found = match &material.checkpoints {
             Err(why) => return not_checked(why.clone()),
             Ok(found) if found.seen.is_empty() && found.strange.is_empty() => {
@@ -277,7 +277,7 @@ impl Checkpoints {
             }
             Ok(found) => found,
         };
-        let mut told = Self { faults: found.strange.clone(), ..Self::none(Checked::Holds, None, keys.from.clone()) };
+        let mut told = Self { faults: found.strange.clone(), ..Self::none(Standing::Holds, None, keys.from.clone()) };
         let places = Places::of(&material.records);
         let mut numbered: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
         for seen in &found.seen {
@@ -305,7 +305,7 @@ impl Checkpoints {
         told.last_number = numbered.last_key_value().map(|(number, _)| *number);
         told.first_at = times().min().map(time);
         told.last_at = times().max().map(time);
-        told.result = Checked::of(told.faults.is_empty());
+        told.result = Standing::of(told.faults.is_empty());
         (told, newest)
     }
 
@@ -368,7 +368,7 @@ impl Checkpoints {
     fn render(&self, style: Style) -> String {
         let title = self.result.render(["hold", "DO NOT HOLD"], self.why.as_deref(), style);
         let mut text = format!("Checkpoints of the chain: {title}\n");
-        if self.result == Checked::NotChecked {
+        if self.result == Standing::NotChecked {
             return text;
         }
         let numbers = match (self.first_number, self.last_number, &self.first_at, &self.last_at) {
@@ -403,7 +403,7 @@ impl Checkpoints {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Freshness {
-    result: Checked,
+    result: Standing,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     /// The newest checkpoint in which nothing is wrong.
@@ -418,7 +418,7 @@ struct Freshness {
 impl Freshness {
     fn of(newest: Option<&Extract>, material: &Material, given: bool, now: Timestamp, max_age: SignedDuration) -> Self {
         let none = Self {
-            result: Checked::NotChecked,
+            result: Standing::NotChecked,
             why: None,
             newest_number: None,
             newest_at: None,
@@ -433,7 +433,7 @@ impl Freshness {
                 Ok(_) => "there is no checkpoint in which nothing is wrong".to_owned(),
             };
             // Who brings a key expects checkpoints; and of those that there are, one must be good.
-            let result = if given || material.checkpoints.is_ok() { Checked::Fails } else { Checked::NotChecked };
+            let result = if given || material.checkpoints.is_ok() { Standing::Fails } else { Standing::NotChecked };
             return Self { result, why: Some(why), ..none };
         };
         let statement = &newest.statement;
@@ -445,7 +445,7 @@ impl Freshness {
             (i128::from(age) > max_age.as_millis()).then(|| "no newer checkpoint was made".to_owned())
         };
         Self {
-            result: Checked::of(why.is_none()),
+            result: Standing::of(why.is_none()),
             why,
             newest_number: Some(statement.number),
             newest_at: Some(time(statement.at)),
@@ -458,7 +458,7 @@ impl Freshness {
     fn render(&self, style: Style) -> String {
         let title = self.result.render(["fresh", "STALE"], self.why.as_deref(), style);
         let (Some(number), Some(at), Some(seconds)) = (self.newest_number, &self.newest_at, self.age_seconds) else {
-            let why = self.why.as_deref().filter(|_| self.result == Checked::Fails);
+            let why = self.why.as_deref().filter(|_| self.result == Standing::Fails);
             return format!("Freshness: {title}{}\n", why.map(|why| format!(": {why}")).unwrap_or_default());
         };
         let (is, may_be) = (age(seconds.saturating_mul(1000)), age(self.max_age_seconds.saturating_mul(1000)));
@@ -499,7 +499,7 @@ impl Verdicts {
         self.integrity.is_intact()
             && [self.checkpoints.result, self.completeness.result, self.freshness.result]
                 .iter()
-                .all(|result| *result != Checked::Fails)
+                .all(|result| *result != Standing::Fails)
     }
 
     fn render(&self, style: Style) -> String {
@@ -818,10 +818,10 @@ pub(super) mod tests {
         let records = fixture::verified();
         let material = material(&records, &fixture::checkpoints(&records, &[2, 3]));
         let at = |now: i64| judged_at(&material, &keys(7), now).freshness.result;
-        assert_eq!(at(NOW + 3 * QUARTER_MS), Checked::Holds);
-        assert_eq!(at(NOW + 3 * QUARTER_MS + 1), Checked::Fails);
-        assert_eq!(at(NOW - AHEAD_MS), Checked::Holds);
-        assert_eq!(at(NOW - AHEAD_MS - 1), Checked::Fails);
+        assert_eq!(at(NOW + 3 * QUARTER_MS), Standing::Holds);
+        assert_eq!(at(NOW + 3 * QUARTER_MS + 1), Standing::Fails);
+        assert_eq!(at(NOW - AHEAD_MS), Standing::Holds);
+        assert_eq!(at(NOW - AHEAD_MS - 1), Standing::Fails);
         let stale = judged_at(&material, &keys(7), NOW + 8 * QUARTER_MS);
         assert!(!stale.hold() && stale.integrity.is_intact(), "{stale:?}");
         insta::assert_snapshot!(stale.freshness.render(Style::PLAIN));

@@ -31,6 +31,7 @@ struct Done {
 pub(crate) async fn run(rollout: &Rollout, output: Output) -> Result<Answer, Problem> {
     let progress = move |text: &str| output.progress(&format!("  {text}"));
     let mut done = Done { release: rollout.blueprint.release.clone(), ..Done::default() };
+    rollout.release.suits(rollout.settings.architecture)?;
     output.progress(&format!("release {}: every file is what was released", rollout.blueprint.release));
     clear(rollout).await?;
     upload(rollout, &mut done, &progress).await?;
@@ -161,11 +162,12 @@ async fn wave(rollout: &Rollout, wave: &Wave, done: &mut Done, output: Output) -
     let has_members =
         members.is_some_and(|found| found.instances.keys().any(|(account, _)| wave.accounts.contains(account)));
     for set in rollout.blueprint.order(has_members) {
-        let need = Need::of(set, wave, found.get(set.name.as_str()).and_then(Option::as_ref));
+        let there = found.get(set.name.as_str()).and_then(Option::as_ref);
+        let need = Need::of(set, wave, there);
         if need.is_nothing() {
             continue;
         }
-        apply(rollout, set, wave, &need, &progress).await?;
+        apply(rollout, set, wave, &need, there, &progress).await?;
         done.changed.push(format!("stack set {} in wave {}", set.name, wave.name));
         let now = rollout.sets.find(&set.name).await?;
         let left = Need::of(set, wave, now.as_ref());
@@ -176,8 +178,15 @@ async fn wave(rollout: &Rollout, wave: &Wave, done: &mut Done, output: Output) -
     pass(rollout, wave, done, &progress).await
 }
 
-/// What a wave needs of one set.
-async fn apply(rollout: &Rollout, set: &Set, wave: &Wave, need: &Need, progress: &dyn Fn(&str)) -> Result<(), Problem> {
+/// What a wave needs of one set, of which there is what was `found`.
+async fn apply(
+    rollout: &Rollout,
+    set: &Set,
+    wave: &Wave,
+    need: &Need,
+    found: Option<&Found>,
+    progress: &dyn Fn(&str),
+) -> Result<(), Problem> {
     let version = &rollout.blueprint.version;
     let after = match &set.after {
         Some(name) => rollout.sets.find(name).await?.map(|found| found.arn),
@@ -188,7 +197,11 @@ async fn apply(rollout: &Rollout, set: &Set, wave: &Wave, need: &Need, progress:
     }
     if need.update || !need.outdated.is_empty() {
         progress(&format!("stack set {}: updating {} stacks", set.name, need.outdated.len()));
-        rollout.sets.update(set, version, after.as_deref(), wave, need.update).await?;
+        let deployed = found.map(|found| found.parameters.clone()).unwrap_or_default();
+        for one in set.kept(&deployed) {
+            progress(&format!("kept: {one}"));
+        }
+        rollout.sets.update(set, version, after.as_deref(), wave, need.update, &deployed).await?;
     }
     if !need.missing.is_empty() {
         progress(&format!("stack set {}: creating {} stacks", set.name, need.missing.len()));

@@ -10,6 +10,7 @@ use redress_common::names;
 use serde_json::json;
 
 use super::documents;
+use super::kept::{self, Declared, Kept};
 use super::release::{self, Release, Source};
 use super::settings::Settings;
 use crate::problem::Problem;
@@ -27,9 +28,24 @@ pub(crate) const RULES: (Option<&str>, Option<&str>) = (Some("AutomationRules"),
 pub(crate) struct Stack {
     pub(crate) name: &'static str,
     pub(crate) url: String,
+    /// What the settings say.
     pub(crate) parameters: BTreeMap<String, String>,
+    /// All parameters that the template has.
+    pub(crate) declared: BTreeMap<String, Declared>,
     /// Of everything above.
     pub(crate) digest: String,
+}
+
+impl Stack {
+    /// The parameters that keep the values that they have where it is `deployed`.
+    pub(crate) fn keeps(&self, deployed: &BTreeMap<String, String>) -> Vec<&str> {
+        kept::names(&self.declared, &self.parameters, deployed)
+    }
+
+    /// Those of them that are not at their defaults.
+    pub(crate) fn kept(&self, deployed: &BTreeMap<String, String>) -> Vec<Kept> {
+        kept::told(&format!("stack {}", self.name), &self.declared, &self.parameters, deployed)
+    }
 }
 
 /// A stack set.
@@ -38,11 +54,26 @@ pub(crate) struct Set {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) url: String,
+    /// What the settings say.
     pub(crate) parameters: BTreeMap<String, String>,
+    /// All parameters that the template has.
+    pub(crate) declared: BTreeMap<String, Declared>,
     pub(crate) regions: Vec<Region>,
     /// Which stack set is deployed before this one, where an account joins.
     pub(crate) after: Option<String>,
     pub(crate) digest: String,
+}
+
+impl Set {
+    /// The parameters that keep the values that they have where it is `deployed`.
+    pub(crate) fn keeps(&self, deployed: &BTreeMap<String, String>) -> Vec<&str> {
+        kept::names(&self.declared, &self.parameters, deployed)
+    }
+
+    /// Those of them that are not at their defaults.
+    pub(crate) fn kept(&self, deployed: &BTreeMap<String, String>) -> Vec<Kept> {
+        kept::told(&format!("stack set {}", self.name), &self.declared, &self.parameters, deployed)
+    }
 }
 
 /// What a stack set is for.
@@ -115,8 +146,16 @@ impl Blueprint {
             let digest = digest(&text, &BTreeMap::new());
             uploads.push(Upload { region: home.clone(), key, from: Origin::Text(text) });
             let after = sets.last().map(|set| set.name.clone());
-            let parameters = BTreeMap::new();
-            sets.push(Set { name, kind: Kind::Documents, url, parameters, regions: all.clone(), after, digest });
+            sets.push(Set {
+                name,
+                kind: Kind::Documents,
+                url,
+                parameters: BTreeMap::new(),
+                declared: BTreeMap::new(),
+                regions: all.clone(),
+                after,
+                digest,
+            });
         }
         for (name, kind, file) in [
             ("redress-member", Kind::Member, release::MEMBER),
@@ -127,12 +166,12 @@ impl Blueprint {
             if regions.is_empty() {
                 continue;
             }
-            let (url, parameters, digest) = place.template(file)?;
+            let Content { url, parameters, declared, digest } = place.template(file)?;
             let after = sets.last().map(|set| set.name.clone());
-            sets.push(Set { name: name.to_owned(), kind, url, parameters, regions, after, digest });
+            sets.push(Set { name: name.to_owned(), kind, url, parameters, declared, regions, after, digest });
         }
-        let (url, parameters, digest) = place.template(release::ADMINISTRATOR)?;
-        let stack = Stack { name: ADMINISTRATOR_STACK, url, parameters, digest };
+        let Content { url, parameters, declared, digest } = place.template(release::ADMINISTRATOR)?;
+        let stack = Stack { name: ADMINISTRATOR_STACK, url, parameters, declared, digest };
         Ok(Self { version: release.version.clone(), release: release.id.clone(), uploads, stack, sets })
     }
 
@@ -154,6 +193,14 @@ impl Blueprint {
     }
 }
 
+/// What a stack or stack set is made of.
+struct Content {
+    url: String,
+    parameters: BTreeMap<String, String>,
+    declared: BTreeMap<String, Declared>,
+    digest: String,
+}
+
 struct Place<'a> {
     settings: &'a Settings,
     release: &'a Release,
@@ -172,13 +219,14 @@ impl Place<'_> {
         format!("https://s3.{home}.{suffix}/{}/{key}", names::artifact_bucket(&settings.administrator, home))
     }
 
-    /// A template's URL, parameters, and the digest of both.
-    fn template(&self, file: &str) -> Result<(String, BTreeMap<String, String>, String), Problem> {
+    /// A template of the release, with what the settings say of its parameters.
+    fn template(&self, file: &str) -> Result<Content, Problem> {
         let source = self.release.templates.get(file);
         let source = source.ok_or_else(|| Problem::failed(format!("the release has no templates/{file}")))?;
         let parameters = self.parameters(file, source)?;
         let digest = digest(&source.text, &parameters);
-        Ok((self.url(&self.key(&format!("templates/{file}"))), parameters, digest))
+        let url = self.url(&self.key(&format!("templates/{file}")));
+        Ok(Content { url, parameters, declared: kept::declared(&source.template), digest })
     }
 
     /// What the settings say of each parameter that a template has; a package's is where it lies.
@@ -277,6 +325,37 @@ pub(crate) mod tests {
         assert!(member.parameters["RecorderKey"].ends_with("/functions/redress-recorder.zip"));
         assert!(blueprint.uploads.iter().any(|upload| upload.key == member.parameters["RecorderKey"]));
         assert!(blueprint.uploads.iter().any(|upload| member.url.ends_with(&upload.key)));
+    }
+
+    #[test]
+    fn what_the_settings_say_nothing_of_keeps_what_it_has_and_what_they_say_does_not() {
+        let blueprint = blueprint(&settings(), "0.1.0");
+        // As CloudFormation shows a stack: all parameters, and secrets hidden.
+        let deployed = |declared: &BTreeMap<String, Declared>, name: &str, value: &str| {
+            let all = declared
+                .iter()
+                .map(|(name, one)| (name.clone(), one.default.clone().unwrap_or_else(|| "****".to_owned())));
+            let mut all: BTreeMap<String, String> = all.collect();
+            all.insert(name.to_owned(), value.to_owned());
+            all
+        };
+        let stack = &blueprint.stack;
+        let now = deployed(&stack.declared, "OperatorsApprove", "false");
+        let keeps = stack.keeps(&now);
+        for kept in ["NotificationDestinations", "OperatorsApprove", "RetentionDays", "Tracing"] {
+            assert!(keeps.contains(&kept), "{kept}");
+        }
+        // Also those whose keys are commented out: the file says that there is none.
+        for ours in ["Architecture", "ConfigAggregator", "ExternalId", "LogRetentionDays", "OrchestratorKey"] {
+            assert!(!keeps.contains(&ours), "{ours}");
+        }
+        let told: Vec<Kept> = stack.kept(&now);
+        assert_eq!(told.iter().map(|one| one.parameter.as_str()).collect::<Vec<_>>(), ["OperatorsApprove"]);
+        let member = &blueprint.sets[4];
+        let now = deployed(&member.declared, "ObjectLockDays", "30");
+        assert!(member.keeps(&now).contains(&"ObjectLockDays") && !member.keeps(&now).contains(&"IncidentLockDays"));
+        assert_eq!(member.kept(&now)[0].value.as_deref(), Some("30"));
+        assert!(member.keeps(&BTreeMap::new()).is_empty(), "what is new takes its default");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `redress deploy init`: asks what is not given, and writes the settings file. Calls AWS for nothing.
+//! `redress deploy init`: asks what is not given, and writes the settings file. Calls AWS for nothing, and looks into
+//! the release, when it is there, for its processor alone.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use rand::RngExt as _;
 use redress_common::aws::state_table::PolicySetName;
 
+use super::release;
 use super::settings::{LockMode, Permissions, PolicySet, Settings, a_year, checkpoint_days};
 use crate::args::DeployInit;
 use crate::output::{Answer, Output};
@@ -44,6 +46,9 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
     let pilot = ask.text("--pilot-unit", "The unit that goes first (none)", given.pilot_unit, Some(""))?;
     let release =
         ask.text("--release", "The release folder", given.release.map(|path| path.display().to_string()), None)?;
+    // As the settings are read: beside the file, or a whole path.
+    let found = release::architecture(&file.parent().unwrap_or(Path::new("")).join(&release));
+    let architecture = given.architecture.map(crate::args::Processor::architecture).or(found).unwrap_or_default();
     let email = ask.text("--notify-email", "Who is told by e-mail (nobody)", given.notify_email, Some(""))?;
     let prefix = match given.external_id_prefix {
         Some(prefix) => prefix,
@@ -60,7 +65,7 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
         pilot_unit: some(pilot).map(|unit| parsed("--pilot-unit", &unit)).transpose()?,
         external_id_prefix: prefix.parse().map_err(|error| Problem::aws("use --external-id-prefix", &error))?,
         release: release.into(),
-        architecture: given.architecture.map_or_else(Default::default, crate::args::Processor::architecture),
+        architecture,
         policy_set: PolicySet(given.policy_set.map_or(PolicySetName::Observe, crate::args::PolicySet::name)),
         log_retention_days: given.log_retention_days,
         incident_lock_days: a_year(),
@@ -80,6 +85,13 @@ pub(crate) fn run(given: DeployInit, file: &Path, output: Output) -> Result<Answ
     // What cannot be read back is not written.
     Settings::parse(&text, file)?;
     save(file, &text)?;
+    if let Some(found) = found.filter(|found| *found != architecture) {
+        output.progress(&format!(
+            "the release is for {}, and the settings say {}: `redress deploy apply` will refuse that",
+            found.as_str(),
+            architecture.as_str()
+        ));
+    }
     output.progress("the file holds a secret, external_id_prefix; it is readable by you alone");
     let told = serde_json::json!({ "Settings": file, "Administrator": settings.administrator });
     Answer::new(&told, format!("wrote {}\nnext: redress deploy plan\n", file.display()))
@@ -150,6 +162,7 @@ mod tests {
 
     use super::*;
     use crate::args::{Arguments, Command, Deploy};
+    use crate::deploy::settings::Architecture;
 
     fn init(folder: &Path, more: &[&str]) -> Result<Answer, Problem> {
         let all = [
@@ -188,6 +201,21 @@ mod tests {
         assert!(init(folder.path(), &[]).unwrap_err().plain().contains("is there already"));
         init(folder.path(), &["--overwrite"]).unwrap();
         assert_ne!(Settings::read(&file).unwrap().external_id_prefix, first.external_id_prefix);
+    }
+
+    #[test]
+    fn the_processor_is_the_releases_unless_somebody_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |more: &[&str]| {
+            init(folder.path(), &[&["--overwrite"][..], more].concat()).unwrap();
+            Settings::read(&folder.path().join("redress.toml")).unwrap().architecture
+        };
+        assert_eq!(written(&[]), Architecture::Arm64, "there is no release yet");
+        std::fs::create_dir(folder.path().join("release")).unwrap();
+        let list = r#"{ "version": "0.1.0", "architecture": "x86_64", "files": {} }"#;
+        std::fs::write(folder.path().join("release/release.json"), list).unwrap();
+        assert_eq!(written(&[]), Architecture::X86);
+        assert_eq!(written(&["--architecture", "arm64"]), Architecture::Arm64);
     }
 
     #[test]

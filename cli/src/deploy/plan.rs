@@ -6,6 +6,7 @@ use super::accounts::Wave;
 use super::automation_rules::Wish;
 use super::blueprint::Blueprint;
 use super::cost::{self, Line};
+use super::kept::Kept;
 use super::rollout::{Rollout, Rules, Survey};
 use super::sets::Need;
 use super::stacks;
@@ -37,11 +38,13 @@ struct Planned<'a> {
     release: &'a str,
     waves: &'a [Wave],
     changes: &'a [Change],
+    kept: &'a [Kept],
     cost: &'a [Line],
     dollars_a_month: f64,
 }
 
 pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Problem> {
+    rollout.release.suits(rollout.settings.architecture)?;
     let survey = rollout.survey().await?;
     let mut changes = changes(&rollout.blueprint, &rollout.organisation.waves, &survey);
     let home = format!("{} {}", rollout.settings.administrator, rollout.settings.home_region);
@@ -61,12 +64,14 @@ pub(crate) async fn run(rollout: &Rollout, style: Style) -> Result<Answer, Probl
         });
     }
     let accounts = rollout.organisation.waves.iter().map(|wave| wave.accounts.len() as u64).sum();
+    let kept = kept(&rollout.blueprint, &survey);
     let lines = cost::lines(accounts, rollout.settings.regions().count() as u64);
     let planned = Planned {
         version: &rollout.blueprint.version,
         release: &rollout.blueprint.release,
         waves: &rollout.organisation.waves,
         changes: &changes,
+        kept: &kept,
         cost: &lines,
         dollars_a_month: cost::monthly(&lines),
     };
@@ -149,6 +154,19 @@ pub(crate) fn changes(blueprint: &Blueprint, waves: &[Wave], survey: &Survey) ->
     changes
 }
 
+/// Pure: what keeps a value that is not its template's default, though the settings say nothing of it.
+pub(crate) fn kept(blueprint: &Blueprint, survey: &Survey) -> Vec<Kept> {
+    let stack = &blueprint.stack;
+    // One that is made again has nothing of the one before.
+    let found = survey.stack.as_ref().filter(|found| stacks::need(stack, Some(*found)) != stacks::Need::Replace);
+    let mut kept = found.map(|found| stack.kept(&found.parameters)).unwrap_or_default();
+    for set in &blueprint.sets {
+        let found = survey.sets.get(&set.name).and_then(Option::as_ref);
+        kept.extend(found.map(|found| set.kept(&found.parameters)).unwrap_or_default());
+    }
+    kept
+}
+
 fn render(planned: &Planned<'_>, home: &str, style: Style) -> String {
     let mut text = style.fields(&[
         ("Release", planned.release.to_owned()),
@@ -174,6 +192,9 @@ fn render(planned: &Planned<'_>, home: &str, style: Style) -> String {
         });
         text.push_str(&style.table(["What", "Name", "Where", "Wave"], rows));
     }
+    for kept in planned.kept {
+        text.push_str(&format!("kept: {kept}\n"));
+    }
     text.push('\n');
     let rows = planned.cost.iter().map(|line| {
         [line.what.into(), line.each.into(), line.count.to_string().into(), format!("${:.2}", line.sum()).into()]
@@ -184,4 +205,61 @@ fn render(planned: &Planned<'_>, home: &str, style: Style) -> String {
         planned.dollars_a_month
     ));
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::deploy::release::tests::release;
+    use crate::deploy::sets;
+    use crate::deploy::settings::tests::settings;
+
+    #[test]
+    fn what_was_set_by_hand_is_told_where_an_update_keeps_it_and_not_where_it_is_made_again() {
+        let (_folder, release) = release("0.1.0");
+        let blueprint = Blueprint::new(&settings(), &release, true).unwrap();
+        let values = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let survey = |status: &str| Survey {
+            stack: Some(stacks::Found {
+                id: "id".to_owned(),
+                status: status.to_owned(),
+                digest: None,
+                has_rules: true,
+                parameters: values("OperatorsApprove", "false"),
+            }),
+            sets: BTreeMap::from([
+                (
+                    "redress-member".to_owned(),
+                    Some(sets::Found { parameters: values("ObjectLockDays", "30"), ..sets::Found::default() }),
+                ),
+                ("redress-member-region".to_owned(), None),
+            ]),
+            missing: BTreeMap::new(),
+        };
+        let told = |status: &str| kept(&blueprint, &survey(status)).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let stack = "OperatorsApprove=false, set outside redress.toml on stack redress-administrator; true by default";
+        let set = "ObjectLockDays=30, set outside redress.toml on stack set redress-member; 0 by default";
+        assert_eq!(told("UPDATE_COMPLETE"), [stack, set]);
+        assert_eq!(told("ROLLBACK_COMPLETE"), [set]);
+
+        let kept = kept(&blueprint, &survey("UPDATE_COMPLETE"));
+        let planned = Planned {
+            version: "0.1.0",
+            release: "0.1.0-abc",
+            waves: &[],
+            changes: &[],
+            kept: &kept,
+            cost: &[],
+            dollars_a_month: 0.0,
+        };
+        let text = render(&planned, "111111111111 us-east-1", Style::PLAIN);
+        assert!(text.contains(&format!("\nkept: {stack}\nkept: {set}\n")), "{text}");
+        let json = serde_json::to_value(&planned).unwrap();
+        let first = serde_json::json!({ "Name": "stack redress-administrator", "Parameter": "OperatorsApprove",
+            "Value": "false", "Default": "true" });
+        assert_eq!(json["Kept"][0], first);
+    }
 }

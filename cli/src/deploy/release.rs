@@ -8,14 +8,31 @@ use redress_common::ledger::sha256_hex;
 use redress_lab::template::Template;
 use serde::Deserialize;
 
+use super::settings::Architecture;
 use crate::problem::Problem;
 
 /// `release.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Contents {
     pub(crate) version: String,
+    /// The functions' processor.
+    architecture: Option<Architecture>,
+    /// The triple that the functions were built for.
+    target: Option<String>,
     /// Each file's SHA-256, by its path in the folder.
     pub(crate) files: BTreeMap<String, String>,
+}
+
+impl Contents {
+    fn architecture(&self) -> Option<Architecture> {
+        // Releases were made that name their target alone.
+        let of_target = || match self.target.as_deref()?.split('-').next()? {
+            "aarch64" => Some(Architecture::Arm64),
+            "x86_64" => Some(Architecture::X86),
+            _ => None,
+        };
+        self.architecture.or_else(of_target)
+    }
 }
 
 /// A release whose files are what its lists say.
@@ -25,6 +42,8 @@ pub(crate) struct Release {
     pub(crate) version: String,
     /// Version and the beginning of the SHA-256 of the list of files: two releases never share one.
     pub(crate) id: String,
+    /// The functions' processor, where the release says it.
+    pub(crate) architecture: Option<Architecture>,
     pub(crate) files: BTreeMap<String, String>,
     pub(crate) templates: BTreeMap<String, Source>,
     /// The runbooks' templates, by name.
@@ -92,12 +111,36 @@ impl Release {
         Ok(Self {
             folder: folder.to_owned(),
             id: format!("{}-{}", contents.version, hash.get(..12).unwrap_or_default()),
+            architecture: contents.architecture(),
             version: contents.version,
             files: contents.files,
             templates,
             documents,
             catalogue,
         })
+    }
+
+    /// Refuses settings for another processor, on which no function of this release would start.
+    pub(crate) fn suits(&self, architecture: Architecture) -> Result<(), Problem> {
+        let (folder, wanted) = (self.folder.display(), architecture.as_str());
+        match self.architecture {
+            Some(own) if own == architecture => Ok(()),
+            Some(own) => {
+                let own = own.as_str();
+                Err(Problem::refused(format!(
+                    "the functions of `{folder}` are for {own}, and the settings say {wanted}: none would start"
+                ))
+                .help(format!(
+                    "write `architecture = \"{own}\"` into the settings, or make a release for {wanted}: `cargo xtask \
+                     package --target {}-unknown-linux-gnu`; nothing was changed",
+                    architecture.machine()
+                )))
+            }
+            None => Err(Problem::refused(format!(
+                "`{folder}` does not say for which processor its functions are, and the settings say {wanted}"
+            ))
+            .help("make the release again: `cargo xtask package` writes it down; nothing was changed")),
+        }
     }
 
     /// A template, and what it nests.
@@ -115,6 +158,12 @@ impl Release {
     pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>, Problem> {
         bytes(&self.folder, path)
     }
+}
+
+/// The processor of the functions in a folder, when there is a release that says it. The files are not looked at.
+pub(crate) fn architecture(folder: &Path) -> Option<Architecture> {
+    let list = std::fs::read(folder.join("release.json")).ok()?;
+    serde_json::from_slice::<Contents>(&list).ok()?.architecture()
 }
 
 /// That every file is what both lists say, and that there is no other.
@@ -199,6 +248,43 @@ pub(crate) mod tests {
         assert!(one.packages().count() >= 8 && one.documents.len() > 10 && !one.catalogue.0.is_empty());
         assert_eq!(Release::read(folder.path()).unwrap().id, one.id);
         assert_ne!(release("0.1.1").1.id, one.id);
+    }
+
+    #[test]
+    fn a_release_says_its_processor_in_so_many_words_or_by_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |more: &str| {
+            let text = format!(r#"{{ "version": "0.1.0", "files": {{}}{more} }}"#);
+            std::fs::write(folder.path().join("release.json"), text).unwrap();
+            architecture(folder.path())
+        };
+        assert_eq!(
+            said(r#", "architecture": "arm64", "target": "aarch64-unknown-linux-gnu""#),
+            Some(Architecture::Arm64)
+        );
+        assert_eq!(said(r#", "target": "aarch64-unknown-linux-gnu""#), Some(Architecture::Arm64));
+        assert_eq!(said(r#", "target": "x86_64-unknown-linux-musl""#), Some(Architecture::X86));
+        assert_eq!(said(r#", "target": "riscv64gc-unknown-linux-gnu""#), None);
+        assert_eq!(said(""), None);
+        assert_eq!(architecture(&folder.path().join("nothing")), None);
+    }
+
+    #[test]
+    fn settings_for_another_processor_are_refused_with_what_to_do() {
+        let (_folder, mut release) = release("0.1.0");
+        let (machine, other) = match std::env::consts::ARCH {
+            "aarch64" => (Architecture::Arm64, Architecture::X86),
+            _ => (Architecture::X86, Architecture::Arm64),
+        };
+        assert_eq!(release.architecture, Some(machine), "the lab's functions are this machine's");
+        release.suits(machine).unwrap();
+        let refused = release.suits(other).unwrap_err();
+        assert_eq!(refused.exit(), crate::problem::Exit::Refused);
+        let said = refused.plain();
+        assert!(said.contains(&format!("architecture = \"{}\"", machine.as_str())), "{said}");
+        assert!(said.contains(&format!("--target {}-unknown-linux-gnu", other.machine())), "{said}");
+        release.architecture = None;
+        assert!(release.suits(machine).unwrap_err().plain().contains("does not say for which processor"));
     }
 
     #[test]

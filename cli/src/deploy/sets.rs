@@ -34,6 +34,8 @@ pub(crate) struct Found {
     /// What stands before the digest in its description.
     pub(crate) version: String,
     pub(crate) digest: String,
+    /// The set's own. What one account has instead is an override of its instance, which no update of the set touches.
+    pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) instances: BTreeMap<(AccountId, Region), Instance>,
 }
 
@@ -160,7 +162,8 @@ impl Sets {
         };
         let (version, digest) = read_description(set.description().unwrap_or_default());
         let arn = set.stack_set_arn().unwrap_or_default().to_owned();
-        let mut found = Found { arn, version, digest, instances: BTreeMap::new() };
+        let parameters = stacks::values(set.parameters());
+        let mut found = Found { arn, version, digest, parameters, instances: BTreeMap::new() };
         let pages = self.client.list_stack_instances().stack_set_name(name).call_as(self.call_as.clone());
         let mut pages = pages.into_paginator().send();
         while let Some(page) = pages.next().await {
@@ -189,7 +192,7 @@ impl Sets {
             .stack_set_name(&set.name)
             .description(description(version, &set.digest))
             .template_url(&set.url)
-            .set_parameters(Some(stacks::parameters(&set.parameters)))
+            .set_parameters(Some(stacks::parameters(&set.parameters, [])))
             .capabilities(Capability::CapabilityNamedIam)
             .call_as(self.call_as.clone());
         let create = match self.settings.permissions {
@@ -211,6 +214,7 @@ impl Sets {
     }
 
     /// Gives a set its content, and the instances of a wave with it. The other instances are outdated until their turn.
+    /// What it has `deployed` of parameters that the settings say nothing of, it keeps.
     pub(crate) async fn update(
         &self,
         set: &Set,
@@ -218,6 +222,7 @@ impl Sets {
         after: Option<&str>,
         wave: &Wave,
         content: bool,
+        deployed: &BTreeMap<String, String>,
     ) -> Result<(), Problem> {
         let update = self
             .client
@@ -229,12 +234,11 @@ impl Sets {
             .set_regions(Some(texts(&set.regions)))
             .call_as(self.call_as.clone());
         let update = if content {
-            update.template_url(&set.url).set_parameters(Some(stacks::parameters(&set.parameters)))
+            let parameters = stacks::parameters(&set.parameters, set.keeps(deployed));
+            update.template_url(&set.url).set_parameters(Some(parameters))
         } else {
-            let previous = set.parameters.keys().map(|name| {
-                aws_sdk_cloudformation::types::Parameter::builder().parameter_key(name).use_previous_value(true).build()
-            });
-            update.use_previous_template(true).set_parameters(Some(previous.collect()))
+            let all = set.parameters.keys().map(String::as_str).chain(set.keeps(deployed));
+            update.use_previous_template(true).set_parameters(Some(stacks::parameters(&BTreeMap::new(), all)))
         };
         let update = match self.settings.permissions {
             Permissions::ServiceManaged => {
@@ -456,6 +460,7 @@ mod tests {
             kind: Kind::Documents,
             url: String::new(),
             parameters: BTreeMap::new(),
+            declared: BTreeMap::new(),
             regions: vec!["us-east-1".parse().unwrap(), "eu-west-1".parse().unwrap()],
             after: None,
             digest: "new".to_owned(),

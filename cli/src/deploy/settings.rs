@@ -122,6 +122,14 @@ impl Architecture {
             Self::X86 => "x86_64",
         }
     }
+
+    /// As the triples of compilers have it.
+    pub(crate) const fn machine(self) -> &'static str {
+        match self {
+            Self::Arm64 => "aarch64",
+            Self::X86 => "x86_64",
+        }
+    }
 }
 
 /// Who lets CloudFormation into the accounts.
@@ -343,7 +351,7 @@ impl Settings {
              external_id_prefix = {}\n\n\
              # The release: a folder made by `cargo xtask package`, beside this file or with its whole path.\n\
              release = {}\n\n\
-             # The functions' processor: arm64 (cheaper) or x86_64, as the release was made.\n\
+             # The functions' processor: arm64 (cheaper) or x86_64, as the release was made: another is refused.\n\
              architecture = {}\n\n\
              # What may be done at first: observe (people are told), pilot or standard. `redress settings set` changes it later.\n\
              policy_set = {}\n\n\

@@ -1,7 +1,7 @@
 //! The administrator account's stacks: made, updated and deleted by CloudFormation, and waited for.
 //!
 //! A stack carries the digest of what it was made of as a tag, so that nothing is asked of CloudFormation when nothing
-//! changed.
+//! changed. Of what the settings say nothing, an update keeps what the stack has.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ pub(crate) struct Found {
     pub(crate) digest: Option<String>,
     /// Whether it has Security Hub's automation rules.
     pub(crate) has_rules: bool,
+    /// All of them, at their defaults or not; of a secret there are asterisks.
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 /// What is to be done about a stack.
@@ -81,6 +83,7 @@ impl Stacks {
             status: stack.stack_status().map_or_else(String::new, |status| status.as_str().to_owned()),
             digest: stack.tags().iter().find(|tag| tag.key() == Some(CONTENT)).and_then(Tag::value).map(str::to_owned),
             has_rules: stack.parameters().iter().any(|one| (one.parameter_key(), one.parameter_value()) == RULES),
+            parameters: values(stack.parameters()),
         });
         Ok(found.filter(|stack| stack.status != "DELETE_COMPLETE"))
     }
@@ -101,7 +104,12 @@ impl Stacks {
             progress(&format!("stack {}: was never whole ({}), deleted", wanted.name, stack.status));
             self.delete(wanted.name).await?;
         }
-        let parameters = Some(parameters(&wanted.parameters));
+        let deployed = found.as_ref().filter(|_| need == Need::Update).map(|stack| &stack.parameters);
+        for one in deployed.map(|deployed| wanted.kept(deployed)).unwrap_or_default() {
+            progress(&format!("kept: {one}"));
+        }
+        let keeps = deployed.map(|deployed| wanted.keeps(deployed)).unwrap_or_default();
+        let parameters = Some(parameters(&wanted.parameters, keeps));
         let tags = Some(vec![Tag::builder().key(CONTENT).value(&wanted.digest).build()]);
         let capabilities = Some(vec![Capability::CapabilityNamedIam]);
         let failed = |failure: AwsFailure| Problem::aws(&format!("make stack {}", wanted.name), &failure);
@@ -193,9 +201,23 @@ impl Stacks {
     }
 }
 
-/// A list of parameters.
-pub(crate) fn parameters(given: &BTreeMap<String, String>) -> Vec<Parameter> {
-    given.iter().map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build()).collect()
+/// The parameters of a request: what is given, and what keeps its value.
+pub(crate) fn parameters<'a>(
+    given: &BTreeMap<String, String>,
+    keeps: impl IntoIterator<Item = &'a str>,
+) -> Vec<Parameter> {
+    let given =
+        given.iter().map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build());
+    let keeps = keeps.into_iter().map(|name| Parameter::builder().parameter_key(name).use_previous_value(true).build());
+    given.chain(keeps).collect()
+}
+
+/// The parameters of an answer.
+pub(crate) fn values(parameters: &[Parameter]) -> BTreeMap<String, String> {
+    let read = parameters.iter().filter_map(|one| {
+        Some((one.parameter_key()?.to_owned(), one.parameter_value().unwrap_or_default().to_owned()))
+    });
+    read.collect()
 }
 
 #[cfg(test)]
@@ -204,12 +226,19 @@ mod tests {
 
     #[test]
     fn a_stack_is_touched_only_when_it_is_not_what_it_should_be() {
-        let wanted = Stack { name: "s", url: String::new(), parameters: BTreeMap::new(), digest: "new".to_owned() };
+        let wanted = Stack {
+            name: "s",
+            url: String::new(),
+            parameters: BTreeMap::new(),
+            declared: BTreeMap::new(),
+            digest: "new".to_owned(),
+        };
         let found = |status: &str, digest: &str| Found {
             id: "id".to_owned(),
             status: status.to_owned(),
             digest: Some(digest.to_owned()),
             has_rules: true,
+            parameters: BTreeMap::new(),
         };
         for (status, digest, expected) in [
             ("CREATE_COMPLETE", "new", Need::Nothing),
@@ -223,5 +252,15 @@ mod tests {
             assert_eq!(need(&wanted, Some(&found(status, digest))), expected, "{status} {digest}");
         }
         assert_eq!(need(&wanted, None), Need::Create);
+    }
+
+    #[test]
+    fn a_request_gives_values_and_names_what_keeps_its_own() {
+        let given = BTreeMap::from([("LogRetentionDays".to_owned(), "90".to_owned())]);
+        let asked = parameters(&given, ["OperatorsApprove"]);
+        let said: Vec<_> =
+            asked.iter().map(|one| (one.parameter_key(), one.parameter_value(), one.use_previous_value())).collect();
+        assert_eq!(said, [(Some("LogRetentionDays"), Some("90"), None), (Some("OperatorsApprove"), None, Some(true))]);
+        assert_eq!(values(&asked)["LogRetentionDays"], "90");
     }
 }

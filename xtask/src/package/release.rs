@@ -62,11 +62,23 @@ impl Release<'_> {
         }
         files.copy(&self.root.join("ssm-documents/catalogue.json"), "catalogue.json")?;
         files.write("sbom.cdx.json", &sbom::bill(self.version, &self.rust, self.epoch, &zips, self.crates)?)?;
-        let about = json!({ "version": self.version, "git": self.git, "target": self.target, "files": files.sums });
+        let about = json!({
+            "version": self.version, "git": self.git, "target": self.target,
+            "architecture": architecture(&self.target)?, "files": files.sums,
+        });
         files.write("release.json", &format!("{about:#}\n"))?;
         let sums: String = files.sums.iter().map(|(path, sum)| format!("{sum}  {path}\n")).collect();
         fs::write(out.join("SHA256SUMS"), sums).map_err(|error| failed("write into", error))?;
         Ok(sizes)
+    }
+}
+
+/// What Lambda calls the processor of a target: `redress deploy` compares it with its settings.
+pub(super) fn architecture(target: &str) -> Result<&'static str, String> {
+    match target.split('-').next() {
+        Some("aarch64") => Ok("arm64"),
+        Some("x86_64") => Ok("x86_64"),
+        _ => Err(format!("Lambda has no processor for {target}; it has aarch64 (arm64) and x86_64")),
     }
 }
 
@@ -196,7 +208,7 @@ mod tests {
         assert!(!files.keys().any(|path| path.to_string_lossy().contains("/.")), "hidden files are ours");
         let about: Value = serde_json::from_slice(&files[Path::new("release.json")]).unwrap();
         assert_eq!((&about["version"], &about["git"]), (&json!("0.1.0"), &json!("abc")));
-        assert_eq!(about["target"], "aarch64-unknown-linux-gnu");
+        assert_eq!((&about["target"], &about["architecture"]), (&json!("aarch64-unknown-linux-gnu"), &json!("arm64")));
         let listed = about["files"].as_object().unwrap();
         // All but itself and the sums, which list it too.
         assert_eq!(listed.len() + 2, files.len());
@@ -211,6 +223,13 @@ mod tests {
         assert!(check());
         fs::write(out.join("templates/member-stack.yaml"), "another").unwrap();
         assert!(!check(), "a template that was changed is found");
+    }
+
+    #[test]
+    fn a_target_has_the_name_that_lambda_gives_its_processor_or_none() {
+        assert_eq!(architecture("aarch64-unknown-linux-gnu"), Ok("arm64"));
+        assert_eq!(architecture("x86_64-unknown-linux-musl"), Ok("x86_64"));
+        assert!(architecture("riscv64gc-unknown-linux-gnu").unwrap_err().contains("riscv64gc"));
     }
 
     #[test]
