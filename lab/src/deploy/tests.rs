@@ -17,7 +17,12 @@ fn cloud(operation: &str, asked: &Value, status: &str, plan: &Plan) -> Result<Va
     let name = asked["StackName"].as_str().unwrap_or_default();
     Ok(match operation {
         "DescribeStacks" => {
-            let given = [("OrganizationId", "o-abcdefghij"), ("MemberAccountIds", "222222222222,333333333333")];
+            let given = [
+                ("OrganizationId", "o-abcdefghij"),
+                ("MemberAccountIds", "222222222222,333333333333"),
+                ("CheckpointLockDays", "400"),
+                ("CheckpointLockMode", "GOVERNANCE"),
+            ];
             let given = given.map(|(key, value)| json!({ "ParameterKey": key, "ParameterValue": value }));
             json!({ "Stacks": [{ "StackName": name, "StackStatus": status, "Parameters": given }] })
         }
