@@ -71,11 +71,11 @@ const OWN_FUNCTIONS: &[&str] = &[
 ];
 
 /// Whether a role of this name, in a member account, is one with which Redress changes resources: that of a family's runbooks,
-/// of the native controls, or of playbooks.
+/// of the native controls, of what destroys, or of playbooks.
 #[must_use]
 pub fn changes_resources(role: &str) -> bool {
     let is_of = |family: &str| role.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    OWN_ROLES.contains(&role) && (is_of(names::REMEDIATE_ROLE) || is_of("Redress-Contain"))
+    OWN_ROLES.contains(&role) && [names::REMEDIATE_ROLE, names::DESTROY_ROLE, "Redress-Contain"].into_iter().any(is_of)
 }
 
 /// Why the resource with this ARN is not contained, and what to do instead; `None` when nothing forbids it.
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_roles_that_change_resources_are_known_by_their_whole_names() {
-        for role in ["Redress-Remediate", "Redress-Remediate-Native", "Redress-Remediate-S3", "Redress-Contain-EC2"] {
+        for role in ["Redress-Remediate", "Redress-Remediate-S3", "Redress-Destroy", "Redress-Contain-EC2"] {
             assert!(changes_resources(role), "{role}");
         }
         for role in ["Redress-Recorder", "Redress-Control", "Redress-Remediate-Mine", "redress-remediate", "Admin", ""]
