@@ -174,6 +174,12 @@ impl Material {
         let told = records.chain(checkpoints.map(|seen| seen.extract.statement.at)).max();
         told.map_or(self.taken.as_millisecond(), |told| told.max(self.taken.as_millisecond()))
     }
+
+    /// Whether the whole chain is younger than that, or there is none yet.
+    fn begun_after(&self, since: Timestamp) -> bool {
+        let begun = |first: &Record| first.seq == 1 && first.draft.timestamp > since.as_millisecond();
+        self.records.first().is_none_or(begun)
+    }
 }
 
 /// The keys that checkpoints may be signed with.
@@ -432,9 +438,12 @@ impl Freshness {
                 Ok(found) if found.seen.is_empty() => "there are no checkpoints".to_owned(),
                 Ok(_) => "there is no checkpoint in which nothing is wrong".to_owned(),
             };
-            // Who brings a key expects checkpoints; and of those that there are, one must be good.
-            let result = if given || material.checkpoints.is_ok() { Standing::Fails } else { Standing::NotChecked };
-            return Self { result, why: Some(why), ..none };
+            // Who brings a key expects checkpoints; and of those that there are, one must be good. That none is there yet is
+            // no wonder where the chain has just begun.
+            let is_new = matches!(&material.checkpoints, Ok(found) if found.seen.is_empty() && found.strange.is_empty())
+                && material.begun_after(now.saturating_sub(max_age).unwrap_or(Timestamp::MIN));
+            let fails = given || (material.checkpoints.is_ok() && !is_new);
+            return Self { result: if fails { Standing::Fails } else { Standing::NotChecked }, why: Some(why), ..none };
         };
         let statement = &newest.statement;
         let age = now.as_millisecond().saturating_sub(statement.at);
@@ -848,6 +857,12 @@ pub(super) mod tests {
         assert!(!expected.hold() && expected.integrity.is_intact(), "{expected:?}");
         material.checkpoints = Ok(Found::default());
         assert!(!judged_at(&material, &keys(7), NOW).hold(), "a folder from which they were taken");
+        // A bucket in which there is none yet, and one in which there should be.
+        let of_kms = || Keys { given: false, ..keys(7) };
+        assert!(judged_at(&material, &of_kms(), NOW).hold());
+        assert!(!judged_at(&material, &of_kms(), NOW + 2 * QUARTER_MS).hold());
+        material.records.remove(0);
+        assert!(!judged_at(&material, &of_kms(), NOW).hold(), "not the chain's beginning");
     }
 
     #[test]
