@@ -64,7 +64,7 @@ impl Held {
                 kind.into(),
                 id.into(),
                 what.into(),
-                at.to_string().into(),
+                format!("{at:.3}").into(),
                 hash,
                 lock.into(),
                 by.into(),
@@ -213,7 +213,7 @@ mod tests {
             ("Custody  ", ["Contain.S3Bucket: Verified", UNTIL, "redress-contain-data:7"]),
             ("Evidence  ", ["s3://logs/year=2026/r.json", evidence.as_str(), ID]),
             ("ObjectListing", [list.as_str(), UNTIL, "2 versions"]),
-            ("EbsSnapshot", ["snap-1", "vol-1, before isolation", "2026-03-01T09:00:00Z"]),
+            ("EbsSnapshot", ["snap-1", "vol-1, before isolation", "2026-03-01T09:00:00.000Z"]),
         ] {
             let line = line(word);
             assert!(parts.iter().all(|part| line.contains(part)), "{word}: {line}");
