@@ -115,7 +115,7 @@ fn with_the_external_id_nobody_else_is_let_in() {
 }
 
 #[test]
-fn the_evidence_reader_lets_in_three_duties_of_people_and_reads_only() {
+fn the_evidence_reader_lets_in_people_with_the_external_id_and_reads_only() {
     let world = the_world();
     world.run(async {
         let member = world.member("evidence");
