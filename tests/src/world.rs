@@ -233,15 +233,23 @@ impl World {
 
     async fn ledger_by(&self, attribute: &str, value: &str, since: i64) -> Vec<Value> {
         let admin = self.bed.organisation.administrator.id.to_string();
-        let query = json!({
+        let mut query = json!({
             "TableName": redress_common::names::AUDIT_TABLE,
             "IndexName": format!("{attribute}-Timestamp-index"),
             "KeyConditionExpression": "#a = :a AND #t >= :t",
             "ExpressionAttributeNames": { "#a": attribute, "#t": "Timestamp" },
             "ExpressionAttributeValues": { ":a": { "S": value }, ":t": { "N": since.to_string() } },
         });
-        let answer = self.call(&admin, "dynamodb", "Query", query).await.unwrap_or(Value::Null);
-        answer["Items"].as_array().into_iter().flatten().map(plain).collect()
+        let mut records: Vec<Value> = Vec::new();
+        // A page is a megabyte, which a chain of some 700 records is.
+        loop {
+            let mut page = self.call(&admin, "dynamodb", "Query", query.clone()).await.unwrap_or(Value::Null);
+            records.extend(page["Items"].as_array().into_iter().flatten().map(plain));
+            match page["LastEvaluatedKey"].take() {
+                Value::Null => return records,
+                last => query["ExclusiveStartKey"] = last,
+            }
+        }
     }
 
     /// An item of the state table as plain JSON, if it is there.
