@@ -18,6 +18,7 @@ use crate::service::{Aws, AwsError, Caller, Request, Service};
 
 mod action;
 mod calendar;
+mod command;
 mod condition;
 mod document;
 mod engine;
@@ -31,6 +32,7 @@ mod value;
 
 pub use execution::{Execution, ParentStep, Stage, Status, StepExecution};
 
+use command::Commands;
 use engine::{Engine, Token, not_found};
 use run::{Control, Run, Signal};
 use store::{Store, document_arn, required};
@@ -107,6 +109,7 @@ enum On {
     Start,
     Execution,
     Calendars,
+    Command,
     Nothing,
 }
 
@@ -128,12 +131,15 @@ const OPERATIONS: &[(&str, On)] = &[
     ("DescribeAutomationStepExecutions", On::Nothing),
     ("StopAutomationExecution", On::Execution),
     ("SendAutomationSignal", On::Execution),
+    ("SendCommand", On::Command),
+    ("GetCommandInvocation", On::Nothing),
 ];
 
 /// The service. A clone is the same service.
 #[derive(Clone)]
 pub struct Ssm {
     documents: Arc<Mutex<Store>>,
+    commands: Arc<Mutex<Commands>>,
     engine: Arc<Engine>,
 }
 
@@ -147,7 +153,7 @@ impl Ssm {
     /// A service without documents.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { documents: Arc::default(), engine: Arc::new(Engine::new(options)) }
+        Self { documents: Arc::default(), commands: Arc::default(), engine: Arc::new(Engine::new(options)) }
     }
 
     /// Create a document, or make a new default version of it when its content differs. JSON or YAML.
@@ -518,6 +524,12 @@ impl Service for Ssm {
                 .map(|name| document_arn(&place, "document", name, ""))
                 .collect(),
             On::Execution => vec![arn(&place, &format!("automation-execution/{}", field("AutomationExecutionId")))],
+            On::Command => {
+                let Place { account, region } = &place;
+                let of = |id: &String| format!("arn:{}:ec2:{region}:{account}:instance/{id}", partition(region));
+                let document = document_arn(&place, "document", field("DocumentName"), "");
+                std::iter::once(document).chain(command::instances(&request.body).iter().map(of)).collect()
+            }
             On::Start => {
                 let name = field("DocumentName");
                 let version = request.body.get("DocumentVersion").and_then(Value::as_str).unwrap_or("$DEFAULT");
@@ -550,6 +562,11 @@ impl Service for Ssm {
             "DescribeAutomationStepExecutions" => self.describe_steps(&request),
             "StopAutomationExecution" => self.stop(&request).await,
             "SendAutomationSignal" => self.signal(&request),
+            "SendCommand" => {
+                documents().is_command(&place, required(body, "DocumentName")?)?;
+                locked(&self.commands).send(&place, body)
+            }
+            "GetCommandInvocation" => locked(&self.commands).invocation(&place, body),
             other => Err(AwsError::new("InvalidAction", format!("The lab does not answer ssm:{other}."))),
         }
     }

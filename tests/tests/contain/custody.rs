@@ -6,6 +6,9 @@ use redress_common::custody::{self, CUSTODY, Custody, ItemKind, OBJECTS};
 use redress_common::ids::RemediationId;
 use redress_common::ledger::sha256_hex;
 use redress_lab::service::AwsError;
+use redress_lab::template::{Stack, Template};
+use redress_tests::incident::lone_instance;
+use redress_tests::world::root;
 
 use super::*;
 
@@ -52,6 +55,92 @@ async fn is_locked(world: &World, account: &str, key: &str) {
     let gone = s3(world, account, "DeleteObject", key, json!({ "VersionId": version })).await;
     assert!(gone.is_err(), "{key} was deleted");
     body(world, account, key, json!({})).await;
+}
+
+/// As `MemoryCaptureDocument` of the member stack does: the function is told the document's name, and its role gets the
+/// template's own statements for it.
+async fn captures_memory(world: &World, account: &str, document: &str) {
+    let text = std::fs::read_to_string(root().join("stacksets/member-stack.yaml")).unwrap();
+    let template = Template::parse(&text).unwrap();
+    let role = template.resources().find(|(id, _, _)| *id == "ContainEC2Role").unwrap().2;
+    let partition = world.bed.organisation.region.to_string();
+    let parameters = [
+        ("AWS::AccountId", account),
+        ("AWS::Region", partition.as_str()),
+        ("AWS::Partition", "aws"),
+        ("MemoryCaptureDocument", document),
+    ];
+    let stack = Stack {
+        parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..Stack::default()
+    };
+    let statements = role["Policies"].as_array().unwrap().iter();
+    let statements = statements.filter_map(|policy| policy["PolicyDocument"]["Statement"].as_array()).flatten();
+    let of_it: Vec<Value> = statements
+        .filter(|one| one["Fn::If"][0] == "CapturesMemory")
+        .map(|one| template.resolve(&one["Fn::If"][1], &stack).unwrap().unwrap())
+        .collect();
+    assert_eq!(of_it.len(), 2, "{of_it:#?}");
+    let policy = json!({ "Version": "2012-10-17", "Statement": of_it }).to_string();
+    let role = names::contain_role("EC2");
+    let granted = json!({ "RoleName": role, "PolicyName": "memory", "PolicyDocument": policy });
+    call(world, account, "iam", "PutRolePolicy", granted).await;
+    let function = names::contain_function("EC2");
+    let now = call(world, account, "lambda", "GetFunctionConfiguration", json!({ "FunctionName": function })).await;
+    let mut variables = now["Environment"]["Variables"].clone();
+    assert_eq!(variables["MEMORY_CAPTURE_DOCUMENT"], "", "{now:#}");
+    variables["MEMORY_CAPTURE_DOCUMENT"] = json!(document);
+    let told = json!({ "FunctionName": function, "Environment": { "Variables": variables } });
+    call(world, account, "lambda", "UpdateFunctionConfiguration", told).await;
+}
+
+#[test]
+fn memory_is_captured_before_isolation_where_a_document_is_named() {
+    in_turn(async |world| {
+        const DOCUMENT: &str = "Memory-Linux";
+        let account = world.member("remembered");
+        let step = json!({ "action": "aws:runShellScript", "name": "capture", "inputs": { "runCommand": ["avml /evidence"] } });
+        let content = json!({ "schemaVersion": "2.2", "mainSteps": [step] }).to_string();
+        let document =
+            json!({ "Name": DOCUMENT, "DocumentType": "Command", "DocumentFormat": "JSON", "Content": content });
+        captures_memory(world, &account, DOCUMENT).await;
+
+        // The document is not there: that is told, and the instance is isolated all the same.
+        let early = lone_instance(world, &account, json!([])).await;
+        world.send_raw(&finding(world, &early, "Backdoor:EC2/C&CActivity.B", 8.0).to_string()).await;
+        let failed = done(world, &early, "Verified").await;
+        assert!(failed.error().contains("InvalidDocument"), "{}", failed.error());
+        assert!(is_isolated(&state(world, &early).await));
+
+        call(world, &account, "ssm", "CreateDocument", document).await;
+        let target = lone_instance(world, &account, json!([])).await;
+        let mark = world.bed.lab.record().mark();
+        world.send_raw(&finding(world, &target, "Backdoor:EC2/C&CActivity.B", 8.0).to_string()).await;
+        let contained = done(world, &target, "Verified").await;
+        assert_eq!(contained.error(), "");
+        assert!(is_isolated(&state(world, &target).await));
+        let calls = calls_of(world, &names::contain_role("EC2"), mark);
+        let at = |operation: &str| {
+            calls.iter().position(|call| call.operation == operation).unwrap_or_else(|| panic!("{operation}"))
+        };
+        assert!(at("SendCommand") < at("ModifyNetworkInterfaceAttribute"), "the agent is cut off after it");
+        assert!(at("GetCommandInvocation") < at("ModifyNetworkInterfaceAttribute"), "its end is waited for");
+        quiet(world).await;
+        let custody = custody_of(world, &account, &contained.id).await;
+        let memory: Vec<&str> = custody
+            .items
+            .iter()
+            .filter(|item| item.kind == ItemKind::MemoryCapture)
+            .map(|item| item.detail.as_str())
+            .collect();
+        assert_eq!(memory, ["Memory-Linux: Success"]);
+        assert!(world.denied().iter().all(|call| !call.principal.contains("Redress-Contain")), "{:#?}", world.denied());
+        for one in [&early, &target] {
+            let undone = world.undo(one, &World::id_of(&world.ledger_about(&one.arn).await, "Claimed")).await;
+            assert_eq!((undone.outcome(), undone.error()), ("Restored", ""));
+        }
+        verified(world, &account).await;
+    });
 }
 
 #[test]

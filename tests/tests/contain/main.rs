@@ -52,6 +52,7 @@ fn the_world() -> &'static World {
         "cases",
         "cluster",
         "custody",
+        "remembered",
         "destroyed",
         "sampled",
     ];

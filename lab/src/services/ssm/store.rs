@@ -1,6 +1,7 @@
 //! The documents of every account and Region, with their versions.
 //!
-//! Only Automation documents that can be run and calendars that can be read get in. Nothing here runs one.
+//! Only Automation documents that can be run, calendars that can be read and Command documents with steps get in. Nothing
+//! here runs one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) struct Version {
 enum Kind {
     Automation(Arc<Document>),
     ChangeCalendar(Arc<Calendar>),
+    Command,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
         match self {
             Self::Automation(_) => "Automation",
             Self::ChangeCalendar(_) => "ChangeCalendar",
+            Self::Command => "Command",
         }
     }
 }
@@ -51,6 +54,7 @@ impl Version {
         }
         let content_of = match format {
             Format::Text => Calendar::parse(content).map(|calendar| Kind::ChangeCalendar(Arc::new(calendar))),
+            Format::Json if is_command(content) => Ok(Kind::Command),
             Format::Json | Format::Yaml => {
                 Document::parse(content, format).map(|document| Kind::Automation(Arc::new(document)))
             }
@@ -63,13 +67,21 @@ impl Version {
     pub(crate) fn document(&self) -> Option<&Arc<Document>> {
         match &self.content_of {
             Kind::Automation(document) => Some(document),
-            Kind::ChangeCalendar(_) => None,
+            Kind::ChangeCalendar(_) | Kind::Command => None,
         }
     }
 
     fn hash(&self) -> String {
         hex::encode(Sha256::digest(self.content.as_bytes()))
     }
+}
+
+/// Whether a text is a Command document: of schema 2.2, with steps.
+fn is_command(content: &str) -> bool {
+    let read: Option<Value> = serde_json::from_str(content).ok();
+    read.is_some_and(|read| {
+        read["schemaVersion"] == "2.2" && read["mainSteps"].as_array().is_some_and(|steps| !steps.is_empty())
+    })
 }
 
 #[derive(Debug)]
@@ -183,7 +195,7 @@ impl Store {
         let (_, name, entry) = self.find(place, name)?;
         match &entry.version(None)?.content_of {
             Kind::ChangeCalendar(calendar) => Ok(calendar.clone()),
-            Kind::Automation(_) => {
+            Kind::Automation(_) | Kind::Command => {
                 Err(AwsError::new("InvalidDocumentType", format!("The document {name} is not of type ChangeCalendar.")))
             }
         }
@@ -244,13 +256,16 @@ impl Store {
         let given = text(body, "DocumentType").unwrap_or("Command");
         let format = format(body, Format::Json)?;
         match (given, format) {
-            ("Automation", Format::Json | Format::Yaml) | ("ChangeCalendar", Format::Text) => {}
-            ("Automation" | "ChangeCalendar", _) => {
+            ("Automation", Format::Json | Format::Yaml)
+            | ("ChangeCalendar", Format::Text)
+            | ("Command", Format::Json) => {}
+            ("Automation" | "ChangeCalendar" | "Command", _) => {
                 let reason = format!("a document of type {given} is not written as {}", format.as_str());
                 return Err(AwsError::new("ValidationException", reason));
             }
             _ => {
-                let reason = format!("the lab keeps documents of type Automation and ChangeCalendar, not {given}");
+                let reason =
+                    format!("the lab keeps documents of type Automation, ChangeCalendar and Command, not {given}");
                 return Err(AwsError::new("ValidationException", reason));
             }
         }
@@ -261,10 +276,25 @@ impl Store {
             ));
         }
         let version = Version::new(1, required(body, "Content")?, format, now)?;
+        if version.content_of.type_name() != given {
+            return Err(AwsError::new(
+                "InvalidDocumentContent",
+                format!("The content is not that of a {given} document."),
+            ));
+        }
         let tags = body.get("Tags").cloned().unwrap_or_else(|| json!([]));
         let entry = Entry { versions: vec![version], next: 2, default: 1, shared_with: BTreeSet::new(), tags };
         self.entries.insert((place.clone(), name.to_owned()), entry);
         self.describe(place, &json!({"Name": name})).map(|answer| json!({"DocumentDescription": answer["Document"]}))
+    }
+
+    /// Refuses a document that is not there, or is no Command document.
+    pub(crate) fn is_command(&self, place: &Place, name: &str) -> Result<(), AwsError> {
+        let (_, _, entry) = self.find(place, name)?;
+        match entry.version(None)?.content_of {
+            Kind::Command => Ok(()),
+            _ => Err(AwsError::new("InvalidDocument", format!("Document {name} is not of type Command."))),
+        }
     }
 
     pub(crate) fn update(&mut self, place: &Place, body: &Value, now: Timestamp) -> Result<Value, AwsError> {
@@ -458,6 +488,7 @@ const fn schema_version(version: &Version) -> &'static str {
     match version.content_of {
         Kind::Automation(_) => "0.3",
         Kind::ChangeCalendar(_) => "1.0",
+        Kind::Command => "2.2",
     }
 }
 
